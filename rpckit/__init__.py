@@ -1,0 +1,63 @@
+"""Call a function on another machine through the broker you already run.
+
+One service, one client; RabbitMQ, memory or a transport of your own by changing one URL.
+"""
+
+from rpckit.client import Call, CallOptions, Client, Peer, Reply, TypedClient
+from rpckit.context import CallLogFilter, Context, Response, current_context
+from rpckit.contract import Service
+from rpckit.errors import (
+    BadReply,
+    ConnectionLost,
+    DeadlineExceeded,
+    Expired,
+    InternalError,
+    InvalidArgument,
+    MethodNotFound,
+    NoResponder,
+    NotSent,
+    OutcomeUnknown,
+    Overloaded,
+    PermissionDenied,
+    RemoteCancelled,
+    RemoteError,
+    RpcError,
+    UnencodableResult,
+    UsageError,
+)
+from rpckit.server import Server
+from rpckit.settings import Settings, load_settings
+
+__all__ = [
+    "BadReply",
+    "Call",
+    "CallLogFilter",
+    "CallOptions",
+    "Client",
+    "ConnectionLost",
+    "Context",
+    "DeadlineExceeded",
+    "Expired",
+    "InternalError",
+    "InvalidArgument",
+    "MethodNotFound",
+    "NoResponder",
+    "NotSent",
+    "OutcomeUnknown",
+    "Overloaded",
+    "Peer",
+    "PermissionDenied",
+    "RemoteCancelled",
+    "RemoteError",
+    "Reply",
+    "Response",
+    "RpcError",
+    "Server",
+    "Service",
+    "Settings",
+    "TypedClient",
+    "UnencodableResult",
+    "UsageError",
+    "current_context",
+    "load_settings",
+]

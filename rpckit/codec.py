@@ -1,0 +1,146 @@
+"""Content types: bytes to values and back. Nothing is ever unpickled.
+
+The receiver knows four content types and chooses nothing else because a stranger says so.
+Every failure, of whatever kind inside the codec, is a `CodecError`: a caller must never wait
+because an exception was not foreseen. Sizes are checked by the shells before decoding; nesting ends
+at msgpack's own limit (1024) and, for JSON, at the interpreter's recursion limit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+__all__ = [
+    "BYTES",
+    "JSON",
+    "MSGPACK",
+    "TEXT",
+    "CodecError",
+    "decode",
+    "decode_guess",
+    "encode",
+    "encode_guess",
+]
+
+MSGPACK = "application/msgpack"
+JSON = "application/json"
+TEXT = "text/plain"
+BYTES = "application/octet-stream"
+
+
+class CodecError(ValueError):
+    """The value or the bytes do not fit the content type."""
+
+
+def encode(content_type: str, value: Any) -> bytes:
+    """The body of `value` in one of the four content types."""
+    return _run(_ENCODERS, content_type, value, "encode")
+
+
+def decode(content_type: str, body: bytes) -> Any:
+    """The value of `body`; parameters of the content type (`; charset=…`) are ignored."""
+    return _run(_DECODERS, content_type, body, "decode")
+
+
+def encode_guess(value: Any) -> tuple[bytes, str]:
+    """Body and content type as message programs write them: None is empty, bytes and str as they are, otherwise JSON."""
+    if value is None:
+        return b"", ""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value), ""
+    if isinstance(value, str):
+        return value.encode(), TEXT
+    return encode(JSON, value), JSON
+
+
+def decode_guess(content_type: str, body: bytes) -> Any:
+    """What a body most likely means: by its content type, otherwise JSON, otherwise text, otherwise bytes."""
+    if content_type.partition(";")[0].strip().lower() in _DECODERS:
+        return decode(content_type, body)
+    for attempt in (_load_json, bytes.decode):
+        try:
+            return attempt(body)
+        except (ValueError, RecursionError):
+            continue
+    return body
+
+
+def _run(table: dict[str, Callable[[Any], Any]], content_type: str, value: Any, verb: str) -> Any:
+    function = table.get(content_type) or table.get(content_type.partition(";")[0].strip().lower())
+    if function is None:
+        raise CodecError(f"unknown content type {content_type[:100]!r}; known: {', '.join(table)}")
+    try:
+        return function(value)
+    except CodecError:
+        raise
+    except Exception as error:  # codecs raise ValueError, TypeError, OverflowError, RecursionError and more
+        raise CodecError(f"cannot {verb} {content_type}: {error!s:.200}") from error
+
+
+def _plain_data(value: Any) -> Any:
+    """What msgpack does not know, one level at a time, so that bytes inside stay bytes."""
+    if isinstance(value, BaseModel):
+        return {name: getattr(value, name) for name in type(value).model_fields}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, set | frozenset):
+        return list(value)
+    return to_jsonable_python(value)
+
+
+class _Packers(threading.local):
+    """One packer a thread: making one for each body costs more than the packing, and sharing one is unsafe."""
+
+    def __init__(self) -> None:
+        self.pack: Callable[[Any], bytes] = msgpack.Packer(default=_plain_data, autoreset=True).pack
+
+
+def _dump_msgpack(value: Any) -> bytes:
+    return _packers.pack(value)
+
+
+def _load_msgpack(body: bytes) -> Any:
+    return msgpack.unpackb(body, strict_map_key=False)
+
+
+def _dump_json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain_data).encode()
+
+
+def _load_json(body: bytes) -> Any:
+    return json.loads(body)
+
+
+def _dump_text(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise CodecError(f"text must be str, not {type(value).__name__}")
+    return value.encode()
+
+
+def _dump_bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise CodecError(f"bytes expected, not {type(value).__name__}")
+    return bytes(value)
+
+
+_packers = _Packers()
+_ENCODERS: dict[str, Callable[[Any], bytes]] = {
+    MSGPACK: _dump_msgpack,
+    JSON: _dump_json,
+    TEXT: _dump_text,
+    BYTES: _dump_bytes,
+}
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
+    MSGPACK: _load_msgpack,
+    JSON: _load_json,
+    TEXT: bytes.decode,
+    BYTES: bytes,
+}

@@ -1,0 +1,136 @@
+"""The running call, as its handler sees it, and what a nested call inherits from it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from asyncio import get_running_loop
+from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rpckit.deadline import Deadline
+from rpckit.message import Message
+
+__all__ = ["MAX_DEPTH", "CallLogFilter", "Context", "Response", "Slot", "current_context", "enter_context"]
+
+MAX_DEPTH = 32  # calls nested in one another; deeper is a loop
+
+_current: ContextVar[Context | None] = ContextVar("rpckit_context", default=None)
+
+
+@dataclass(slots=True)
+class Response:
+    """A handler's result with headers, and where a peer needs one, a correlation id of its own."""
+
+    body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    correlation_id: str | None = None
+
+
+class Slot(Protocol):
+    """A handler's share of the concurrency limit, lent to others while it awaits a nested call."""
+
+    def lend(self) -> None: ...
+
+    async def reclaim(self) -> None: ...
+
+    def reclaim_now(self) -> None: ...
+
+
+class Context:
+    """One call being handled. A parameter annotated `Context` receives it.
+
+    service, method: names.     headers: the caller's own, strings.
+    deadline:        None when the caller set none.
+    attempt:         1, or more when an idempotent call was sent again.
+    caller:          the caller's reply address; empty when it wants no reply.
+    """
+
+    __slots__ = ("_log", "arguments", "deadline", "message", "method", "service", "slot")
+
+    def __init__(self, message: Message, service: str, method: str, deadline: Deadline | None) -> None:
+        self.message = message
+        self.service = service
+        self.method = method
+        self.deadline = deadline
+        self.arguments: tuple[list[Any], dict[str, Any]] = ([], {})
+        self._log: logging.LoggerAdapter[logging.Logger] | None = None
+        self.slot: Slot | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.message.headers
+
+    @property
+    def correlation_id(self) -> str:
+        return self.message.correlation_id
+
+    @property
+    def message_id(self) -> str:
+        return self.message.message_id
+
+    @property
+    def attempt(self) -> int:
+        return self.message.attempt
+
+    @property
+    def depth(self) -> int:
+        return self.message.depth
+
+    @property
+    def caller(self) -> str:
+        return self.message.reply_to
+
+    def time_left(self) -> float | None:
+        """Seconds until the caller stops waiting; None when it waits for ever."""
+        return None if self.deadline is None else self.deadline.remaining(get_running_loop().time())
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger named `rpckit.call.<service>` whose records carry correlation id, method and deadline."""
+        if self._log is None:
+            self._log = _CallLogger(logging.getLogger(f"rpckit.call.{self.service}"), self.log_fields())
+        return self._log
+
+    def log_fields(self) -> dict[str, Any]:
+        """What log records say about this call. `deadline` is unix time in seconds, or None."""
+        left = self.time_left()
+        return {
+            "correlation_id": self.correlation_id,
+            "rpc_method": f"{self.service}.{self.method}" if self.method else self.service,
+            "deadline": None if left is None else time.time() + left,
+        }
+
+
+class _CallLogger(logging.LoggerAdapter[logging.Logger]):
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+class CallLogFilter(logging.Filter):
+    """Stamps every record logged inside a handler, by any logger, with the call's fields.
+
+    Add it to a handler: ``logging.getLogger().handlers[0].addFilter(CallLogFilter())``. Outside a
+    call the fields are empty, so that a format string may name them.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        context = _current.get()
+        fields = context.log_fields() if context else {"correlation_id": "", "rpc_method": "", "deadline": None}
+        for name, value in fields.items():
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True
+
+
+def current_context() -> Context | None:
+    """The call that the running code handles; None outside a handler."""
+    return _current.get()
+
+
+def enter_context(context: Context) -> None:
+    """Make `context` the running call, for the rest of this task."""
+    _current.set(context)

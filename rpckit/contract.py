@@ -1,0 +1,341 @@
+"""What a service promises: names, types, and what may be done with a call.
+
+Everything that depends on a method alone (signature, validators, forms) is compiled when the
+service is built; a call only runs it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, overload
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic_core import ArgsKwargs
+
+from rpckit import codec
+from rpckit.context import Context
+from rpckit.errors import InvalidArgument, UsageError
+from rpckit.message import NATIVE, Message
+
+__all__ = ["Arguments", "Delivery", "MethodSpec", "Service", "read_arguments", "split_target", "write_arguments"]
+
+MAX_NAME_BYTES = 255  # AMQP's short string, the tightest of the transports
+_ADDRESS = re.compile(r"[A-Za-z0-9_\-.:@#,/+ ]+")  # what every broker's client library accepts in a name
+_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+F = TypeVar("F", bound=Callable[..., Any])
+Arguments = tuple[tuple[Any, ...] | list[Any], dict[str, Any]]
+Delivery = Literal["at_most_once", "at_least_once"]
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSpec:
+    """One method of a service.
+
+    idempotent: it may run again: the delivery is settled after its reply, and redelivered when its server dies.
+    no_reply:   its callers never get an answer.
+    delivery:   "at_least_once" demands a transport that redelivers, or starting is refused.
+    timeout:    seconds it may run, whatever its caller allows; None for the caller's deadline alone.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    signature: inspect.Signature
+    bind: Callable[[Any], Any]
+    context_parameter: str | None
+    in_thread: bool
+    idempotent: bool = False
+    no_reply: bool = False
+    delivery: Delivery = "at_most_once"
+    timeout: float | None = None
+    default: bool = False
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        return self.signature.parameters
+
+    @property
+    def doc(self) -> str:
+        return inspect.getdoc(self.function) or ""
+
+    def validate(self, arguments: Arguments) -> Arguments:
+        """Converted and checked arguments. Raises `InvalidArgument`, naming each that does not fit."""
+        try:
+            bound: Arguments = self.bind(ArgsKwargs(tuple(arguments[0]), arguments[1]))
+        except ValidationError as error:
+            raise _invalid(self, error) from None
+        except RecursionError as error:
+            raise InvalidArgument(f"{self.name}: arguments are nested too deeply") from error
+        return bound
+
+
+class Service:
+    """Methods under one address: the queue, channel, list or stream; the service's name if left out.
+
+    ::
+
+        service = Service("fibonacci", address="rpc_queue")
+
+        @service.method(idempotent=True)
+        async def fib(n: int) -> int: ...
+    """
+
+    def __init__(self, name: str, *, address: str | None = None) -> None:
+        self.name = name
+        self.address = check_address(address if address is not None else name)
+        self._methods: dict[str, MethodSpec] = {}
+
+    @property
+    def methods(self) -> Mapping[str, MethodSpec]:
+        return self._methods
+
+    @property
+    def default_method(self) -> MethodSpec | None:
+        """The method for requests that name none: the only one, or the one marked `default=True`."""
+        if len(self._methods) == 1:
+            return next(iter(self._methods.values()))
+        return next((spec for spec in self._methods.values() if spec.default), None)
+
+    def find(self, method: str) -> MethodSpec | None:
+        """Exact names only: nothing is looked up on objects."""
+        return self._methods.get(method) if method else self.default_method
+
+    @overload
+    def method(self, function: F) -> F: ...
+
+    @overload
+    def method(
+        self,
+        *,
+        name: str | None = None,
+        idempotent: bool = False,
+        no_reply: bool = False,
+        delivery: Delivery = "at_most_once",
+        timeout: float | None = None,
+        default: bool = False,
+    ) -> Callable[[F], F]: ...
+
+    def method(self, function: F | None = None, *, name: str | None = None, **options: Any) -> F | Callable[[F], F]:
+        """Expose a function; bare, or with the options of `MethodSpec`. The function itself is left as it is."""
+
+        def register(target: F) -> F:
+            self._add(compile_method(target, name=name, **options))
+            return target
+
+        return register(function) if function is not None else register
+
+    @classmethod
+    def from_object(cls, instance: object, *, name: str, address: str | None = None) -> Service:
+        """A service of an object's public `async def` methods; names that begin with `_` stay private."""
+        service = cls(name, address=address)
+        for attribute, function in _public_coroutines(instance):
+            service.method(function, name=attribute)  # type: ignore[call-overload]
+        if not service.methods:
+            raise UsageError(f"{type(instance).__name__} has no public async methods to expose")
+        return service
+
+    def _add(self, spec: MethodSpec) -> None:
+        if spec.name in self._methods:
+            raise UsageError(f"service {self.name!r} already has a method {spec.name!r}")
+        if spec.default and any(other.default for other in self._methods.values()):
+            raise UsageError(f"service {self.name!r} already has a default method; only one can be")
+        self._methods[spec.name] = spec
+
+    def __repr__(self) -> str:
+        return f"<Service {self.name!r} at {self.address!r}: {', '.join(self._methods) or 'no methods'}>"
+
+
+def compile_method(function: Callable[..., Any], *, name: str | None = None, **options: Any) -> MethodSpec:
+    """Everything about a method that a call need not work out again. Raises `UsageError` for what cannot be served."""
+    name = name or function.__name__
+    _check_method_name(name)
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise UsageError(f"{name}: generators cannot be served yet; return a list")
+    unknown = set(options) - _OPTIONS
+    if unknown:
+        raise UsageError(f"{name}: unknown option {min(unknown)!r}; known: {', '.join(sorted(_OPTIONS))}")
+    if options.get("delivery") == "at_least_once" and not options.get("idempotent"):
+        raise UsageError(f'{name}: delivery="at_least_once" may run it twice, so it must be idempotent=True')
+    signature, context_parameter = _wire_signature(name, function)
+    return MethodSpec(
+        name=name,
+        function=function,
+        signature=signature,
+        bind=_compile_validator(name, signature),
+        context_parameter=context_parameter,
+        in_thread=not inspect.iscoroutinefunction(function),
+        **options,
+    )
+
+
+def check_address(address: str) -> str:
+    """`address` if every transport can carry it, else `UsageError`."""
+    if not _ADDRESS.fullmatch(address) or len(address) > MAX_NAME_BYTES:
+        raise UsageError(
+            f"address {address[:80]!r} cannot be used: 1 to {MAX_NAME_BYTES} letters, digits or any of _ - . : @ # , / + and space"
+        )
+    return address
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Address and method of `"rpc_queue.fib"`: the last dot parts them."""
+    address, _, method = target.rpartition(".")
+    if not address or not _METHOD.fullmatch(method):
+        raise UsageError(f"{target!r:.200} is not ADDRESS.METHOD, such as 'rpc_queue.fib'")
+    return check_address(address), method
+
+
+def write_arguments(message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Put a call's arguments into `message`, in its dialect. Raises `UsageError` when they do not fit."""
+    try:
+        if message.dialect == NATIVE:
+            message.content_type = message.content_type or codec.MSGPACK
+            message.body = codec.encode(message.content_type, {"args": args, "kwargs": kwargs})
+        else:
+            message.body = _write_foreign(message.content_type, args, kwargs)
+    except codec.CodecError as error:
+        raise UsageError(f"the arguments of {message.address}.{message.method} cannot be sent: {error}") from error
+
+
+def read_arguments(message: Message, spec: MethodSpec) -> Arguments:
+    """A request's arguments, not yet checked. Raises `InvalidArgument` when the body cannot be read."""
+    try:
+        if message.dialect == NATIVE:
+            return _native_arguments(codec.decode(message.content_type, message.body))
+        return _foreign_arguments(message, spec)
+    except codec.CodecError as error:
+        raise InvalidArgument(f"{spec.name}: {error}") from error
+
+
+def write_result(request: Message, value: Any) -> tuple[bytes, str]:
+    """Body and content type of a result, mirroring its request. Raises `CodecError`."""
+    content_type = request.content_type
+    if request.dialect == NATIVE:
+        return codec.encode(content_type, value), content_type
+    if content_type.startswith(codec.JSON):
+        return codec.encode(codec.JSON, value), codec.JSON
+    if isinstance(value, bytes | str):
+        body, guessed = codec.encode_guess(value)
+        return body, guessed if content_type else ""
+    if content_type.startswith(codec.MSGPACK):
+        return codec.encode(codec.MSGPACK, value), codec.MSGPACK
+    body, guessed = codec.encode_guess(value)
+    return body, guessed if content_type else ""
+
+
+def _write_foreign(content_type: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    if len(args) + bool(kwargs) > 1:
+        raise UsageError("a plain peer takes one argument, or keyword arguments only: its body is the argument")
+    value = args[0] if args else kwargs or None
+    return codec.encode(content_type, value) if content_type else codec.encode_guess(value)[0]
+
+
+def _native_arguments(body: Any) -> Arguments:
+    if not isinstance(body, dict):
+        raise codec.CodecError('the body must be {"args": […], "kwargs": {…}}')
+    args, kwargs = body.get("args", ()), body.get("kwargs", {})
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, dict) or not all(type(k) is str for k in kwargs):
+        raise codec.CodecError('the body must be {"args": […], "kwargs": {…}}')
+    return args, kwargs
+
+
+def _foreign_arguments(message: Message, spec: MethodSpec) -> Arguments:
+    """The body is the single argument, or the keyword arguments when it is an object and the method takes several."""
+    if not spec.parameters:
+        return (), {}
+    value = _foreign_value(message, spec)
+    if len(spec.parameters) > 1 and isinstance(value, dict) and all(type(key) is str for key in value):
+        return (), value
+    return (value,), {}
+
+
+def _foreign_value(message: Message, spec: MethodSpec) -> Any:
+    """By content type; without one, as the parameter is annotated: bytes as they are, str as UTF-8, otherwise JSON."""
+    if message.content_type:
+        return codec.decode_guess(message.content_type, message.body)
+    wanted = next(iter(spec.parameters.values())).annotation
+    if len(spec.parameters) == 1 and wanted is bytes:
+        return message.body
+    if len(spec.parameters) == 1 and wanted is str:
+        return codec.decode(codec.TEXT, message.body)
+    return codec.decode(codec.JSON, message.body) if wanted is not Any else codec.decode_guess("", message.body)
+
+
+def _check_method_name(name: str) -> None:
+    if not _METHOD.fullmatch(name) or name.startswith("__") or len(name) > MAX_NAME_BYTES:
+        raise UsageError(f"{name!r:.100} cannot be a method's name: letters, digits and _, not beginning with a digit or __")
+
+
+def _public_coroutines(instance: object) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for attribute in dir(type(instance)):
+        if attribute.startswith("_") or isinstance(inspect.getattr_static(instance, attribute), property):
+            continue
+        function = getattr(instance, attribute)
+        if inspect.iscoroutinefunction(function):
+            yield attribute, function
+
+
+def _wire_signature(name: str, function: Callable[..., Any]) -> tuple[inspect.Signature, str | None]:
+    """The signature as callers see it: annotations resolved, the Context parameter left out."""
+    signature = inspect.signature(function)
+    hints = _type_hints(name, function)
+    context_parameter: str | None = None
+    parameters = []
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise UsageError(f"{name}: *{parameter.name} cannot be described to callers; take a list or a dict instead")
+        annotation = hints.get(parameter.name, Any)
+        if _is_context(annotation):
+            context_parameter = parameter.name
+        else:
+            parameters.append(parameter.replace(annotation=annotation))
+    return inspect.Signature(parameters, return_annotation=hints.get("return", Any)), context_parameter
+
+
+def _type_hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise UsageError(f"{name}: its annotations name something that cannot be found: {error}") from error
+
+
+def _is_context(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Context)
+
+
+def _compile_validator(name: str, signature: inspect.Signature) -> Callable[[Any], Any]:
+    """pydantic's validator for a whole call: names, defaults, conversions and every error in one pass."""
+
+    def capture(*args: Any, **kwargs: Any) -> Arguments:
+        return args, kwargs
+
+    capture.__name__ = capture.__qualname__ = name
+    capture.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
+    capture.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
+    try:
+        return TypeAdapter(capture).validator.validate_python
+    except PydanticUserError as error:
+        raise UsageError(f"{name}: its parameters cannot be checked: {error.message}") from error
+
+
+def _invalid(spec: MethodSpec, error: ValidationError) -> InvalidArgument:
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    details = [{"argument": _argument_name(spec, problem["loc"]), "problem": problem["msg"]} for problem in problems]
+    listed = "; ".join(f"{detail['argument']}: {detail['problem']}" for detail in details[:5])
+    return InvalidArgument(f"{spec.name}: {listed}", details={"errors": details[:20]})
+
+
+def _argument_name(spec: MethodSpec, location: tuple[int | str, ...]) -> str:
+    names = list(spec.parameters)
+    first = location[0] if location else ""
+    if isinstance(first, int) and first < len(names):
+        first = names[first]
+    return ".".join(str(part) for part in (first, *location[1:]))
+
+
+_OPTIONS = {"idempotent", "no_reply", "delivery", "timeout", "default"}

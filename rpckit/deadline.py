@@ -1,0 +1,108 @@
+"""Deadlines: absolute inside the process, milliseconds left and unix milliseconds on the wire.
+
+Pure: both clocks come in as arguments. `now` is always the event loop's clock in seconds,
+`unix_now` the wall clock in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from typing import Generic, TypeVar
+
+__all__ = ["MAX_SKEW_S", "Deadline", "DeadlineHeap", "WireDeadline"]
+
+MAX_SKEW_S = 5.0  # clocks further apart than this: the absolute deadline is ignored
+COMPACT_AFTER = 64  # dead heap entries tolerated on top of as many as are alive
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deadline:
+    """The moment on the event loop's clock (seconds) when a call's time is up."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float, now: float) -> Deadline:
+        return cls(now + seconds)
+
+    def remaining(self, now: float) -> float:
+        """Seconds left; negative when the time is up."""
+        return self.at - now
+
+    def time_left_ms(self, now: float) -> int:
+        """Whole milliseconds left, at least 1: a time limit of 0 means "at once" to a broker."""
+        return max(1, math.ceil((self.at - now) * 1000))
+
+    def unix_ms(self, now: float, unix_now: float) -> int:
+        return int((unix_now + self.at - now) * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class WireDeadline:
+    """The two forms in which a deadline travels; None where the sender gave none."""
+
+    time_left_ms: int | None
+    deadline_ms: int | None
+
+    def skewed(self, unix_now: float) -> bool:
+        """The sender's clock and ours cannot both be right.
+
+        The absolute deadline can be at most `time_left_ms` ahead, and a message older than its
+        time limit would have been dropped on the way: beyond `MAX_SKEW_S` of either, it is the clocks.
+        """
+        if self.time_left_ms is None or self.deadline_ms is None:
+            return False
+        ahead = self.deadline_ms / 1000 - unix_now
+        return ahead > self.time_left_ms / 1000 + MAX_SKEW_S or ahead < -MAX_SKEW_S
+
+    def on_arrival(self, now: float, unix_now: float) -> Deadline | None:
+        """The sooner of "time left" from arrival and the absolute deadline; the latter only without skew."""
+        moments = []
+        if self.time_left_ms is not None:
+            moments.append(now + self.time_left_ms / 1000)
+        if self.deadline_ms is not None and not self.skewed(unix_now):
+            moments.append(now + self.deadline_ms / 1000 - unix_now)
+        return Deadline(min(moments)) if moments else None
+
+
+class DeadlineHeap(Generic[K]):
+    """Keys by their moment, for a table that owns them; a key leaves when the table no longer holds it.
+
+    Deleting is lazy and bounded: dead entries never outnumber the living by more than `COMPACT_AFTER`.
+    """
+
+    __slots__ = ("_heap", "_serial")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, K]] = []
+        self._serial = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def push(self, key: K, at: float, alive: Container[K], alive_count: int) -> None:
+        self._serial += 1
+        heappush(self._heap, (at, self._serial, key))
+        if len(self._heap) > 2 * alive_count + COMPACT_AFTER:
+            self._heap = [entry for entry in self._heap if entry[2] in alive]
+            heapify(self._heap)
+
+    def pop_due(self, now: float, alive: Container[K]) -> list[K]:
+        """Keys whose moment has come, soonest first; each is given once."""
+        due: list[K] = []
+        while self._heap and (self._heap[0][0] <= now or self._heap[0][2] not in alive):
+            key = heappop(self._heap)[2]
+            if key in alive:
+                due.append(key)
+        return due
+
+    def next(self, alive: Container[K]) -> float | None:
+        """The soonest moment of a living key, or None."""
+        while self._heap and self._heap[0][2] not in alive:
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else None

@@ -1,0 +1,498 @@
+"""From a delivery to its reply: the asyncio shell around `InFlight` and `Slots`.
+
+Its invariant: each delivery accepted is settled exactly once, with the reply its caller is owed,
+and each handler's task is ended by its return, its deadline, its caller's cancel or the drain.
+User code never runs in `accept`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from functools import partial
+from typing import Any, cast
+
+from rpckit import codec
+from rpckit.context import Context, Response, enter_context
+from rpckit.contract import MethodSpec, Service, read_arguments, write_result
+from rpckit.deadline import MAX_SKEW_S, Deadline, WireDeadline
+from rpckit.errors import (
+    Code,
+    DeadlineExceeded,
+    NoResponder,
+    NotSent,
+    OutcomeUnknown,
+    Overloaded,
+    RemoteError,
+    RpcError,
+    UnencodableResult,
+    UsageError,
+)
+from rpckit.fault import TOOLKIT, Fault, fault_message, fault_of
+from rpckit.ids import new_id
+from rpckit.inflight import Admission, CallKey, InFlight
+from rpckit.message import NATIVE, Kind, Message
+from rpckit.middleware import Middleware, compose
+from rpckit.slots import Slots
+from rpckit.timer import TableTimer
+from rpckit.transport import Delivery, Receiver, Transport
+
+__all__ = ["PREFETCH_AHEAD", "Dispatcher", "Link"]
+
+log = logging.getLogger(__name__)
+
+PREFETCH_AHEAD = 32  # deliveries waiting here beyond those that run: enough to hide the broker's round trip
+THREADS = 64  # plain functions that run at once, whatever the concurrency
+ENDING_S = 1.0  # seconds a stopped handler has for its own cleaning up
+CORRELATION_HEADER = "x-correlation-id"
+
+
+class Stop(Enum):
+    """Why a call was ended before its handler did."""
+
+    CANCELLED = "its caller cancelled it"
+    GONE = "its caller is gone"
+    DEADLINE = "its time is up"
+    DRAIN = "the server is stopping"
+
+
+class Link:
+    """One transport of a server, by name, with the receivers on it."""
+
+    def __init__(self, name: str, transport: Transport) -> None:
+        self.name = name
+        self.transport = transport
+        self.receivers: list[Receiver] = []
+        self.subscriptions: list[Receiver] = []
+        self.claims = transport.capabilities.claims
+        self.skew_logged = False
+
+
+class Job:
+    """One call in flight. It is the `Slot` of its context."""
+
+    __slots__ = ("context", "deadline", "delivery", "ended", "finished", "key", "lent", "link", "owner", "service", "spec", "stop", "task")
+
+    def __init__(
+        self, owner: Dispatcher, link: Link, service: Service, spec: MethodSpec, delivery: Delivery, deadline: Deadline | None
+    ) -> None:
+        message = delivery.message
+        self.owner = owner
+        self.link = link
+        self.service = service
+        self.spec = spec
+        self.delivery = delivery
+        self.deadline = deadline
+        self.key: CallKey = (link.name, message.reply_to, message.correlation_id)
+        self.context = Context(message, service.name, spec.name, deadline)
+        self.context.slot = self
+        self.task: asyncio.Task[None] | None = None
+        self.stop: Stop | None = None
+        self.ended = False  # settled, or about to be by its reply
+        self.finished = False  # its task is over
+        self.lent = 0  # nested calls it awaits now
+
+    @property
+    def message(self) -> Message:
+        return self.delivery.message
+
+    def lend(self) -> None:
+        self.lent += 1
+        if self.lent == 1 and not self.finished:
+            self.owner.lend_slot()
+
+    async def reclaim(self) -> None:
+        self.lent -= 1
+        if self.lent == 0 and not self.finished:
+            await self.owner.reclaim_slot()
+
+    def reclaim_now(self) -> None:
+        self.lent -= 1
+        if self.lent == 0 and not self.finished:
+            self.owner.reclaim_slot_now()
+
+
+class Dispatcher:
+    """Runs the methods of services for deliveries, at most `concurrency` at once."""
+
+    def __init__(
+        self, concurrency: int, *, max_body: int, middleware: Sequence[Middleware[Context]] = (), debug: bool = False
+    ) -> None:
+        self.slots = Slots(concurrency)
+        self.max_body = max_body
+        self.debug = debug
+        self.draining = False
+        self.prefetch = concurrency + PREFETCH_AHEAD
+        self.links: list[Link] = []
+        self.inflight: InFlight[Job] = InFlight()
+        self._running: dict[asyncio.Task[None], Job] = {}
+        self._lent = 0
+        self._plain_serial = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._loop = asyncio.get_running_loop()
+        self._timer = TableTimer(self._loop, self._expire, self.inflight.next_deadline)
+        self._call_handler = compose(middleware, self._call_function)
+        self._pool: ThreadPoolExecutor | None = None
+
+    # -- accepting: runs in a transport's reader --------------------------------------------------
+
+    def accept(self, link: Link, service: Service, delivery: Delivery) -> None:
+        """Take a delivery: it will run, be refused with a reply, or be handed back."""
+        if self.draining:
+            delivery.hand_back()
+            return
+        spec = service.find(delivery.message.method)
+        fault = self._refusal(link, service, spec, delivery)
+        if fault is not None or spec is None:
+            self._answer_fault(delivery, fault or _unknown_method(service, delivery.message.method))
+            return
+        deadline = self._deadline(link, delivery.message)
+        self._admit(Job(self, link, service, spec, delivery, deadline))
+
+    def cancel(self, link: Link, message: Message) -> None:
+        """A caller's cancel, by address or to our inbox."""
+        job = self.inflight.cancel((link.name, message.reply_to, message.correlation_id), self._loop.time())
+        if job is not None:
+            self._stop(job, Stop.CANCELLED)
+
+    def caller_gone(self, link: Link, reply_to: str) -> None:
+        for key, job in self.inflight.of_caller(link.name, reply_to):
+            self.inflight.finish(key)
+            self._stop(job, Stop.GONE)
+
+    def _refusal(self, link: Link, service: Service, spec: MethodSpec | None, delivery: Delivery) -> Fault | None:
+        message = delivery.message
+        if message.kind is not Kind.REQUEST:
+            return Fault(Code.INVALID_ARGUMENT, f"a {message.kind} is not a request", origin=TOOLKIT)
+        if len(message.body) > self.max_body:
+            text = f"{len(message.body)} bytes: over max_body ({self.max_body})"
+            return Fault(Code.INVALID_ARGUMENT, text, type="InvalidArgument")
+        if spec is None:
+            return _unknown_method(service, message.method)
+        if delivery.redelivered and not spec.idempotent and not link.claims:
+            text = f"{service.address}.{spec.name} was delivered before and may have run; it is not idempotent"
+            return Fault(Code.ABORTED, text, origin=TOOLKIT)
+        return None
+
+    def _deadline(self, link: Link, message: Message) -> Deadline | None:
+        if message.time_left_ms is None and message.deadline_ms is None:
+            return None
+        wire = WireDeadline(message.time_left_ms, message.deadline_ms)
+        unix_now = time.time()
+        if wire.skewed(unix_now) and not link.skew_logged:
+            link.skew_logged = True
+            log.warning(
+                "a caller's clock and ours are over %s s apart: its absolute deadlines are ignored", MAX_SKEW_S
+            )
+        return wire.on_arrival(self._loop.time(), unix_now)
+
+    def _admit(self, job: Job) -> None:
+        if job.message.dialect != NATIVE or not job.message.correlation_id:
+            self._plain_serial += 1
+            job.key = (job.link.name, "", str(self._plain_serial))
+        deadline = job.deadline.at if job.deadline else None
+        admission = self.inflight.admit(job.key, job, deadline=deadline)
+        if admission is Admission.CANCELLED:
+            job.delivery.settle()
+        elif admission is Admission.DUPLICATE:
+            self._adopt(job)
+        else:
+            self._idle.clear()
+            if deadline is not None:
+                self._timer.cover(deadline)
+            self.slots.request(job.key, partial(self._start, job))
+
+    def _adopt(self, job: Job) -> None:
+        """The same attempt, delivered again while we run it: the new delivery is the one that can be settled."""
+        running = self.inflight.get(job.key)
+        if running is None or running.ended:
+            job.delivery.settle()
+        else:
+            running.delivery = job.delivery
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def _start(self, job: Job) -> None:
+        """With a slot. A call whose time is up is not begun."""
+        now = self._loop.time()
+        if job.deadline is not None and job.deadline.at <= now:
+            self.inflight.finish(job.key)
+            self._end_unbegun(job, Stop.DEADLINE)
+            self.slots.release()
+            self._check_idle()
+            return
+        self._limit(job, now)
+        job.task = self._loop.create_task(self._run(job))
+        self._running[job.task] = job
+        job.task.add_done_callback(self._finished)
+
+    def _limit(self, job: Job, now: float) -> None:
+        """A method's own time limit, if it is sooner than its caller's."""
+        own = job.spec.timeout
+        if own is not None and (job.deadline is None or now + own < job.deadline.at):
+            job.deadline = job.context.deadline = Deadline(now + own)
+            self.inflight.shorten(job.key, job.deadline.at)
+            self._timer.cover(job.deadline.at)
+
+    async def _run(self, job: Job) -> None:
+        enter_context(job.context)
+        try:
+            if job.link.claims and not job.spec.idempotent and not await job.delivery.begin():
+                job.ended = True
+                return
+            job.context.arguments = job.spec.validate(read_arguments(job.message, job.spec))
+            result = await self._call_handler(job.context)
+            self._answer(job, result)
+        except asyncio.CancelledError:
+            self._end_stopped(job)
+        except RpcError as error:
+            self._answer_fault(job.delivery, self._fault(error), job)
+        except Exception as error:  # whatever a handler raises is answered, and logged once with its cause
+            self._answer_fault(job.delivery, self._internal(job, error), job)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """Also for a task cancelled before its first step, in which nothing of `_run` was executed."""
+        job = self._running.pop(task)
+        if not job.ended:
+            self._end_stopped(job)
+        job.finished = True
+        self.inflight.finish(job.key)
+        if job.lent:  # it never took back the slot it lent
+            self._count_lent(-1)
+        else:
+            self.slots.release()
+        self._check_idle()
+
+    async def _call_function(self, context: Context) -> Any:
+        """The innermost of the middleware: the method itself."""
+        spec = cast(Job, context.slot).spec
+        args, kwargs = context.arguments
+        if spec.context_parameter is not None:
+            kwargs = {**kwargs, spec.context_parameter: context}
+        if spec.in_thread:
+            return await self._run_in_thread(partial(spec.function, *args, **kwargs))
+        return await spec.function(*args, **kwargs)
+
+    async def _run_in_thread(self, function: partial[Any]) -> Any:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(min(THREADS, self.slots.limit), "rpckit-handler")
+        context = contextvars.copy_context()
+        return await self._loop.run_in_executor(self._pool, context.run, function)
+
+    # -- answering -----------------------------------------------------------------------------------
+
+    def _answer(self, job: Job, result: Any) -> None:
+        if job.ended:
+            return
+        request = job.message
+        if job.spec.no_reply or not request.reply_to:
+            self._settle(job)
+            return
+        response = result if isinstance(result, Response) else None
+        try:
+            body, content_type = write_result(request, response.body if response else result)
+            self._check_size(body)
+            reply = request.reply(Kind.REPLY, body, content_type)
+            if response is not None:
+                reply.headers = _response_headers(response)
+            job.delivery.reply(reply)
+            job.ended = True
+        except (codec.CodecError, UsageError) as error:
+            log.error("the result of %s.%s cannot be sent: %s", job.service.name, job.spec.name, error)
+            fault = Fault(Code.DATA_LOSS, f"{job.spec.name} ran, but its result cannot be sent: {error}")
+            self._answer_fault(job.delivery, fault, job)
+
+    def _check_size(self, body: bytes) -> None:
+        if len(body) > self.max_body:
+            raise codec.CodecError(f"{len(body)} bytes: over max_body ({self.max_body})")
+
+    def _answer_fault(self, delivery: Delivery, fault: Fault, job: Job | None = None) -> None:
+        if job is not None:
+            if job.ended:
+                return
+            job.ended = True
+        if not delivery.message.reply_to or (job is not None and job.spec.no_reply):
+            log.warning("a call without reply failed: %s: %s", fault.code, fault.message)
+            delivery.settle()
+            return
+        try:
+            delivery.reply(fault_message(delivery.message, fault))
+        except UsageError as error:
+            log.error("a fault cannot be sent: %s", error)
+            delivery.settle()
+
+    def _settle(self, job: Job) -> None:
+        job.ended = True
+        job.delivery.settle()
+
+    def _fault(self, error: RpcError) -> Fault:
+        """For errors raised on purpose, or by a nested call: their text may travel."""
+        if isinstance(error, RemoteError):
+            return fault_of(error)
+        code = next((code for kind, code in _NESTED_CODES if isinstance(error, kind)), Code.INTERNAL)
+        return Fault(code, str(error), type=type(error).__name__)
+
+    def _internal(self, job: Job, error: Exception) -> Fault:
+        """The caller learns an id, the log the cause."""
+        error_id = new_id()[:16]
+        log.error(
+            "%s.%s raised (error id %s)", job.service.name, job.spec.name, error_id, exc_info=error,
+            extra=job.context.log_fields(),
+        )
+        if not self.debug:
+            return Fault(Code.INTERNAL, "internal error", type="InternalError", error_id=error_id)
+        details = {"traceback": "".join(traceback.format_exception(error))}
+        return Fault(Code.INTERNAL, repr(error), type=type(error).__name__, details=details, error_id=error_id)
+
+    # -- stopping ------------------------------------------------------------------------------------
+
+    def _expire(self, now: float) -> None:
+        for _, job in self.inflight.expire(now):
+            self._stop(job, Stop.DEADLINE)
+
+    def _stop(self, job: Job, why: Stop) -> None:
+        """End a call that already left the table."""
+        job.stop = job.stop or why
+        if job.task is not None:
+            job.task.cancel()
+        else:
+            self.slots.withdraw(job.key)
+            self._end_unbegun(job, why)
+            self._check_idle()
+
+    def _end_unbegun(self, job: Job, why: Stop) -> None:
+        if job.ended:
+            return
+        if why is Stop.DRAIN:
+            job.ended = True
+            job.delivery.hand_back()
+        elif why is Stop.DEADLINE:
+            text = f"{job.service.address}.{job.spec.name} was not begun: its time was up"
+            self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, text, origin=TOOLKIT), job)
+        else:
+            self._settle(job)
+
+    def _end_stopped(self, job: Job) -> None:
+        """The handler's task was cancelled: by us, for the reason noted, or by the handler itself."""
+        name = f"{job.service.address}.{job.spec.name}"
+        if job.ended:
+            return
+        if job.stop in (Stop.CANCELLED, Stop.GONE):
+            self._settle(job)
+        elif job.stop is Stop.DEADLINE:
+            self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
+        elif job.stop is Stop.DRAIN and job.spec.idempotent:
+            job.ended = True
+            job.delivery.hand_back()
+        elif job.stop is Stop.DRAIN:
+            text = f"{name} was stopped while it ran: the server is stopping"
+            self._answer_fault(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
+        else:
+            self._answer_fault(job.delivery, Fault(Code.CANCELLED, f"{name} was cancelled on the server"), job)
+
+    async def drain(self, grace: float) -> None:
+        """Run what was delivered for up to `grace` seconds, hand back what has not begun by then, stop the rest.
+
+        No more deliveries may come from the receivers meanwhile.
+        """
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("stopping after %s s of grace with %d calls in flight", grace, len(self.inflight))
+        self.draining = True
+        for _, job in self.inflight.drain():
+            self._stop(job, Stop.DRAIN)
+        if self._running:
+            await asyncio.wait(self._running, timeout=ENDING_S)
+        self.stop_timer()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def stop_timer(self) -> None:
+        self._timer.stop()
+
+    def _check_idle(self) -> None:
+        if not self._running and not self.slots.waiting:
+            self._idle.set()
+
+    # -- lending slots ---------------------------------------------------------------------------------
+
+    def lend_slot(self) -> None:
+        """A handler begins to wait for a nested call."""
+        self._count_lent(+1)
+        self.slots.release()
+
+    async def reclaim_slot(self) -> None:
+        given: asyncio.Future[None] = self._loop.create_future()
+        self.slots.resume(partial(_give, given, self.slots))
+        try:
+            await given
+        except asyncio.CancelledError:
+            if given.cancelled():
+                self.slots.take_now()
+            raise
+        finally:
+            self._count_lent(-1)
+
+    def reclaim_slot_now(self) -> None:
+        self._count_lent(-1)
+        self.slots.take_now()
+
+    def _count_lent(self, change: int) -> None:
+        self._lent += change
+        self._adjust_prefetch()
+
+    def _adjust_prefetch(self) -> None:
+        """Handlers that wait hold deliveries unsettled: without more prefetch their nested calls would never come."""
+        step = self.slots.limit + PREFETCH_AHEAD
+        wanted = step * (1 + -(-self._lent // step))
+        if wanted > self.prefetch or (self._lent == 0 and wanted < self.prefetch):
+            self.prefetch = wanted
+            for link in self.links:
+                for receiver in link.receivers:
+                    receiver.set_prefetch(wanted)
+
+    def handler_of(self, task: asyncio.Task[Any] | None) -> str | None:
+        """The method that a task runs, for warnings."""
+        job = self._running.get(task) if task is not None else None
+        return f"{job.service.name}.{job.spec.name}" if job is not None else None
+
+
+def _give(given: asyncio.Future[None], slots: Slots) -> None:
+    if given.done():
+        asyncio.get_running_loop().call_soon(slots.release)
+    else:
+        given.set_result(None)
+
+
+def _unknown_method(service: Service, method: str) -> Fault:
+    known = ", ".join(service.methods)
+    if not method:
+        text = f"{service.name} has several methods and no default: name one of {known}"
+    else:
+        text = f"{service.name} has no method {method[:100]!r}; it has {known}"
+    return Fault(Code.UNIMPLEMENTED, text, type="MethodNotFound")
+
+
+def _response_headers(response: Response) -> dict[str, str]:
+    headers = {str(name): str(value) for name, value in response.headers.items()}
+    if response.correlation_id is not None:
+        headers[CORRELATION_HEADER] = response.correlation_id
+    return headers
+
+
+_NESTED_CODES: tuple[tuple[type[RpcError], Code], ...] = (
+    (DeadlineExceeded, Code.DEADLINE_EXCEEDED),
+    (OutcomeUnknown, Code.ABORTED),
+    (Overloaded, Code.RESOURCE_EXHAUSTED),
+    (NoResponder, Code.UNAVAILABLE),
+    (NotSent, Code.UNAVAILABLE),
+)

@@ -1,0 +1,155 @@
+"""Faults: how an error crosses the wire, and which error the caller sees. Pure.
+
+Natively a fault is a small map in the content type of its request; to a plain peer it is the text
+``CODE: message``. `origin` tells a refusal of the toolkit itself (the work did not begin, or its
+outcome is unknown) from an error that the handler chose to raise with the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rpckit import codec
+from rpckit.errors import (
+    Code,
+    DeadlineExceeded,
+    Expired,
+    InternalError,
+    InvalidArgument,
+    MethodNotFound,
+    NoResponder,
+    OutcomeUnknown,
+    Overloaded,
+    PermissionDenied,
+    RemoteCancelled,
+    RemoteError,
+    RpcError,
+    UnencodableResult,
+)
+from rpckit.message import NATIVE, Kind, Message
+
+__all__ = ["FAULT_MESSAGE_HEADER", "FAULT_STATUS_HEADER", "HANDLER", "TOOLKIT", "Fault", "fault_message", "fault_of", "read_fault"]
+
+FAULT_STATUS_HEADER = "x-rpckit-status"
+FAULT_MESSAGE_HEADER = "x-rpckit-message"
+FAULT_ORIGIN_HEADER = "x-rpckit-origin"
+MAX_MESSAGE = 4096  # characters of a fault's message that travel
+HANDLER = "handler"  # origin: the handler raised it
+TOOLKIT = "rpckit"  # origin: the server refused or ended the call
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What the other side says went wrong."""
+
+    code: str
+    message: str
+    type: str = ""
+    details: Mapping[str, Any] | None = None
+    retryable: bool = False
+    origin: str = HANDLER
+    error_id: str | None = None
+
+    def to_error(self) -> RpcError:
+        """The error a caller sees."""
+        if self.origin == TOOLKIT and self.code in _REFUSALS:
+            return _REFUSALS[self.code](self)
+        if self.code == Code.DEADLINE_EXCEEDED:  # begun, and stopped when its time was up
+            return DeadlineExceeded(self.message)
+        error_class = _BY_CODE.get(self.code, RemoteError)
+        return error_class(
+            self.message,
+            code=self.code,
+            type=self.type,
+            details=self.details,
+            retryable=self.retryable,
+            error_id=self.error_id,
+        )
+
+
+def fault_of(error: RemoteError) -> Fault:
+    """The fault of an error that a handler (or the toolkit, on its way to one) raised on purpose."""
+    return Fault(
+        code=error.code,
+        message=error.message,
+        type=error.type,
+        details=error.details,
+        retryable=error.retryable,
+        error_id=error.error_id,
+    )
+
+
+def fault_message(request: Message, fault: Fault) -> Message:
+    """The answer to `request` that carries `fault`, in the request's dialect and content type."""
+    text = fault.message[:MAX_MESSAGE]
+    if request.dialect != NATIVE:
+        reply = request.reply(Kind.FAULT, f"{fault.code}: {text}".encode(errors="replace"), codec.TEXT)
+        reply.headers = {
+            FAULT_STATUS_HEADER: fault.code,
+            FAULT_MESSAGE_HEADER: " ".join(text.split())[:255],
+            FAULT_ORIGIN_HEADER: fault.origin,
+        }
+        return reply
+    content_type = codec.JSON if request.content_type.startswith(codec.JSON) else codec.MSGPACK
+    fields = {**asdict(fault), "message": text}
+    try:
+        body = codec.encode(content_type, fields)
+    except codec.CodecError:  # details are the handler's own, and may not fit
+        body = codec.encode(content_type, {**fields, "details": None})
+    return request.reply(Kind.FAULT, body, content_type)
+
+
+def read_fault(message: Message) -> Fault:
+    """The fault in a `Kind.FAULT` message. Raises `CodecError` when it cannot be read."""
+    if message.dialect != NATIVE:
+        return _read_text(message)
+    fields = codec.decode(message.content_type, message.body)
+    if not isinstance(fields, dict) or not isinstance(fields.get("code"), str):
+        raise codec.CodecError("a fault without a code")
+    details = fields.get("details")
+    return Fault(
+        code=fields["code"],
+        message=str(fields.get("message", "")),
+        type=str(fields.get("type") or ""),
+        details=details if isinstance(details, dict) else None,
+        retryable=bool(fields.get("retryable")),
+        origin=str(fields.get("origin", HANDLER)),
+        error_id=str(fields["error_id"]) if fields.get("error_id") else None,
+    )
+
+
+def _read_text(message: Message) -> Fault:
+    text = message.body.decode(errors="replace")
+    code, separator, rest = text.partition(": ")
+    status = message.headers.get(FAULT_STATUS_HEADER) or (code if separator else "")
+    if status not in Code.__members__:
+        return Fault(code=Code.UNKNOWN, message=text)
+    message_text = rest if separator and code == status else text
+    return Fault(code=status, message=message_text, origin=message.headers.get(FAULT_ORIGIN_HEADER, HANDLER))
+
+
+def _overloaded(fault: Fault) -> RpcError:
+    after = (fault.details or {}).get("retry_after")
+    return Overloaded(fault.message, retry_after=after if isinstance(after, int | float) else None)
+
+
+_REFUSALS: dict[str, Callable[[Fault], RpcError]] = {
+    Code.RESOURCE_EXHAUSTED: _overloaded,
+    Code.UNAVAILABLE: lambda fault: NoResponder(fault.message),
+    Code.ABORTED: lambda fault: OutcomeUnknown(fault.message),
+    Code.DEADLINE_EXCEEDED: lambda fault: Expired(fault.message),
+}
+
+_BY_CODE: dict[str, type[RemoteError]] = {
+    error_class.default_code: error_class
+    for error_class in (
+        MethodNotFound,
+        InvalidArgument,
+        PermissionDenied,
+        RemoteCancelled,
+        UnencodableResult,
+        InternalError,
+    )
+}

@@ -1,0 +1,91 @@
+"""The server's call table: duplicates, cancel and its tombstones, expiry, drain. Pure: time comes in as an argument."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from enum import Enum
+from typing import Generic, TypeVar
+
+from rpckit.deadline import DeadlineHeap
+
+__all__ = ["MAX_TOMBSTONES", "TOMBSTONE_S", "Admission", "CallKey", "InFlight"]
+
+MAX_TOMBSTONES = 4096  # cancels remembered that came before their requests
+TOMBSTONE_S = 60.0  # seconds a cancel waits for its request
+
+CallKey = tuple[str, str, str]  # transport, reply_to, correlation_id
+J = TypeVar("J")
+
+
+class Admission(Enum):
+    ADMITTED = "admitted"
+    DUPLICATE = "duplicate"  # the same attempt is already in flight
+    CANCELLED = "cancelled"  # its cancel overtook it
+
+
+class InFlight(Generic[J]):
+    """Calls delivered and not yet answered. Each leaves exactly once."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[CallKey, J] = {}
+        self._deadlines: DeadlineHeap[CallKey] = DeadlineHeap()
+        self._tombstones: OrderedDict[CallKey, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def tombstones(self) -> int:
+        return len(self._tombstones)
+
+    def admit(self, key: CallKey, job: J, *, deadline: float | None) -> Admission:
+        if self._tombstones and self._tombstones.pop(key, None) is not None:
+            return Admission.CANCELLED
+        if key in self._jobs:
+            return Admission.DUPLICATE
+        self._jobs[key] = job
+        if deadline is not None:
+            self._deadlines.push(key, deadline, self._jobs, len(self._jobs))
+        return Admission.ADMITTED
+
+    def shorten(self, key: CallKey, deadline: float) -> None:
+        """Give a call in flight an earlier moment as well (a method's own time limit)."""
+        if key in self._jobs:
+            self._deadlines.push(key, deadline, self._jobs, len(self._jobs))
+
+    def get(self, key: CallKey) -> J | None:
+        return self._jobs.get(key)
+
+    def finish(self, key: CallKey) -> J | None:
+        return self._jobs.pop(key, None)
+
+    def cancel(self, key: CallKey, now: float) -> J | None:
+        """Take a call out because its caller cancelled it; an unknown one leaves a tombstone for its request."""
+        job = self._jobs.pop(key, None)
+        if job is None:
+            self._bury(key, now)
+        return job
+
+    def of_caller(self, transport: str, reply_to: str) -> list[tuple[CallKey, J]]:
+        """The calls of one caller, left in place."""
+        return [(key, job) for key, job in self._jobs.items() if key[:2] == (transport, reply_to)]
+
+    def expire(self, now: float) -> list[tuple[CallKey, J]]:
+        """Take out the calls whose time is up."""
+        return [(key, self._jobs.pop(key)) for key in self._deadlines.pop_due(now, self._jobs) if key in self._jobs]
+
+    def drain(self) -> list[tuple[CallKey, J]]:
+        drained = list(self._jobs.items())
+        self._jobs.clear()
+        return drained
+
+    def next_deadline(self) -> float | None:
+        return self._deadlines.next(self._jobs)
+
+    def _bury(self, key: CallKey, now: float) -> None:
+        while self._tombstones:
+            oldest, buried_at = next(iter(self._tombstones.items()))
+            if buried_at + TOMBSTONE_S > now and len(self._tombstones) < MAX_TOMBSTONES:
+                break
+            del self._tombstones[oldest]
+        self._tombstones[key] = now

@@ -1,0 +1,29 @@
+"""Hooks around calls (client) and handlers (server): ``async def m(context, call_next)``.
+
+``call_next(context)`` runs the rest and returns its value; a middleware may call it again (a
+retry), or not at all. The first in the list is the outermost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+__all__ = ["Middleware", "compose"]
+
+C = TypeVar("C")
+CallNext = Callable[[C], Awaitable[Any]]
+Middleware = Callable[[C, CallNext[C]], Awaitable[Any]]
+
+
+def compose(middleware: Sequence[Middleware[C]], terminal: CallNext[C]) -> CallNext[C]:
+    """One function that runs `middleware` around `terminal`; `terminal` itself when there is none."""
+    chain = terminal
+    for layer in reversed(middleware):
+        chain = partial(_step, layer, chain)
+    return chain
+
+
+def _step(layer: Middleware[C], following: CallNext[C], context: C) -> Awaitable[Any]:
+    return layer(context, following)

@@ -1,0 +1,60 @@
+"""The client's call table. Pure: no clock, no event loop, no I/O."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from rpckit.deadline import DeadlineHeap
+
+__all__ = ["MAX_PENDING", "PendingCalls"]
+
+MAX_PENDING = 16_384  # calls; about 10 MB of waiters and deadlines
+
+W = TypeVar("W")
+
+
+class PendingCalls(Generic[W]):
+    """Calls sent and not yet settled. Each call leaves exactly once.
+
+    Add before sending, discard when sending raises. A late reply finds nothing: the shell counts it.
+    """
+
+    def __init__(self, limit: int = MAX_PENDING) -> None:
+        self.limit = limit
+        self._calls: dict[str, W] = {}
+        self._deadlines: DeadlineHeap[str] = DeadlineHeap()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def full(self) -> bool:
+        return len(self._calls) >= self.limit
+
+    def add(self, correlation_id: str, waiter: W, *, deadline: float | None) -> None:
+        """Raises `ValueError` for an id already pending and `OverflowError` when full: both are the shell's to avoid."""
+        if correlation_id in self._calls:
+            raise ValueError("that correlation id is already pending")
+        if len(self._calls) >= self.limit:
+            raise OverflowError(f"{self.limit} calls are pending")
+        self._calls[correlation_id] = waiter
+        if deadline is not None:
+            self._deadlines.push(correlation_id, deadline, self._calls, len(self._calls))
+
+    def settle(self, correlation_id: str) -> W | None:
+        """Take a call out; None for one that is late or unknown."""
+        return self._calls.pop(correlation_id, None)
+
+    def expire(self, now: float) -> list[tuple[str, W]]:
+        """Take out the calls whose time is up."""
+        due = self._deadlines.pop_due(now, self._calls)
+        return [(correlation_id, self._calls.pop(correlation_id)) for correlation_id in due]
+
+    def drain(self) -> list[tuple[str, W]]:
+        """Take out all: connection lost or closed, and they all get the same cause."""
+        drained = list(self._calls.items())
+        self._calls.clear()
+        return drained
+
+    def next_deadline(self) -> float | None:
+        return self._deadlines.next(self._calls)

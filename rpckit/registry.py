@@ -1,0 +1,76 @@
+"""URL scheme → transport, through entry points of the group `rpckit.transports`.
+
+A transport of ours is found exactly as a third party's would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from rpckit.errors import UsageError
+from rpckit.transport import Transport, TransportFactory, TransportOptions
+from rpckit.url import Url
+
+__all__ = ["known_schemes", "load_transport", "open_transport", "transport_options"]
+
+GROUP = "rpckit.transports"
+_EXTRAS = {"amqp": "amqp", "amqps": "amqp", "redis": "redis", "rediss": "redis", "ws": "websocket", "wss": "websocket"}
+
+
+def open_transport(url: str | Url, defaults: Mapping[str, Any] | None = None) -> Transport:
+    """The transport for a URL, not yet connected. `defaults` are options below those of the URL's query."""
+    parsed = url if isinstance(url, Url) else Url.parse(url)
+    factory = load_transport(parsed.scheme)
+    return factory(parsed, transport_options(parsed, factory.options_model, defaults or {}))
+
+
+def transport_options(
+    url: Url, model: type[TransportOptions], defaults: Mapping[str, Any]
+) -> TransportOptions:
+    """Options from the settings and the URL, checked. An unknown one is an error that lists the known ones."""
+    try:
+        return model.model_validate({**defaults, **url.query})
+    except ValidationError as error:
+        raise UsageError(_explain(error, model, f"{url.scheme}:// option")) from None
+
+
+def load_transport(scheme: str) -> TransportFactory:
+    """The factory behind a scheme. Raises `UsageError` that says what to install or which schemes are known."""
+    found = _entry_points().get(scheme)
+    if found is None:
+        raise UsageError(_unknown_scheme(scheme))
+    try:
+        factory: TransportFactory = found.load()
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(scheme.partition("+")[0])
+        advice = f'pip install "rpckit[{extra}]"' if extra else f"install what {found.value!r} needs"
+        raise UsageError(f"{scheme}:// needs the package {error.name!r}: {advice}") from error
+    return factory
+
+
+def known_schemes() -> list[str]:
+    return sorted(_entry_points())
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _unknown_scheme(scheme: str) -> str:
+    extra = _EXTRAS.get(scheme.partition("+")[0])
+    advice = f'; pip install "rpckit[{extra}]"' if extra else ""
+    return f"no transport for {scheme[:40]}://; known: {', '.join(f'{name}://' for name in known_schemes())}{advice}"
+
+
+def _explain(error: ValidationError, model: type[TransportOptions], what: str) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown {what} {name!r:.60}; known: {', '.join(sorted(model.model_fields))}"
+    return f"{what} {name!r:.60}: {problem['msg']}"

@@ -1,0 +1,218 @@
+"""The seam: what a transport is. A transport carries messages and never opens a body.
+
+Callbacks are plain calls that return at once; user code never runs in them. Everything a transport
+cannot do stands in its `Capabilities`; asking for it is refused at start-up with a sentence.
+Whoever writes a transport runs `rpckit.testing.conformance` against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rpckit.errors import RpcError
+from rpckit.message import Message
+from rpckit.url import Url
+
+__all__ = [
+    "Capabilities",
+    "Delivery",
+    "OnDelivery",
+    "OnGone",
+    "OnMessage",
+    "OnState",
+    "OnUndelivered",
+    "Receiver",
+    "State",
+    "Transport",
+    "TransportFactory",
+    "TransportOptions",
+]
+
+
+class State(StrEnum):
+    """Where a transport's connection stands. Only `CONNECTED` takes messages."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"  # what was in flight is lost; it comes back by itself
+    BLOCKED = "blocked"  # the broker takes nothing for now; what was sent is still answered
+    CLOSED = "closed"  # for good: closed by us, or refused in a way that trying again cannot mend
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a transport promises.
+
+    settles:            a delivery stays the broker's until it is settled.
+    redelivers:         what a dead server left unsettled goes to another.
+    balances:           servers of one address share its work.
+    persists:           idempotent calls outlive a restart of the broker.
+    claims:             `begin` is a claim that only one server wins.
+    queue_wait:         a call may wait in a queue for its server.
+    knows_no_responder: an unserved address is reported at once.
+    knows_caller_gone:  a reply to a caller that left is reported.
+    orders:             requests of one caller arrive in the order sent.
+    max_body:           bytes; None for no limit of the transport's own.
+    """
+
+    name: str
+    settles: bool
+    redelivers: bool
+    balances: bool
+    persists: bool
+    claims: bool
+    queue_wait: bool
+    knows_no_responder: bool
+    knows_caller_gone: bool
+    orders: bool
+    max_body: int | None = None
+
+
+class TransportOptions(BaseModel):
+    """Options every transport has, as query parameters of its URL; a transport adds its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dialect: str = Field("native", description="the form in which requests are written")
+    connect_timeout: float = Field(10.0, gt=0, description="seconds for one attempt to connect")
+
+
+class Delivery(Protocol):
+    """One request handed to this process, until it is settled."""
+
+    @property
+    def message(self) -> Message: ...
+
+    @property
+    def redelivered(self) -> bool:
+        """It was handed to a server before, and may have run there."""
+        ...
+
+    async def begin(self) -> bool:
+        """Awaited before each start that may not happen twice. False: somebody else has it; do not start."""
+        ...
+
+    def reply(self, message: Message) -> None:
+        """Send the reply and settle once it is as safe as the transport can make it.
+
+        Raises `UsageError` for a message that can never be sent; nothing was written then.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Done with it, without a reply."""
+        ...
+
+    def hand_back(self) -> None:
+        """Not begun here: another server may run it, as if it had never been delivered."""
+        ...
+
+    def reject(self) -> None:
+        """Nobody can ever run it: to the dead letters, where there are any."""
+        ...
+
+
+OnMessage = Callable[[Message], None]
+OnDelivery = Callable[[Delivery], None]
+OnState = Callable[[State, str], None]
+OnUndelivered = Callable[[str, RpcError], None]
+OnGone = Callable[[str], None]
+
+
+class Receiver(Protocol):
+    """Requests at one address. Survives reconnects."""
+
+    def set_prefetch(self, prefetch: int) -> None:
+        """At least this many deliveries may be unsettled at once from now on."""
+        ...
+
+    def pause(self) -> None:
+        """No more deliveries for now; what was delivered stays."""
+        ...
+
+    def resume(self) -> None: ...
+
+    async def stop(self) -> None:
+        """No more deliveries, for good. What was delivered can still be settled."""
+        ...
+
+
+class Transport(Protocol):
+    """A connection to one broker, kept alive until `close`.
+
+    `Transport(url, options)` does no I/O. All of it runs in the event loop that called `connect`.
+    """
+
+    options_model: ClassVar[type[TransportOptions]]
+
+    @property
+    def options(self) -> TransportOptions: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def inbox(self) -> str:
+        """Where this process can be reached now; a new one after each reconnect. Empty before `open_inbox`."""
+        ...
+
+    async def connect(self) -> None:
+        """Connect, once. Raises `NotSent` when it cannot, `UsageError` when trying again cannot help.
+
+        A connection lost later comes back by itself, as `on_state` tells.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End everything this transport started. Unsettled deliveries go back. Twice is once."""
+        ...
+
+    def on_state(self, callback: OnState) -> None:
+        """`callback(state, why)` at each change; `why` is a sentence without secrets."""
+        ...
+
+    def on_undelivered(self, callback: OnUndelivered) -> None:
+        """`callback(correlation_id, error)` for a request that left and came back: it did not run."""
+        ...
+
+    def on_gone(self, callback: OnGone) -> None:
+        """`callback(reply_to)` when a caller is found to have left."""
+        ...
+
+    async def open_inbox(self, on_message: OnMessage) -> None:
+        """Receive replies, faults and cancels addressed to this process."""
+        ...
+
+    async def send(self, message: Message, *, must_be_served: bool = True) -> None:
+        """Send a request, reply or fault to `message.address`.
+
+        With a `reply_to` it returns when written; a refusal comes through `on_undelivered`. Without
+        one it returns when the broker has it. `must_be_served=False` queues for a server to come.
+        Raises `NotSent`, `NoResponder`, `ConnectionLost`; `UsageError` for what can never be sent.
+        """
+        ...
+
+    async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> Receiver:
+        """Requests at `address`, at most `prefetch` of them unsettled."""
+        ...
+
+    async def publish(self, topic: str, message: Message) -> None:
+        """Tell everyone subscribed to `topic`; at most once, and to nobody when nobody listens."""
+        ...
+
+    async def subscribe(self, topic: str, on_message: OnMessage) -> Receiver:
+        """Every message published on `topic` from now on."""
+        ...
+
+
+class TransportFactory(Protocol):
+    """What an entry point of the group `rpckit.transports` names: usually the transport's class."""
+
+    options_model: type[TransportOptions]
+
+    def __call__(self, url: Url, options: TransportOptions) -> Transport: ...
