@@ -1,0 +1,356 @@
+"""aioamqp, with its slow path bypassed and its traps closed. The only module that touches the driver's inside.
+
+`FastProtocol` scans frames straight from the bytes received: deliveries, confirms and returns go to
+the channel at once, every other frame goes on to the driver. What is sent in one tick leaves as
+one write. However the connection ends, it ends in `transport.abort()` and one call of `on_lost`.
+
+aioamqp has had no release since 2022; the names leaned on here are checked at import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aioamqp
+import pamqp.frame
+from aioamqp import exceptions as driver_errors
+from aioamqp.channel import Channel
+from aioamqp.protocol import CLOSED, AmqpProtocol
+
+from ._frames import (
+    BODY,
+    FRAME_END,
+    FRAME_HEAD,
+    HEADER,
+    HEARTBEAT_FRAME,
+    METHOD,
+    OVERHEAD,
+    DeliverMethod,
+    Properties,
+    ReturnMethod,
+    parse_ack,
+    parse_deliver,
+    parse_header,
+    parse_return,
+)
+
+__all__ = ["DRIVER_ERRORS", "CloseReason", "FastChannel", "FastProtocol"]
+
+log = logging.getLogger(__name__)
+
+UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent on a connection; then senders wait
+FRAME_MAX = 131_072  # bytes; RabbitMQ's default, and an upper bound for what we accept
+
+_DELIVER, _RETURN, _ACK, _NACK = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32", b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
+_BLOCKED, _UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
+
+# Everything the driver has been seen to raise for one and the same event: the connection is gone.
+DRIVER_ERRORS = (
+    driver_errors.AioamqpException,
+    OSError,
+    EOFError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReason:
+    """Why a connection or a channel ended; code 0 when the broker gave none."""
+
+    code: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}" if self.code else self.text
+
+
+@dataclass(slots=True)
+class _Content:
+    """A message whose frames are still coming in."""
+
+    method: DeliverMethod | ReturnMethod
+    properties: Properties | None = None
+    property_list: bytes = b""
+    missing: int = 0
+    chunks: list[bytes] = field(default_factory=list)
+
+
+class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
+    """A channel whose deliveries, confirms and returns go to plain callbacks."""
+
+    def __init__(self, protocol: FastProtocol, channel_id: int, **kwargs: Any) -> None:
+        super().__init__(protocol, channel_id, **kwargs)
+        self.on_deliver: Callable[[DeliverMethod, Properties, bytes, bytes], None] = _ignore
+        self.on_undecodable: Callable[[DeliverMethod], None] = _ignore
+        self.on_confirm: Callable[[int, bool, bool], None] = _ignore
+        self.on_return: Callable[[ReturnMethod, Properties], None] = _ignore
+        self.on_consumer_cancelled: Callable[[str], None] = _ignore
+        self.on_closed: Callable[[CloseReason], None] = _ignore
+        self.close_reason: CloseReason | None = None
+        self.content: _Content | None = None
+
+    async def server_basic_cancel(self, frame: Any) -> None:
+        self.on_consumer_cancelled(frame.consumer_tag)
+
+    def connection_closed(
+        self, server_code: int | None = None, server_reason: str | None = None, exception: BaseException | None = None
+    ) -> None:
+        """The channel is gone, alone or with its connection: everything that waits on it is told, once."""
+        if self.close_reason is not None:
+            return
+        self.close_reason = CloseReason(server_code or 0, server_reason or "the connection was lost")
+        super().connection_closed(server_code, server_reason, exception)
+        self.on_closed(self.close_reason)
+
+    def method_frame(self, payload: bytes) -> bool:
+        """Take a method frame off the slow path; False for the driver's own."""
+        kind = payload[:4]
+        if kind == _DELIVER:
+            self.content = _Content(parse_deliver(payload))
+        elif kind == _ACK or kind == _NACK:
+            tag, multiple = parse_ack(payload)
+            self.on_confirm(tag, multiple, kind == _ACK)
+        elif kind == _RETURN:
+            self.content = _Content(parse_return(payload))
+        else:
+            return False
+        return True
+
+    def header_frame(self, payload: bytes) -> None:
+        content = self.content
+        if content is None:
+            raise ValueError("a header frame without its method")
+        content.missing = int.from_bytes(payload[4:12], "big")
+        content.property_list = payload[12:]
+        try:
+            _, content.properties = parse_header(payload)
+        except Exception as error:  # any property of a stranger's may be undecodable, in any way
+            log.warning("a message whose header cannot be decoded was refused: %s", error)
+        if not content.missing:
+            self._complete(content)
+
+    def body_frame(self, payload: bytes) -> None:
+        content = self.content
+        if content is None:
+            raise ValueError("a body frame without its method")
+        content.chunks.append(payload)
+        content.missing -= len(payload)
+        if content.missing <= 0:
+            self._complete(content)
+
+    def _complete(self, content: _Content) -> None:
+        self.content = None
+        method, properties = content.method, content.properties
+        if properties is None:
+            if isinstance(method, DeliverMethod):
+                self.on_undecodable(method)
+            return
+        if isinstance(method, DeliverMethod):
+            chunks = content.chunks
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self.on_deliver(method, properties, body, content.property_list)
+        else:
+            self.on_return(method, properties)
+
+
+class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no types
+    """One connection. Made by `aioamqp.connect(protocol_factory=…)`, which does handshake and tuning."""
+
+    CHANNEL_FACTORY = FastChannel
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.loop = asyncio.get_running_loop()
+        self.on_lost: Callable[[CloseReason], None] = _ignore
+        self.on_blocked: Callable[[str | None], None] = _ignore
+        self.transport: asyncio.Transport | None = None
+        self.close_reason: CloseReason | None = None
+        self.last_read = self.last_write = self.loop.time()
+        self._rest = b""
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._lost = False
+
+    # -- sending --------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        return not self._lost and self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def congested(self) -> bool:
+        return self._out_bytes > UNSENT_MAX or not self._writable.is_set()
+
+    async def wait_writable(self) -> None:
+        """Until less than `UNSENT_MAX` is unsent, or the connection is lost."""
+        while self.congested and self.alive:
+            self._flush()
+            await self._writable.wait()
+
+    def write(self, data: bytes) -> None:
+        """Send with everything else of this tick."""
+        if not self._out:
+            self.loop.call_soon(self._flush)
+        self._out.append(data)
+        self._out_bytes += len(data)
+
+    def _flush(self) -> None:
+        out, self._out, self._out_bytes = self._out, [], 0
+        if out and self.transport is not None and not self.transport.is_closing():
+            self.last_write = self.loop.time()
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def beat(self) -> None:
+        self.write(HEARTBEAT_FRAME)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        super().resume_writing()
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # a stream connection
+        super().connection_made(transport)
+        self.transport = transport
+        transport.set_write_buffer_limits(high=UNSENT_MAX)
+        self._stream_writer.write = self.write  # the driver's own frames keep their place among ours
+
+    def abort(self, why: str, code: int = 0) -> None:
+        """End the connection now. Safe from anywhere, any number of times; the first reason stays."""
+        self.close_reason = self.close_reason or CloseReason(code, why)
+        self.stop_now.set()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self._writable.set()
+        reason = self.close_reason or CloseReason(0, f"the connection was lost ({exc or 'closed by the other side'})")
+        self.close_reason = reason
+        self.stop_now.set()
+        self._close_channels(reason.code, reason.text)
+        super().connection_lost(None)  # the reason is told by on_lost, not logged once more by the driver
+        self.on_lost(reason)
+
+    async def server_close(self, frame: Any) -> None:
+        """The broker closes the connection: keep what it says, confirm, and go."""
+        self.close_reason = CloseReason(frame.reply_code, frame.reply_text)
+        await self._close_ok()
+        self._flush()
+        self.abort(frame.reply_text, frame.reply_code)
+
+    async def run(self) -> None:
+        """The driver's reader. However it ends, the connection ends."""
+        why = "the reader ended"
+        try:
+            while not self.stop_now.is_set():
+                await self.dispatch_frame()
+        except driver_errors.AmqpClosedConnection:
+            why = "the connection was closed by the other side"
+        except Exception as error:  # the driver raises anything on a frame it does not expect
+            log.exception("a frame could not be handled; the connection is given up")
+            why = f"a frame could not be handled: {error}"
+        finally:
+            self.abort(why)
+
+    def _heartbeat_timer_recv_reset(self) -> None:
+        """The driver's timers are replaced by the connection's own watchdog."""
+
+    def _heartbeat_timer_send_reset(self) -> None:
+        """See `_heartbeat_timer_recv_reset`."""
+
+    # -- receiving ------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """All complete frames of what came in; callbacks are plain calls that return at once."""
+        self.last_read = self.loop.time()
+        buffer = self._rest + data if self._rest else bytes(data)
+        position, end = 0, len(buffer)
+        try:
+            while end - position >= OVERHEAD:
+                kind, channel_id, size = FRAME_HEAD.unpack_from(buffer, position)
+                stop = position + OVERHEAD + size
+                if stop > end:
+                    self._check_head(kind, size)
+                    break
+                if buffer[stop - 1] != FRAME_END:
+                    raise ValueError("a frame without its end")
+                self._take_frame(kind, channel_id, buffer, position, stop)
+                position = stop
+        except Exception as error:  # not AMQP, or a callback of ours failed: either way the stream is lost
+            if self.state != CLOSED and self.close_reason is None:
+                log.exception("what came in could not be read; the connection is given up")
+            self.abort(f"what came in could not be read as AMQP: {error}")
+            return
+        self._rest = buffer[position:] if position < end else b""
+
+    def _check_head(self, kind: int, size: int) -> None:
+        if kind not in (METHOD, HEADER, BODY, 8) or size > FRAME_MAX:
+            raise ValueError("this is not an AMQP 0-9-1 server")
+
+    def _take_frame(self, kind: int, channel_id: int, buffer: bytes, position: int, stop: int) -> None:
+        payload = buffer[position + FRAME_HEAD.size : stop - 1]
+        channel = self.channels.get(channel_id)
+        if channel is not None:
+            if kind == METHOD and channel.method_frame(payload):
+                return
+            if kind == HEADER:
+                return channel.header_frame(payload)
+            if kind == BODY:
+                return channel.body_frame(payload)
+        elif channel_id == 0 and kind == METHOD:
+            if payload[:4] == _BLOCKED:
+                return self.on_blocked(payload[5 : 5 + payload[4]].decode(errors="replace"))
+            if payload[:4] == _UNBLOCKED:
+                return self.on_blocked(None)
+        elif kind in (HEADER, BODY):
+            return None  # of a channel that is gone
+        return super(AmqpProtocol, self).data_received(buffer[position:stop])
+
+    async def get_frame(self) -> tuple[int, Any]:
+        """A whole frame first, then decode: a frame that cannot be decoded must not put the reader out of step."""
+        reader = self._stream_reader
+        if reader is None:
+            raise driver_errors.AmqpClosedConnection
+        try:
+            head = await reader.readexactly(FRAME_HEAD.size)
+            rest = await reader.readexactly(FRAME_HEAD.unpack(head)[2] + 1)
+        except (asyncio.IncompleteReadError, OSError) as error:
+            raise driver_errors.AmqpClosedConnection from error
+        _, channel_id, frame = pamqp.frame.unmarshal(head + rest)
+        return channel_id, frame
+
+
+def _ignore(*_: object) -> None:
+    """For what nobody listens to yet."""
+
+
+def _check_driver() -> None:
+    """The driver's names that this module leans on. Raises `ImportError` naming what is missing."""
+    wanted = {
+        AmqpProtocol: "CHANNEL_FACTORY _close_channels _close_ok _heartbeat_timer_recv_reset dispatch_frame get_frame run",
+        Channel: "connection_closed server_basic_cancel queue_declare basic_consume basic_cancel confirm_select",
+        aioamqp: "connect",
+    }
+    for owner, names in wanted.items():
+        missing = [name for name in names.split() if not hasattr(owner, name)]
+        if missing:
+            raise ImportError(f"aioamqp has no {', '.join(missing)}; rpckit needs aioamqp>=0.15,<0.16")
+
+
+_check_driver()

@@ -1,0 +1,45 @@
+"""The one place where what the driver and the broker say becomes an error of ours."""
+
+from __future__ import annotations
+
+from rpckit.errors import NotSent, RpcError, UsageError
+
+from ._driver import CloseReason
+
+__all__ = ["ACCESS_REFUSED", "NOT_FOUND", "PRECONDITION_FAILED", "RESOURCE_LOCKED", "Refused", "refused_connection"]
+
+ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 405, 406, 530
+
+
+class Refused(UsageError):
+    """The broker closed a channel over what was asked of it."""
+
+    def __init__(self, reason: CloseReason, what: str) -> None:
+        super().__init__(f"RabbitMQ refused {what}: {reason}{_advice(reason, what)}")
+        self.code = reason.code
+
+
+def refused_connection(where: str, username: str, vhost: str, reason: CloseReason | None, cause: BaseException) -> RpcError:
+    """Why a connection was not opened: `UsageError` when trying again cannot help."""
+    if reason is None or not reason.code:
+        detail = reason.text if reason is not None else (str(cause) or type(cause).__name__)
+        return NotSent(f"cannot connect to {where}: {detail}")
+    if reason.code == ACCESS_REFUSED:
+        return UsageError(
+            f"{where} refused user {username!r} or its access to vhost {vhost!r}: check the user and password in the URL "
+            f"(rabbitmqctl list_permissions -p {vhost}); it said: {reason}"
+        )
+    if reason.code == NOT_ALLOWED:
+        return UsageError(
+            f"{where} has no vhost {vhost!r}, or user {username!r} may not use it: a leading slash of its name is written "
+            f"as %2F; it said: {reason}"
+        )
+    return NotSent(f"{where} closed the connection: {reason}")
+
+
+def _advice(reason: CloseReason, what: str) -> str:
+    if reason.code == PRECONDITION_FAILED:
+        return "; delete the queue (rabbitmqctl delete_queue NAME) or say ?declare= as it was declared"
+    if reason.code == ACCESS_REFUSED:
+        return "; give the user the right with rabbitmqctl set_permissions"
+    return ""

@@ -1,0 +1,281 @@
+"""AMQP 0-9-1 frames for the hot path: publish, deliver, ack, confirm and return, straight from and to bytes.
+
+Pure. Everything else is the driver's. Everything is laid out and checked before the first byte is
+written, since half a message kills the connection with all that is on it.
+https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pamqp.decode
+
+from rpckit.errors import UsageError
+
+__all__ = [
+    "BODY",
+    "FRAME_END",
+    "FRAME_HEAD",
+    "HEADER",
+    "HEARTBEAT_FRAME",
+    "METHOD",
+    "OVERHEAD",
+    "DeliverMethod",
+    "FrameError",
+    "Properties",
+    "ReturnMethod",
+    "ack_frame",
+    "content_frames",
+    "parse_ack",
+    "parse_deliver",
+    "parse_header",
+    "parse_return",
+    "publish_frame",
+    "raw_content_frames",
+    "reject_frame",
+]
+
+METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
+FRAME_END = 0xCE
+FRAME_HEAD = struct.Struct(">BHI")  # type, channel, size of the payload
+OVERHEAD = FRAME_HEAD.size + 1  # bytes of a frame around its payload
+HEARTBEAT_FRAME = FRAME_HEAD.pack(HEARTBEAT, 0, 0) + b"\xce"
+
+SHORT_MAX = 255  # bytes of a short string
+_END = b"\xce"
+_METHOD_ID = struct.Struct(">HH")
+_CONTENT_HEAD = struct.Struct(">HHQH")  # class, weight, body size, property flags
+_TAG_BIT = struct.Struct(">QB")
+_CLASS_BASIC = 60
+_PUBLISH = _METHOD_ID.pack(60, 40) + b"\x00\x00"
+_ACK = struct.Struct(">BHIHHQBB")
+_LONG = struct.Struct(">I")
+_INT64 = struct.Struct(">q")
+
+F_CONTENT_TYPE, F_ENCODING, F_HEADERS, F_DELIVERY_MODE = 1 << 15, 1 << 14, 1 << 13, 1 << 12
+F_PRIORITY, F_CORRELATION_ID, F_REPLY_TO, F_EXPIRATION = 1 << 11, 1 << 10, 1 << 9, 1 << 8
+F_MESSAGE_ID, F_TIMESTAMP, F_TYPE, F_USER_ID = 1 << 7, 1 << 6, 1 << 5, 1 << 4
+F_APP_ID, F_CLUSTER_ID = 1 << 3, 1 << 2
+
+
+class FrameError(ValueError):
+    """Bytes that are no frame of a kind we know."""
+
+
+@dataclass(slots=True)
+class Properties:
+    """The properties of a message that mean something to an envelope. Empty means absent."""
+
+    content_type: str = ""
+    headers: Mapping[str, Any] | None = None
+    delivery_mode: int = 0
+    correlation_id: str = ""
+    reply_to: str = ""
+    expiration: str = ""
+    message_id: str = ""
+    type: str = ""
+    app_id: str = ""
+
+
+@dataclass(slots=True)
+class DeliverMethod:
+    consumer_tag: str
+    delivery_tag: int
+    redelivered: bool
+
+
+@dataclass(slots=True)
+class ReturnMethod:
+    code: int
+    text: str
+    routing_key: str
+
+
+def publish_frame(channel: int, exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
+    payload = _PUBLISH + _short(exchange, "exchange") + _short(routing_key, "address") + bytes((1 if mandatory else 0,))
+    return FRAME_HEAD.pack(METHOD, channel, len(payload)) + payload + _END
+
+
+def content_frames(channel: int, properties: Properties, body: bytes, frame_max: int) -> bytes:
+    """Header and body frames. Raises `UsageError` for what does not fit."""
+    flags, fields = _property_list(properties)
+    return raw_content_frames(channel, flags.to_bytes(2, "big") + fields, body, frame_max)
+
+
+def raw_content_frames(channel: int, property_list: bytes, body: bytes, frame_max: int) -> bytes:
+    """The same from a property list (flags and fields) that is already laid out."""
+    size = 12 + len(property_list)
+    if size + OVERHEAD > frame_max:
+        raise UsageError(f"the headers take {size} bytes; this broker's frames hold {frame_max - OVERHEAD}")
+    head = FRAME_HEAD.pack(HEADER, channel, size) + _CONTENT_START.pack(_CLASS_BASIC, 0, len(body)) + property_list
+    if not body:
+        return head + _END
+    if len(body) + OVERHEAD <= frame_max:
+        return b"".join((head, _END, FRAME_HEAD.pack(BODY, channel, len(body)), body, _END))
+    return head + _END + _body_frames(channel, body, frame_max - OVERHEAD)
+
+
+def _body_frames(channel: int, body: bytes, most: int) -> bytes:
+    parts = []
+    for start in range(0, len(body), most):
+        chunk = body[start : start + most]
+        parts += [FRAME_HEAD.pack(BODY, channel, len(chunk)), chunk, _END]
+    return b"".join(parts)
+
+
+def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
+    return _ACK.pack(METHOD, channel, 13, _CLASS_BASIC, 80, delivery_tag, 1 if multiple else 0, FRAME_END)
+
+
+def reject_frame(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
+    return _ACK.pack(METHOD, channel, 13, _CLASS_BASIC, 90, delivery_tag, 1 if requeue else 0, FRAME_END)
+
+
+def parse_deliver(payload: bytes) -> DeliverMethod:
+    """`payload` of a method frame, from class id on."""
+    start = 5 + payload[4]
+    tag = payload[5:start].decode()
+    delivery_tag, redelivered = _TAG_BIT.unpack_from(payload, start)
+    return DeliverMethod(tag, delivery_tag, bool(redelivered & 1))
+
+
+def parse_ack(payload: bytes) -> tuple[int, bool]:
+    """Delivery tag and multiple, of a confirm or a nack."""
+    tag, bits = _TAG_BIT.unpack_from(payload, 4)
+    return tag, bool(bits & 1)
+
+
+def parse_return(payload: bytes) -> ReturnMethod:
+    code = int.from_bytes(payload[4:6], "big")
+    text, offset = _read_short(payload, 6)
+    _, offset = _read_short(payload, offset)
+    routing_key, _ = _read_short(payload, offset)
+    return ReturnMethod(code, text, routing_key)
+
+
+def parse_header(payload: bytes) -> tuple[int, Properties]:
+    """Body size and properties. Raises any exception for properties that cannot be decoded."""
+    _, _, size, flags = _CONTENT_HEAD.unpack_from(payload)
+    properties = Properties()
+    offset = _CONTENT_HEAD.size
+    if flags & F_CONTENT_TYPE:
+        properties.content_type, offset = _read_short(payload, offset)
+    if flags & F_ENCODING:
+        _, offset = _read_short(payload, offset)
+    if flags & F_HEADERS:
+        properties.headers, offset = _read_table(payload, offset)
+    if flags & F_DELIVERY_MODE:
+        properties.delivery_mode, offset = payload[offset], offset + 1
+    if flags & F_PRIORITY:
+        offset += 1
+    if flags & F_CORRELATION_ID:
+        properties.correlation_id, offset = _read_short(payload, offset)
+    if flags & F_REPLY_TO:
+        properties.reply_to, offset = _read_short(payload, offset)
+    if flags & F_EXPIRATION:
+        properties.expiration, offset = _read_short(payload, offset)
+    if flags & F_MESSAGE_ID:
+        properties.message_id, offset = _read_short(payload, offset)
+    if flags & F_TIMESTAMP:
+        offset += 8
+    if flags & F_TYPE:
+        properties.type, offset = _read_short(payload, offset)
+    if flags & F_USER_ID:
+        _, offset = _read_short(payload, offset)
+    if flags & F_APP_ID:
+        properties.app_id, offset = _read_short(payload, offset)
+    return size, properties
+
+
+def _property_list(properties: Properties) -> tuple[int, bytes]:
+    flags = 0
+    parts: list[bytes] = []
+    if properties.content_type:
+        flags |= F_CONTENT_TYPE
+        parts.append(_short(properties.content_type, "content type"))
+    if properties.headers:
+        flags |= F_HEADERS
+        parts.append(_table(properties.headers))
+    if properties.delivery_mode:
+        flags |= F_DELIVERY_MODE
+        parts.append(bytes((properties.delivery_mode,)))
+    for flag, value, what in (
+        (F_CORRELATION_ID, properties.correlation_id, "correlation id"),
+        (F_REPLY_TO, properties.reply_to, "reply_to"),
+        (F_EXPIRATION, properties.expiration, "expiration"),
+        (F_MESSAGE_ID, properties.message_id, "message id"),
+        (F_TYPE, properties.type, "method"),
+        (F_APP_ID, properties.app_id, "app_id"),
+    ):
+        if value:
+            flags |= flag
+            parts.append(_short(value, what))
+    return flags, b"".join(parts)
+
+
+def _short(text: str, what: str) -> bytes:
+    data = _utf8(text, what)
+    if len(data) > SHORT_MAX:
+        raise UsageError(f"the {what} has {len(data)} bytes; AMQP carries {SHORT_MAX}")
+    return bytes((len(data),)) + data
+
+
+def _utf8(text: str, what: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the {what} cannot be written as UTF-8: {error.reason}") from error
+
+
+def _table(headers: Mapping[str, Any]) -> bytes:
+    parts = []
+    for name, value in headers.items():
+        parts.append(_short(name, f"header name {name[:40]!r}"))
+        if isinstance(value, int):
+            parts.append(b"l" + _INT64.pack(value))
+        else:
+            data = _utf8(str(value), f"header {name[:40]!r}")
+            parts.append(b"S" + _LONG.pack(len(data)) + data)
+    table = b"".join(parts)
+    return _LONG.pack(len(table)) + table
+
+
+def _read_short(payload: bytes, offset: int) -> tuple[str, int]:
+    start = offset + 1
+    end = start + payload[offset]
+    if end > len(payload):
+        raise FrameError("a string runs past its frame")
+    return payload[start:end].decode(), end
+
+
+def _read_table(payload: bytes, offset: int) -> tuple[Mapping[str, Any], int]:
+    """Ours is strings and one integer, read here; a table with anything else is read by pamqp."""
+    start = offset + 4
+    end = start + _LONG.unpack_from(payload, offset)[0]
+    if end > len(payload):
+        raise FrameError("a table runs past its frame")
+    table: dict[str, Any] = {}
+    position = start
+    while position < end:
+        name, position = _read_short(payload, position)
+        kind = payload[position]
+        position += 1
+        if kind == 0x53:  # S: long string
+            stop = position + 4 + _LONG.unpack_from(payload, position)[0]
+            table[name] = payload[position + 4 : stop].decode()
+            position = stop
+        elif kind == 0x6C:  # l: 64 bits, signed
+            table[name] = _INT64.unpack_from(payload, position)[0]
+            position += 8
+        else:
+            return pamqp.decode.field_table(payload[offset:end])[1], end
+    if position != end:
+        raise FrameError("a table ends in the middle of a field")
+    return table, end
+
+
+_CONTENT_START = struct.Struct(">HHQ")  # class, weight, body size

@@ -1,0 +1,110 @@
+"""Envelope ↔ AMQP properties. Pure; nothing of ours is in the body.
+
+`app_id: rpckit/1` marks a native message, everything else is plain. `type` is the method of a
+request, or `$reply`, `$fault` … A plain fault has `type: fault`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rpckit.message import NATIVE, PLAIN, Kind, Message
+
+from ._frames import Properties
+
+__all__ = ["APP_ID", "from_properties", "to_properties"]
+
+APP_ID = "rpckit/1"
+PLAIN_FAULT = "fault"
+PERSISTENT = 2  # delivery mode
+H_DEADLINE, H_ATTEMPT, H_DEPTH = "x-deadline", "x-attempt", "x-depth"
+RESERVED = frozenset((H_DEADLINE, H_ATTEMPT, H_DEPTH))
+MAX_EXPIRATION_MS = 2**32 - 1  # RabbitMQ refuses more
+
+_TYPES = {f"${kind.value}": kind for kind in Kind if kind is not Kind.REQUEST}
+_TYPE_OF = {kind: name for name, kind in _TYPES.items()}
+
+
+def to_properties(message: Message) -> Properties:
+    native = message.dialect == NATIVE
+    properties = Properties(
+        content_type=message.content_type,
+        headers=_to_headers(message) if native else dict(message.headers),
+        delivery_mode=PERSISTENT if message.persistent else 0,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+    )
+    if message.time_left_ms is not None and message.kind is Kind.REQUEST:
+        properties.expiration = str(min(message.time_left_ms, MAX_EXPIRATION_MS))
+    if native:
+        properties.message_id = message.message_id
+        properties.app_id = APP_ID
+        properties.type = message.method if message.kind is Kind.REQUEST else _TYPE_OF[message.kind]
+    elif message.kind is Kind.FAULT:
+        properties.type = PLAIN_FAULT
+    return properties
+
+
+def from_properties(properties: Properties, body: bytes, address: str, kind: Kind) -> Message:
+    """`kind` is what a plain message is where it was found: a request in a queue, a reply in an inbox."""
+    if properties.app_id != APP_ID:
+        return _from_plain(properties, body, address, kind)
+    headers = properties.headers or {}
+    message_kind = _TYPES.get(properties.type, Kind.REQUEST) if properties.type else Kind.REQUEST
+    return Message(
+        message_kind,
+        address,
+        properties.type if message_kind is Kind.REQUEST else "",
+        properties.message_id,
+        properties.correlation_id,
+        properties.reply_to,
+        properties.content_type,
+        _milliseconds(properties.expiration),
+        _integer(headers.get(H_DEADLINE)),
+        _integer(headers.get(H_ATTEMPT)) or 1,
+        _integer(headers.get(H_DEPTH)) or 0,
+        {} if len(headers) <= 1 and H_DEADLINE in headers else _user_headers(headers),
+        body,
+    )
+
+
+def _from_plain(properties: Properties, body: bytes, address: str, kind: Kind) -> Message:
+    if kind is Kind.REPLY and properties.type == PLAIN_FAULT:
+        kind = Kind.FAULT
+    return Message(
+        kind,
+        address,
+        message_id=properties.message_id,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        content_type=properties.content_type,
+        time_left_ms=_milliseconds(properties.expiration),
+        headers=_user_headers(properties.headers or {}),
+        body=body,
+        dialect=PLAIN,
+    )
+
+
+def _to_headers(message: Message) -> dict[str, Any]:
+    headers: dict[str, Any] = dict(message.headers)
+    if message.kind is Kind.REQUEST:
+        if message.deadline_ms is not None:
+            headers[H_DEADLINE] = message.deadline_ms
+        if message.attempt > 1:
+            headers[H_ATTEMPT] = message.attempt
+        if message.depth:
+            headers[H_DEPTH] = message.depth
+    return headers
+
+
+def _user_headers(headers: Any) -> dict[str, str]:
+    """Strings both ways: what a foreign program put there as a number or a table is given as its text."""
+    return {str(name): str(value) for name, value in headers.items() if name not in RESERVED}
+
+
+def _integer(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _milliseconds(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) <= 18 else None

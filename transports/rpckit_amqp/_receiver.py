@@ -1,0 +1,268 @@
+"""The receiving role: consumers of request queues and subscriptions, and their deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rpckit.errors import RpcError, UsageError
+from rpckit.ids import new_id
+from rpckit.message import Kind, Message
+from rpckit.transport import OnDelivery, OnMessage
+
+from ._acks import AckBook
+from ._connection import Session
+from ._driver import FastChannel
+from ._frames import DeliverMethod, Properties, ack_frame, reject_frame
+from ._mapping import from_properties
+from ._topology import EVENTS_EXCHANGE, events_queue
+
+if TYPE_CHECKING:
+    from ._transport import AmqpTransport
+
+__all__ = ["AmqpDelivery", "AmqpReceiver", "AmqpSubscription", "Inbound"]
+
+log = logging.getLogger(__name__)
+
+MAX_CONSUMERS = 64  # of one receiver: each adds a prefetch for handlers that wait for nested calls
+Handler = Callable[["Inbound", DeliverMethod, Properties, bytes, bytes], None]
+
+
+class Inbound:
+    """What comes in on one session's data channel, and the acks that go back."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.handlers: dict[str, tuple[Handler, bool]] = {}
+        self.undecodable = 0
+        self.book = AckBook()
+        self._ack_due = False
+        self._channel_id = session.data.channel_id
+        session.data.on_deliver = self._on_deliver
+        session.data.on_undecodable = self._on_undecodable
+
+    def _on_deliver(self, method: DeliverMethod, properties: Properties, body: bytes, property_list: bytes) -> None:
+        known = self.handlers.get(method.consumer_tag)
+        if known is None:
+            return  # cancelled meanwhile: unsettled, it goes back with the channel
+        handler, acked = known
+        if acked:
+            self.book.add(method.delivery_tag)
+        handler(self, method, properties, body, property_list)
+
+    def _on_undecodable(self, method: DeliverMethod) -> None:
+        """Never requeued: the next one could not read it either."""
+        self.undecodable += 1
+        known = self.handlers.get(method.consumer_tag)
+        if known is not None and known[1]:
+            self.write(reject_frame(self._channel_id, method.delivery_tag, requeue=False))
+
+    def settle(self, tag: int) -> None:
+        if self.book.settle(tag) and not self._ack_due:
+            self._ack_due = True
+            self.session.protocol.loop.call_soon(self._ack)
+
+    def reject(self, tag: int) -> None:
+        if self.book.drop(tag):
+            self.write(reject_frame(self._channel_id, tag, requeue=False))
+
+    def requeue(self, tag: int) -> None:
+        if self.book.drop(tag):
+            self.write(reject_frame(self._channel_id, tag, requeue=True))
+
+    def write(self, frame: bytes) -> None:
+        if self.session.alive:
+            self.session.protocol.write(frame)
+
+    def _ack(self) -> None:
+        self._ack_due = False
+        upto, singles = self.book.take()
+        frames = [] if upto is None else [ack_frame(self._channel_id, upto, multiple=True)]
+        frames += [ack_frame(self._channel_id, tag, multiple=False) for tag in singles]
+        if frames:
+            self.write(b"".join(frames))
+
+
+class AmqpDelivery:
+    """One request. Settling one of a lost connection does nothing: the broker has delivered it again."""
+
+    __slots__ = ("_inbound", "_property_list", "_tag", "_transport", "message", "redelivered")
+
+    def __init__(
+        self, transport: AmqpTransport, inbound: Inbound, method: DeliverMethod, message: Message, property_list: bytes
+    ) -> None:
+        self._transport = transport
+        self._inbound = inbound
+        self._tag = method.delivery_tag
+        self._property_list = property_list
+        self.message = message
+        self.redelivered = method.redelivered
+
+    async def begin(self) -> bool:
+        """AMQP has no claim: what was redelivered is refused by the server instead."""
+        return True
+
+    def reply(self, message: Message) -> None:
+        self._transport.publish_reply(message, self)
+
+    def settle(self) -> None:
+        self._inbound.settle(self._tag)
+
+    def hand_back(self) -> None:
+        """As a copy behind the others: requeued, it would come marked as redelivered, and count as a try."""
+        self._transport.publish_copy(self, self._property_list)
+
+    def reject(self) -> None:
+        self._inbound.reject(self._tag)
+
+    def requeue(self) -> None:
+        self._inbound.requeue(self._tag)
+
+
+class _Consuming:
+    """A consumer or several, on whichever session is current. `attach` is repeated after each reconnect."""
+
+    def __init__(self, transport: AmqpTransport) -> None:
+        self._transport = transport
+        self._inbound: Inbound | None = None
+        self._tags: list[str] = []
+        self._stopped = False
+
+    async def _consume(self, inbound: Inbound, queue: str, handler: Handler, *, acked: bool, prefetch: int = 0) -> str:
+        tag = self._transport.next_consumer_tag()
+        inbound.handlers[tag] = (handler, acked)
+
+        async def start(channel: FastChannel) -> None:
+            if prefetch:
+                await channel.basic_qos(prefetch_count=prefetch)
+            await channel.basic_consume(_not_called, queue_name=queue, consumer_tag=tag, no_ack=not acked)
+
+        await inbound.session.on_data(f"consuming from {queue!r}", start)
+        return tag
+
+    async def _cancel(self, tags: list[str]) -> None:
+        inbound = self._inbound
+        if inbound is None or not inbound.session.alive:
+            return
+        for tag in tags:
+            await inbound.session.on_data("cancelling a consumer", partial(_basic_cancel, tag))
+
+
+class AmqpReceiver(_Consuming):
+    """Requests at one address."""
+
+    def __init__(self, transport: AmqpTransport, address: str, on_delivery: OnDelivery, prefetch: int) -> None:
+        super().__init__(transport)
+        self.address = address
+        self._on_delivery = on_delivery
+        self._step = prefetch
+        self._wanted = 1  # consumers, each with a prefetch of one step
+        self._adjusting: asyncio.Task[None] | None = None
+
+    async def attach(self, inbound: Inbound) -> None:
+        """Find or declare the queue, and consume. Raises `UsageError` when that cannot work."""
+        if self._stopped:
+            return
+        await self._transport.ensure_queue(inbound.session, self.address)
+        self._inbound, self._tags = inbound, []
+        await self._reach_wanted()
+
+    def owns(self, tag: str) -> bool:
+        return tag in self._tags
+
+    def set_prefetch(self, prefetch: int) -> None:
+        self._set_consumers(min(MAX_CONSUMERS, -(-prefetch // self._step)))
+
+    def pause(self) -> None:
+        self._set_consumers(0)
+
+    def resume(self) -> None:
+        self._set_consumers(1)
+
+    async def stop(self) -> None:
+        self._stopped = True
+        self._wanted = 0
+        if self._adjusting is not None:
+            await asyncio.gather(self._adjusting, return_exceptions=True)
+        await self._reach_wanted()
+
+    def _set_consumers(self, count: int) -> None:
+        if count != self._wanted and not self._stopped:
+            self._wanted = count
+            if self._adjusting is None or self._adjusting.done():
+                self._adjusting = self._transport.own(self._adjust())
+
+    async def _adjust(self) -> None:
+        try:
+            await self._reach_wanted()
+        except RpcError as error:  # the connection is gone; attaching again brings the number wanted
+            log.debug("prefetch not adjusted: %s", error)
+
+    async def _reach_wanted(self) -> None:
+        inbound = self._inbound
+        while inbound is not None and inbound.session.alive and len(self._tags) != self._wanted:
+            if len(self._tags) < self._wanted:
+                tag = await self._consume(inbound, self.address, self._deliver, acked=True, prefetch=self._step)
+                self._tags.append(tag)
+            else:
+                await self._cancel([self._tags.pop()])
+
+    def _deliver(
+        self, inbound: Inbound, method: DeliverMethod, properties: Properties, body: bytes, property_list: bytes
+    ) -> None:
+        message = from_properties(properties, body, self.address, Kind.REQUEST)
+        self._on_delivery(AmqpDelivery(self._transport, inbound, method, message, property_list))
+
+
+class AmqpSubscription(_Consuming):
+    """Everything published on one topic, through an exclusive queue of its own. At most once: nothing is acked."""
+
+    def __init__(self, transport: AmqpTransport, topic: str, on_message: OnMessage) -> None:
+        super().__init__(transport)
+        self.topic = topic
+        self._on_message = on_message
+        self._paused = False
+
+    async def attach(self, inbound: Inbound) -> None:
+        if self._stopped:
+            return
+        self._inbound = inbound
+        queue = events_queue(new_id())
+        await self._transport.ensure_exchange(inbound.session)
+        await self._transport.declare(inbound.session, queue)
+
+        async def bind(channel: FastChannel) -> None:
+            await channel.queue_bind(queue.name, EVENTS_EXCHANGE, self.topic)
+
+        await inbound.session.control(f"binding to {EVENTS_EXCHANGE}", bind)
+        self._tags = [await self._consume(inbound, queue.name, self._deliver, acked=False)]
+
+    def set_prefetch(self, prefetch: int) -> None:
+        """Nothing is settled, so nothing is limited."""
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+
+    async def stop(self) -> None:
+        self._stopped = True
+        tags, self._tags = self._tags, []
+        await self._cancel(tags)
+
+    def _deliver(self, inbound: Inbound, method: DeliverMethod, properties: Properties, body: bytes, _: bytes) -> None:
+        if not self._paused:
+            self._on_message(from_properties(properties, body, self.topic, Kind.EVENT))
+
+
+async def _basic_cancel(tag: str, channel: FastChannel) -> None:
+    await channel.basic_cancel(tag)
+
+
+async def _not_called(*_: Any) -> None:
+    """The driver wants a callback; deliveries never get that far."""
+    raise UsageError("a delivery reached the driver's slow path")

@@ -1,0 +1,49 @@
+"""Every exchange and queue as data: name, type, lifetime, who creates it, who deletes it.
+
+| name                       | what                         | lifetime             | created by        | deleted by |
+|----------------------------|------------------------------|----------------------|-------------------|------------|
+| `<address>`                | requests, durable            | for ever             | server, or a call that waits for one | the operator |
+| `rpckit.reply.<128 bits>`  | a client's replies, exclusive | its connection      | client            | the broker |
+| `rpckit.events.<128 bits>` | one subscriber, exclusive    | its connection       | subscriber        | the broker |
+| `rpckit.events`            | topic exchange, durable      | for ever             | whoever is first  | the operator |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rpckit.errors import UsageError
+
+__all__ = ["DIRECT_REPLY_TO", "EVENTS_EXCHANGE", "Declare", "QueueSpec", "events_queue", "reply_queue", "request_queue"]
+
+EVENTS_EXCHANGE = "rpckit.events"
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # https://www.rabbitmq.com/docs/direct-reply-to
+
+Declare = Literal["classic", "quorum", "transient", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    name: str
+    durable: bool = False
+    exclusive: bool = False
+    auto_delete: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def request_queue(address: str, declare: Declare) -> QueueSpec:
+    """The queue of an address where none exists yet. RabbitMQ 4.3 refuses transient shared queues by default."""
+    if declare == "never":
+        raise UsageError(f"the queue {address!r} does not exist, and declare=never forbids creating it")
+    if declare == "quorum":
+        return QueueSpec(address, durable=True, arguments={"x-queue-type": "quorum"})
+    return QueueSpec(address, durable=declare == "classic")
+
+
+def reply_queue(unique: str) -> QueueSpec:
+    return QueueSpec(f"rpckit.reply.{unique}", exclusive=True, auto_delete=True)
+
+
+def events_queue(unique: str) -> QueueSpec:
+    return QueueSpec(f"rpckit.events.{unique}", exclusive=True, auto_delete=True)
