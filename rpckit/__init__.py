@@ -3,7 +3,8 @@
 One service, one client; RabbitMQ, memory or a transport of your own by changing one URL.
 """
 
-from rpckit.client import Call, CallOptions, Client, Peer, Reply, TypedClient
+from rpckit.call import Call, CallOptions, Reply
+from rpckit.client import Client, Peer
 from rpckit.context import CallLogFilter, Context, Response, current_context
 from rpckit.contract import Service
 from rpckit.errors import (
@@ -27,6 +28,7 @@ from rpckit.errors import (
 )
 from rpckit.server import Server
 from rpckit.settings import Settings, load_settings
+from rpckit.typed import TypedClient
 
 __all__ = [
     "BadReply",

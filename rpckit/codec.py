@@ -42,7 +42,8 @@ class CodecError(ValueError):
 
 def encode(content_type: str, value: Any) -> bytes:
     """The body of `value` in one of the four content types."""
-    return _run(_ENCODERS, content_type, value, "encode")
+    body: bytes = _run(_ENCODERS, content_type, value, "encode")
+    return body
 
 
 def decode(content_type: str, body: bytes) -> Any:
@@ -112,7 +113,9 @@ def _load_msgpack(body: bytes) -> Any:
 
 
 def _dump_json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain_data).encode()
+    return json.dumps(
+        value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain_data
+    ).encode()
 
 
 def _load_json(body: bytes) -> Any:

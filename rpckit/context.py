@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import get_running_loop
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -55,7 +55,7 @@ class Context:
         self.service = service
         self.method = method
         self.deadline = deadline
-        self.arguments: tuple[list[Any], dict[str, Any]] = ([], {})
+        self.arguments: tuple[Sequence[Any], dict[str, Any]] = ((), {})
         self._log: logging.LoggerAdapter[logging.Logger] | None = None
         self.slot: Slot | None = None
 
@@ -119,7 +119,9 @@ class CallLogFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         context = _current.get()
-        fields = context.log_fields() if context else {"correlation_id": "", "rpc_method": "", "deadline": None}
+        fields = (
+            context.log_fields() if context else {"correlation_id": "", "rpc_method": "", "deadline": None}
+        )
         for name, value in fields.items():
             if not hasattr(record, name):
                 setattr(record, name, value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, overload
 
@@ -22,14 +22,22 @@ from rpckit.context import Context
 from rpckit.errors import InvalidArgument, UsageError
 from rpckit.message import NATIVE, Message
 
-__all__ = ["Arguments", "Delivery", "MethodSpec", "Service", "read_arguments", "split_target", "write_arguments"]
+__all__ = [
+    "Arguments",
+    "Delivery",
+    "MethodSpec",
+    "Service",
+    "read_arguments",
+    "split_target",
+    "write_arguments",
+]
 
 MAX_NAME_BYTES = 255  # AMQP's short string, the tightest of the transports
 _ADDRESS = re.compile(r"[A-Za-z0-9_\-.:@#,/+ ]+")  # what every broker's client library accepts in a name
 _METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 F = TypeVar("F", bound=Callable[..., Any])
-Arguments = tuple[tuple[Any, ...] | list[Any], dict[str, Any]]
+Arguments = tuple[Sequence[Any], dict[str, Any]]
 Delivery = Literal["at_most_once", "at_least_once"]
 
 
@@ -120,7 +128,9 @@ class Service:
         default: bool = False,
     ) -> Callable[[F], F]: ...
 
-    def method(self, function: F | None = None, *, name: str | None = None, **options: Any) -> F | Callable[[F], F]:
+    def method(
+        self, function: F | None = None, *, name: str | None = None, **options: Any
+    ) -> F | Callable[[F], F]:
         """Expose a function; bare, or with the options of `MethodSpec`. The function itself is left as it is."""
 
         def register(target: F) -> F:
@@ -199,7 +209,9 @@ def write_arguments(message: Message, args: tuple[Any, ...], kwargs: dict[str, A
         else:
             message.body = _write_foreign(message.content_type, args, kwargs)
     except codec.CodecError as error:
-        raise UsageError(f"the arguments of {message.address}.{message.method} cannot be sent: {error}") from error
+        raise UsageError(
+            f"the arguments of {message.address}.{message.method} cannot be sent: {error}"
+        ) from error
 
 
 def read_arguments(message: Message, spec: MethodSpec) -> Arguments:
@@ -230,7 +242,9 @@ def write_result(request: Message, value: Any) -> tuple[bytes, str]:
 
 def _write_foreign(content_type: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     if len(args) + bool(kwargs) > 1:
-        raise UsageError("a plain peer takes one argument, or keyword arguments only: its body is the argument")
+        raise UsageError(
+            "a plain peer takes one argument, or keyword arguments only: its body is the argument"
+        )
     value = args[0] if args else kwargs or None
     return codec.encode(content_type, value) if content_type else codec.encode_guess(value)[0]
 
@@ -239,7 +253,11 @@ def _native_arguments(body: Any) -> Arguments:
     if not isinstance(body, dict):
         raise codec.CodecError('the body must be {"args": […], "kwargs": {…}}')
     args, kwargs = body.get("args", ()), body.get("kwargs", {})
-    if not isinstance(args, list | tuple) or not isinstance(kwargs, dict) or not all(type(k) is str for k in kwargs):
+    if (
+        not isinstance(args, list | tuple)
+        or not isinstance(kwargs, dict)
+        or not all(type(k) is str for k in kwargs)
+    ):
         raise codec.CodecError('the body must be {"args": […], "kwargs": {…}}')
     return args, kwargs
 
@@ -263,12 +281,16 @@ def _foreign_value(message: Message, spec: MethodSpec) -> Any:
         return message.body
     if len(spec.parameters) == 1 and wanted is str:
         return codec.decode(codec.TEXT, message.body)
-    return codec.decode(codec.JSON, message.body) if wanted is not Any else codec.decode_guess("", message.body)
+    return (
+        codec.decode(codec.JSON, message.body) if wanted is not Any else codec.decode_guess("", message.body)
+    )
 
 
 def _check_method_name(name: str) -> None:
     if not _METHOD.fullmatch(name) or name.startswith("__") or len(name) > MAX_NAME_BYTES:
-        raise UsageError(f"{name!r:.100} cannot be a method's name: letters, digits and _, not beginning with a digit or __")
+        raise UsageError(
+            f"{name!r:.100} cannot be a method's name: letters, digits and _, not beginning with a digit or __"
+        )
 
 
 def _public_coroutines(instance: object) -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -288,7 +310,9 @@ def _wire_signature(name: str, function: Callable[..., Any]) -> tuple[inspect.Si
     parameters = []
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise UsageError(f"{name}: *{parameter.name} cannot be described to callers; take a list or a dict instead")
+            raise UsageError(
+                f"{name}: *{parameter.name} cannot be described to callers; take a list or a dict instead"
+            )
         annotation = hints.get(parameter.name, Any)
         if _is_context(annotation):
             context_parameter = parameter.name
@@ -316,16 +340,20 @@ def _compile_validator(name: str, signature: inspect.Signature) -> Callable[[Any
 
     capture.__name__ = capture.__qualname__ = name
     capture.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
-    capture.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
+    capture.__annotations__ = {
+        parameter.name: parameter.annotation for parameter in signature.parameters.values()
+    }
     try:
-        return TypeAdapter(capture).validator.validate_python
+        return TypeAdapter[Arguments](capture).validator.validate_python  # type: ignore[arg-type]  # a callable's schema
     except PydanticUserError as error:
         raise UsageError(f"{name}: its parameters cannot be checked: {error.message}") from error
 
 
 def _invalid(spec: MethodSpec, error: ValidationError) -> InvalidArgument:
     problems = error.errors(include_url=False, include_input=False, include_context=False)
-    details = [{"argument": _argument_name(spec, problem["loc"]), "problem": problem["msg"]} for problem in problems]
+    details = [
+        {"argument": _argument_name(spec, problem["loc"]), "problem": problem["msg"]} for problem in problems
+    ]
     listed = "; ".join(f"{detail['argument']}: {detail['problem']}" for detail in details[:5])
     return InvalidArgument(f"{spec.name}: {listed}", details={"errors": details[:20]})
 

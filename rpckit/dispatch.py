@@ -31,7 +31,6 @@ from rpckit.errors import (
     Overloaded,
     RemoteError,
     RpcError,
-    UnencodableResult,
     UsageError,
 )
 from rpckit.fault import TOOLKIT, Fault, fault_message, fault_of
@@ -77,10 +76,30 @@ class Link:
 class Job:
     """One call in flight. It is the `Slot` of its context."""
 
-    __slots__ = ("context", "deadline", "delivery", "ended", "finished", "key", "lent", "link", "owner", "service", "spec", "stop", "task")
+    __slots__ = (
+        "context",
+        "deadline",
+        "delivery",
+        "ended",
+        "finished",
+        "key",
+        "lent",
+        "link",
+        "owner",
+        "service",
+        "spec",
+        "stop",
+        "task",
+    )
 
     def __init__(
-        self, owner: Dispatcher, link: Link, service: Service, spec: MethodSpec, delivery: Delivery, deadline: Deadline | None
+        self,
+        owner: Dispatcher,
+        link: Link,
+        service: Service,
+        spec: MethodSpec,
+        delivery: Delivery,
+        deadline: Deadline | None,
     ) -> None:
         message = delivery.message
         self.owner = owner
@@ -122,7 +141,12 @@ class Dispatcher:
     """Runs the methods of services for deliveries, at most `concurrency` at once."""
 
     def __init__(
-        self, concurrency: int, *, max_body: int, middleware: Sequence[Middleware[Context]] = (), debug: bool = False
+        self,
+        concurrency: int,
+        *,
+        max_body: int,
+        middleware: Sequence[Middleware[Context]] = (),
+        debug: bool = False,
     ) -> None:
         self.slots = Slots(concurrency)
         self.max_body = max_body
@@ -167,7 +191,9 @@ class Dispatcher:
             self.inflight.finish(key)
             self._stop(job, Stop.GONE)
 
-    def _refusal(self, link: Link, service: Service, spec: MethodSpec | None, delivery: Delivery) -> Fault | None:
+    def _refusal(
+        self, link: Link, service: Service, spec: MethodSpec | None, delivery: Delivery
+    ) -> Fault | None:
         message = delivery.message
         if message.kind is not Kind.REQUEST:
             return Fault(Code.INVALID_ARGUMENT, f"a {message.kind} is not a request", origin=TOOLKIT)
@@ -177,7 +203,9 @@ class Dispatcher:
         if spec is None:
             return _unknown_method(service, message.method)
         if delivery.redelivered and not spec.idempotent and not link.claims:
-            text = f"{service.address}.{spec.name} was delivered before and may have run; it is not idempotent"
+            text = (
+                f"{service.address}.{spec.name} was delivered before and may have run; it is not idempotent"
+            )
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
         return None
 
@@ -189,7 +217,8 @@ class Dispatcher:
         if wire.skewed(unix_now) and not link.skew_logged:
             link.skew_logged = True
             log.warning(
-                "a caller's clock and ours are over %s s apart: its absolute deadlines are ignored", MAX_SKEW_S
+                "a caller's clock and ours are over %s s apart: its absolute deadlines are ignored",
+                MAX_SKEW_S,
             )
         return wire.on_arrival(self._loop.time(), unix_now)
 
@@ -343,13 +372,19 @@ class Dispatcher:
         """The caller learns an id, the log the cause."""
         error_id = new_id()[:16]
         log.error(
-            "%s.%s raised (error id %s)", job.service.name, job.spec.name, error_id, exc_info=error,
+            "%s.%s raised (error id %s)",
+            job.service.name,
+            job.spec.name,
+            error_id,
+            exc_info=error,
             extra=job.context.log_fields(),
         )
         if not self.debug:
             return Fault(Code.INTERNAL, "internal error", type="InternalError", error_id=error_id)
         details = {"traceback": "".join(traceback.format_exception(error))}
-        return Fault(Code.INTERNAL, repr(error), type=type(error).__name__, details=details, error_id=error_id)
+        return Fault(
+            Code.INTERNAL, repr(error), type=type(error).__name__, details=details, error_id=error_id
+        )
 
     # -- stopping ------------------------------------------------------------------------------------
 
@@ -387,7 +422,9 @@ class Dispatcher:
         if job.stop in (Stop.CANCELLED, Stop.GONE):
             self._settle(job)
         elif job.stop is Stop.DEADLINE:
-            self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
+            self._answer_fault(
+                job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job
+            )
         elif job.stop is Stop.DRAIN and job.spec.idempotent:
             job.ended = True
             job.delivery.hand_back()
@@ -395,7 +432,9 @@ class Dispatcher:
             text = f"{name} was stopped while it ran: the server is stopping"
             self._answer_fault(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
         else:
-            self._answer_fault(job.delivery, Fault(Code.CANCELLED, f"{name} was cancelled on the server"), job)
+            self._answer_fault(
+                job.delivery, Fault(Code.CANCELLED, f"{name} was cancelled on the server"), job
+            )
 
     async def drain(self, grace: float) -> None:
         """Run what was delivered for up to `grace` seconds, hand back what has not begun by then, stop the rest.

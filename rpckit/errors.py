@@ -128,7 +128,7 @@ class RemoteError(RpcError):
         message: str,
         *,
         code: str | None = None,
-        type: str | None = None,  # noqa: A002 - the wire's own name, keyword only
+        type: str | None = None,
         details: Mapping[str, Any] | None = None,
         retryable: bool = False,
         error_id: str | None = None,

@@ -30,7 +30,16 @@ from rpckit.errors import (
 )
 from rpckit.message import NATIVE, Kind, Message
 
-__all__ = ["FAULT_MESSAGE_HEADER", "FAULT_STATUS_HEADER", "HANDLER", "TOOLKIT", "Fault", "fault_message", "fault_of", "read_fault"]
+__all__ = [
+    "FAULT_MESSAGE_HEADER",
+    "FAULT_STATUS_HEADER",
+    "HANDLER",
+    "TOOLKIT",
+    "Fault",
+    "fault_message",
+    "fault_of",
+    "read_fault",
+]
 
 FAULT_STATUS_HEADER = "x-rpckit-status"
 FAULT_MESSAGE_HEADER = "x-rpckit-message"

@@ -153,7 +153,9 @@ class _Queue:
 
 
 class _MemoryReceiver:
-    def __init__(self, queue: _Queue, on_delivery: OnDelivery, prefetch: int, transport: MemoryTransport) -> None:
+    def __init__(
+        self, queue: _Queue, on_delivery: OnDelivery, prefetch: int, transport: MemoryTransport
+    ) -> None:
         self.queue = queue
         self.transport = transport
         self.unsettled: dict[int, _MemoryDelivery] = {}

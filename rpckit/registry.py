@@ -19,7 +19,14 @@ from rpckit.url import Url
 __all__ = ["known_schemes", "load_transport", "open_transport", "transport_options"]
 
 GROUP = "rpckit.transports"
-_EXTRAS = {"amqp": "amqp", "amqps": "amqp", "redis": "redis", "rediss": "redis", "ws": "websocket", "wss": "websocket"}
+_EXTRAS = {
+    "amqp": "amqp",
+    "amqps": "amqp",
+    "redis": "redis",
+    "rediss": "redis",
+    "ws": "websocket",
+    "wss": "websocket",
+}
 
 
 def open_transport(url: str | Url, defaults: Mapping[str, Any] | None = None) -> Transport:

@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rpckit.client import cancel_topic
+from rpckit.call import cancel_topic
 from rpckit.context import Context
 from rpckit.contract import Service
 from rpckit.dispatch import Dispatcher, Link
@@ -96,7 +96,10 @@ class Server:
         settings = self.settings
         self._stopping = asyncio.Event()
         self._dispatcher = Dispatcher(
-            settings.concurrency, max_body=settings.max_body, middleware=self._middleware, debug=settings.debug
+            settings.concurrency,
+            max_body=settings.max_body,
+            middleware=self._middleware,
+            debug=settings.debug,
         )
         try:
             for url in self.urls:
@@ -236,4 +239,9 @@ def _on_signals(callback: Callable[[], None]) -> Callable[[], None]:
             loop.add_signal_handler(number, callback)
     except (NotImplementedError, RuntimeError, ValueError):
         return lambda: None
-    return lambda: [loop.remove_signal_handler(number) for number in numbers] and None
+
+    def undo() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    return undo

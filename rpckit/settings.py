@@ -52,21 +52,27 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    url: str = Field("amqp://localhost", description="the broker; its scheme chooses the transport")
+    url: str = Field(default="amqp://localhost", description="the broker; its scheme chooses the transport")
     timeout: float | None = Field(
-        30.0,
+        default=30.0,
         gt=0,
         allow_inf_nan=False,
         description='seconds a call may take; None, in words "none", for ever',
     )
-    send_wait: float = Field(5.0, ge=0, description="seconds a call may wait to be sent before it is NotSent")
-    no_server: Literal["fail", "wait"] = Field("fail", description="what a call does when nobody serves")
-    max_pending: int = Field(16_384, gt=0, description="calls that may wait for their reply at once")
-    max_body: int = Field(1_048_576, gt=0, description="bytes of the largest body sent or read")
-    concurrency: int = Field(100, gt=0, description="handlers that may run at once in a server")
-    grace: float = Field(10.0, ge=0, description="seconds a stopping server gives to what it has begun")
-    debug: bool = Field(False, description="send tracebacks to callers")
-    profile: str | None = Field(None, description="the table [profiles.NAME] that overrides its file")
+    send_wait: float = Field(
+        default=5.0, ge=0, description="seconds a call may wait to be sent before it is NotSent"
+    )
+    no_server: Literal["fail", "wait"] = Field(
+        default="fail", description="what a call does when nobody serves"
+    )
+    max_pending: int = Field(default=16_384, gt=0, description="calls that may wait for their reply at once")
+    max_body: int = Field(default=1_048_576, gt=0, description="bytes of the largest body sent or read")
+    concurrency: int = Field(default=100, gt=0, description="handlers that may run at once in a server")
+    grace: float = Field(
+        default=10.0, ge=0, description="seconds a stopping server gives to what it has begun"
+    )
+    debug: bool = Field(default=False, description="send tracebacks to callers")
+    profile: str | None = Field(default=None, description="the table [profiles.NAME] that overrides its file")
     transports: dict[str, dict[str, Any]] = Field(default_factory=dict, description="options, by family")
 
     def options_for(self, scheme: str) -> Values:

@@ -16,7 +16,10 @@ class TableTimer:
     __slots__ = ("_at", "_expire", "_handle", "_loop", "_next")
 
     def __init__(
-        self, loop: AbstractEventLoop, expire: Callable[[float], None], next_deadline: Callable[[], float | None]
+        self,
+        loop: AbstractEventLoop,
+        expire: Callable[[float], None],
+        next_deadline: Callable[[], float | None],
     ) -> None:
         self._loop = loop
         self._expire = expire

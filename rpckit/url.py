@@ -89,7 +89,9 @@ def _host(text: str) -> Host:
     else:
         name, _, port_text = text.partition(":")
     if port_text and not (port_text.isdecimal() and 0 < int(port_text) <= _MAX_PORT):
-        raise UsageError(f"the port in the URL must be 1 to {_MAX_PORT}; quote / # ? @ in a password as %2F %23 %3F %40")
+        raise UsageError(
+            f"the port in the URL must be 1 to {_MAX_PORT}; quote / # ? @ in a password as %2F %23 %3F %40"
+        )
     return Host(unquote(name), int(port_text) if port_text else None)
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import aioamqp
+
 from rpckit.backoff import Backoff
 from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
 from rpckit.transport import State
@@ -71,7 +72,11 @@ class Session:
         """Of RabbitMQ; empty for another broker."""
         properties = self.protocol.server_properties or {}
         numbers = str(properties.get("version", "")).split("-")[0].split(".")
-        return tuple(int(number) for number in numbers if number.isdecimal()) if "RabbitMQ" in str(properties) else ()
+        return (
+            tuple(int(number) for number in numbers if number.isdecimal())
+            if "RabbitMQ" in str(properties)
+            else ()
+        )
 
     async def control(self, what: str, operation: Callable[[FastChannel], Awaitable[T]]) -> T:
         """Ask on the control channel. Raises `Refused` or `ConnectionLost`. Cancelling is safe: the answer is awaited."""
@@ -93,7 +98,9 @@ class Session:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
 
-    async def _serialised(self, what: str, operation: Callable[[FastChannel], Awaitable[T]], *, control: bool) -> T:
+    async def _serialised(
+        self, what: str, operation: Callable[[FastChannel], Awaitable[T]], *, control: bool
+    ) -> T:
         async with self._lock:
             channel = await self._control_channel() if control else self.data
             return await self._bounded(operation(channel), channel, what)
@@ -205,11 +212,15 @@ class Connection:
 
     def _explain(self, error: BaseException, where: str, reason: CloseReason | None) -> BaseException:
         if isinstance(error, TimeoutError) and not (reason and reason.code):
-            return NotSent(f"{where} did not answer within {self.options.connect_timeout:g} s: is it RabbitMQ, and well?")
+            return NotSent(
+                f"{where} did not answer within {self.options.connect_timeout:g} s: is it RabbitMQ, and well?"
+            )
         if isinstance(error, UsageError):
             return error
         if isinstance(error, ssl.SSLCertVerificationError):
-            return UsageError(f"{where}: its certificate is not trusted ({error.verify_message}); name its authority by ?cafile=")
+            return UsageError(
+                f"{where}: its certificate is not trusted ({error.verify_message}); name its authority by ?cafile="
+            )
         if isinstance(error, (RpcError, *DRIVER_ERRORS)):
             return refused_connection(where, self.url.username or "guest", self._vhost, reason, error)
         return error
@@ -283,7 +294,7 @@ class Connection:
                 return await self._connect()
             except UsageError as error:
                 self._enter(State.CLOSED, str(error))
-                return
+                return None
             except RpcError as error:
                 if attempt == 1 or attempt % 60 == 0:
                     log.warning("attempt %d to reconnect failed: %s", attempt, error)
@@ -316,7 +327,9 @@ class Connection:
             return
         protocol, now = session.protocol, asyncio.get_running_loop().time()
         if now - self._expected > self._beat_every:
-            protocol.last_read = now  # this loop slept, not the broker: what came in meanwhile is still to be read
+            protocol.last_read = (
+                now  # this loop slept, not the broker: what came in meanwhile is still to be read
+            )
         if now - protocol.last_read > 1.75 * self.options.heartbeat:
             protocol.abort(f"no sign of life from the broker for {now - protocol.last_read:.1f} s")
             return

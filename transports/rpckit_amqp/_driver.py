@@ -45,7 +45,13 @@ log = logging.getLogger(__name__)
 UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent on a connection; then senders wait
 FRAME_MAX = 131_072  # bytes; RabbitMQ's default, and an upper bound for what we accept
 
-_DELIVER, _RETURN, _ACK, _NACK = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32", b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
+_DELIVER, _RETURN, _ACK, _NACK = (
+    b"\x00\x3c\x00\x3c",
+    b"\x00\x3c\x00\x32",
+    b"\x00\x3c\x00\x50",
+    b"\x00\x3c\x00\x78",
+)
+_CONFIRMS = (_ACK, _NACK)
 _BLOCKED, _UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
 
 # Everything the driver has been seen to raise for one and the same event: the connection is gone.
@@ -99,7 +105,10 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
         self.on_consumer_cancelled(frame.consumer_tag)
 
     def connection_closed(
-        self, server_code: int | None = None, server_reason: str | None = None, exception: BaseException | None = None
+        self,
+        server_code: int | None = None,
+        server_reason: str | None = None,
+        exception: BaseException | None = None,
     ) -> None:
         """The channel is gone, alone or with its connection: everything that waits on it is told, once."""
         if self.close_reason is not None:
@@ -113,7 +122,7 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
         kind = payload[:4]
         if kind == _DELIVER:
             self.content = _Content(parse_deliver(payload))
-        elif kind == _ACK or kind == _NACK:
+        elif kind in _CONFIRMS:
             tag, multiple = parse_ack(payload)
             self.on_confirm(tag, multiple, kind == _ACK)
         elif kind == _RETURN:
@@ -240,7 +249,9 @@ class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no typ
             return
         self._lost = True
         self._writable.set()
-        reason = self.close_reason or CloseReason(0, f"the connection was lost ({exc or 'closed by the other side'})")
+        reason = self.close_reason or CloseReason(
+            0, f"the connection was lost ({exc or 'closed by the other side'})"
+        )
         self.close_reason = reason
         self.stop_now.set()
         self._close_channels(reason.code, reason.text)
@@ -306,21 +317,30 @@ class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no typ
     def _take_frame(self, kind: int, channel_id: int, buffer: bytes, position: int, stop: int) -> None:
         payload = buffer[position + FRAME_HEAD.size : stop - 1]
         channel = self.channels.get(channel_id)
-        if channel is not None:
-            if kind == METHOD and channel.method_frame(payload):
+        if channel is None:
+            if channel_id == 0 and kind == METHOD and self._connection_method(payload):
                 return
-            if kind == HEADER:
-                return channel.header_frame(payload)
-            if kind == BODY:
-                return channel.body_frame(payload)
-        elif channel_id == 0 and kind == METHOD:
-            if payload[:4] == _BLOCKED:
-                return self.on_blocked(payload[5 : 5 + payload[4]].decode(errors="replace"))
-            if payload[:4] == _UNBLOCKED:
-                return self.on_blocked(None)
-        elif kind in (HEADER, BODY):
-            return None  # of a channel that is gone
-        return super(AmqpProtocol, self).data_received(buffer[position:stop])
+            if kind in (HEADER, BODY):
+                return  # of a channel that is gone
+        elif kind == METHOD:
+            if channel.method_frame(payload):
+                return
+        elif kind == HEADER:
+            channel.header_frame(payload)
+            return
+        elif kind == BODY:
+            channel.body_frame(payload)
+            return
+        super().data_received(buffer[position:stop])
+
+    def _connection_method(self, payload: bytes) -> bool:
+        if payload[:4] == _BLOCKED:
+            self.on_blocked(payload[5 : 5 + payload[4]].decode(errors="replace"))
+        elif payload[:4] == _UNBLOCKED:
+            self.on_blocked(None)
+        else:
+            return False
+        return True
 
     async def get_frame(self) -> tuple[int, Any]:
         """A whole frame first, then decode: a frame that cannot be decoded must not put the reader out of step."""

@@ -6,7 +6,14 @@ from rpckit.errors import NotSent, RpcError, UsageError
 
 from ._driver import CloseReason
 
-__all__ = ["ACCESS_REFUSED", "NOT_FOUND", "PRECONDITION_FAILED", "RESOURCE_LOCKED", "Refused", "refused_connection"]
+__all__ = [
+    "ACCESS_REFUSED",
+    "NOT_FOUND",
+    "PRECONDITION_FAILED",
+    "RESOURCE_LOCKED",
+    "Refused",
+    "refused_connection",
+]
 
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 405, 406, 530
 
@@ -19,7 +26,9 @@ class Refused(UsageError):
         self.code = reason.code
 
 
-def refused_connection(where: str, username: str, vhost: str, reason: CloseReason | None, cause: BaseException) -> RpcError:
+def refused_connection(
+    where: str, username: str, vhost: str, reason: CloseReason | None, cause: BaseException
+) -> RpcError:
     """Why a connection was not opened: `UsageError` when trying again cannot help."""
     if reason is None or not reason.code:
         detail = reason.text if reason is not None else (str(cause) or type(cause).__name__)

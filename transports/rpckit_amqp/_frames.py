@@ -96,7 +96,12 @@ class ReturnMethod:
 
 
 def publish_frame(channel: int, exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
-    payload = _PUBLISH + _short(exchange, "exchange") + _short(routing_key, "address") + bytes((1 if mandatory else 0,))
+    payload = (
+        _PUBLISH
+        + _short(exchange, "exchange")
+        + _short(routing_key, "address")
+        + bytes((1 if mandatory else 0,))
+    )
     return FRAME_HEAD.pack(METHOD, channel, len(payload)) + payload + _END
 
 
@@ -111,7 +116,11 @@ def raw_content_frames(channel: int, property_list: bytes, body: bytes, frame_ma
     size = 12 + len(property_list)
     if size + OVERHEAD > frame_max:
         raise UsageError(f"the headers take {size} bytes; this broker's frames hold {frame_max - OVERHEAD}")
-    head = FRAME_HEAD.pack(HEADER, channel, size) + _CONTENT_START.pack(_CLASS_BASIC, 0, len(body)) + property_list
+    head = (
+        FRAME_HEAD.pack(HEADER, channel, size)
+        + _CONTENT_START.pack(_CLASS_BASIC, 0, len(body))
+        + property_list
+    )
     if not body:
         return head + _END
     if len(body) + OVERHEAD <= frame_max:

@@ -104,7 +104,11 @@ class Publisher:
         session = self._session
         if session is None or session.blocked or not session.alive:
             if publication.until is None:
-                raise NotSent("not connected" if session is None or not session.alive else "the broker takes no messages")
+                raise NotSent(
+                    "not connected"
+                    if session is None or not session.alive
+                    else "the broker takes no messages"
+                )
             self._backlog.append(publication)
         else:
             self._unconfirmed[self._next_tag] = publication
@@ -139,7 +143,9 @@ class Publisher:
         if frame is None:
             if len(self._routes) >= MAX_ROUTES:
                 self._routes.clear()
-            frame = self._routes[key] = publish_frame(self._channel_id, exchange, routing_key, mandatory=mandatory)
+            frame = self._routes[key] = publish_frame(
+                self._channel_id, exchange, routing_key, mandatory=mandatory
+            )
         return frame
 
     def _on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
@@ -154,7 +160,11 @@ class Publisher:
             self._check_flushed()
 
     def _settle(self, publication: Publication, accepted: bool) -> None:
-        error = None if accepted else NotSent("the broker refused the message (nack): its queue is full or not well")
+        error = (
+            None
+            if accepted
+            else NotSent("the broker refused the message (nack): its queue is full or not well")
+        )
         publication.done(publication, error, publication.returned)
 
     def _on_return(self, method: ReturnMethod, properties: Properties) -> None:

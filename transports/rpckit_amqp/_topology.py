@@ -15,7 +15,15 @@ from typing import Any, Literal
 
 from rpckit.errors import UsageError
 
-__all__ = ["DIRECT_REPLY_TO", "EVENTS_EXCHANGE", "Declare", "QueueSpec", "events_queue", "reply_queue", "request_queue"]
+__all__ = [
+    "DIRECT_REPLY_TO",
+    "EVENTS_EXCHANGE",
+    "Declare",
+    "QueueSpec",
+    "events_queue",
+    "reply_queue",
+    "request_queue",
+]
 
 EVENTS_EXCHANGE = "rpckit.events"
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # https://www.rabbitmq.com/docs/direct-reply-to

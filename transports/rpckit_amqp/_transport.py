@@ -82,7 +82,11 @@ class AmqpTransport:
         self._publisher: Publisher | None = None
         self._outbound_inbound: Inbound | None = None
         self._publishing = Connection(
-            url, self.options, name="rpckit publishing", prepare=self._prepare_publishing, on_state=self._publishing_state
+            url,
+            self.options,
+            name="rpckit publishing",
+            prepare=self._prepare_publishing,
+            on_state=self._publishing_state,
         )
         self._consuming: Connection | None = None
         self._inbound: Inbound | None = None
@@ -180,7 +184,9 @@ class AmqpTransport:
             async with asyncio.timeout(_seconds_left(message) or CONFIRM_S):
                 await confirmed
         except TimeoutError:
-            raise ConnectionLost(f"the broker did not confirm the message to {message.address!r} in time") from None
+            raise ConnectionLost(
+                f"the broker did not confirm the message to {message.address!r} in time"
+            ) from None
 
     async def _wait_writable(self, session: Session, message: Message) -> None:
         try:
@@ -189,7 +195,9 @@ class AmqpTransport:
         except TimeoutError:
             raise NotSent("the connection is full: 8 MiB wait to be sent") from None
 
-    def _request_done(self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:
+    def _request_done(
+        self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None
+    ) -> None:
         """Confirmed says nothing yet: the reply does. Returned or refused, it did not run."""
         if returned is not None:
             self._presence.forget(publication.routing_key)
@@ -222,7 +230,9 @@ class AmqpTransport:
         publication = publisher.prepare(message, self._reply_done, mandatory=mandatory)
         publication.owner = delivery
         left = delivery.message.time_left_ms
-        publication.until = asyncio.get_running_loop().time() + (REPLY_KEPT_S if left is None else left / 1000)
+        publication.until = asyncio.get_running_loop().time() + (
+            REPLY_KEPT_S if left is None else left / 1000
+        )
         publisher.publish(publication)
 
     def publish_copy(self, delivery: AmqpDelivery, property_list: bytes) -> None:
@@ -238,7 +248,9 @@ class AmqpTransport:
         except NotSent:
             delivery.requeue()
 
-    def _reply_done(self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:
+    def _reply_done(
+        self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None
+    ) -> None:
         delivery = cast(AmqpDelivery, publication.owner)
         if error is not None:
             log.warning("a reply was not taken: %s", error)

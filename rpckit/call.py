@@ -1,0 +1,157 @@
+"""What a call is apart from how it travels: options, the call itself, its raw reply. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rpckit import codec
+from rpckit.contract import write_arguments
+from rpckit.deadline import Deadline
+from rpckit.errors import BadReply, RpcError, UsageError
+from rpckit.fault import read_fault
+from rpckit.message import NATIVE, Kind, Message
+
+__all__ = [
+    "CORRELATION_HEADER",
+    "UNSET",
+    "Call",
+    "CallOptions",
+    "NoServer",
+    "Reply",
+    "Timeout",
+    "Unset",
+    "cancel_topic",
+    "read_error",
+    "read_reply",
+    "read_value",
+    "write_body",
+]
+
+NoServer = Literal["fail", "wait"]
+CORRELATION_HEADER = "x-correlation-id"  # a Response's own id; the wire's joins reply to call
+
+
+class Unset:
+    def __repr__(self) -> str:
+        return "<from the settings>"
+
+
+UNSET = Unset()
+Timeout = float | Unset | None  # seconds; None waits for ever, and must be spelt
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What may be said of a call apart from its arguments.
+
+    timeout:    seconds; None waits for ever, and must be spelt.
+    headers:    the user's own, strings.
+    idempotent: it may run twice: after a lost connection it is sent again.
+    no_server:  "fail" raises `NoResponder` when nobody serves; "wait" queues for a server to come.
+    """
+
+    timeout: float | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    idempotent: bool = False
+    no_server: NoServer = "fail"
+
+    def but(
+        self,
+        timeout: Timeout = UNSET,
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool | None = None,
+        no_server: NoServer | None = None,
+    ) -> CallOptions:
+        """The same with what is given here instead. Raises `UsageError` for what cannot be."""
+        if headers is None and idempotent is None and no_server is None and isinstance(timeout, Unset):
+            return self
+        return CallOptions(
+            timeout=self.timeout if isinstance(timeout, Unset) else timeout,
+            headers=self.headers if headers is None else _checked(headers),
+            idempotent=self.idempotent if idempotent is None else idempotent,
+            no_server=self.no_server if no_server is None else no_server,
+        )
+
+
+@dataclass(slots=True)
+class Call:
+    """One call as client middleware sees it. `attempt` counts the attempts made so far."""
+
+    address: str
+    method: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    options: CallOptions
+    headers: dict[str, str]
+    deadline: Deadline | None
+    message_id: str
+    depth: int
+    dialect: str
+    content_type: str = ""
+    body: bytes | None = None
+    attempt: int = 0
+    may_have_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A raw reply: `body` as it came, `headers`, and the correlation id."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    correlation_id: str
+    content_type: str
+
+    def decode(self) -> Any:
+        """The body's value by its content type; without one JSON, else text, else bytes. Raises `BadReply`."""
+        try:
+            return codec.decode_guess(self.content_type, self.body)
+        except codec.CodecError as error:
+            raise BadReply(f"the reply cannot be read: {error}") from error
+
+
+def cancel_topic(address: str) -> str:
+    """Where the servers of an address hear of cancelled calls."""
+    return f"rpckit.cancel.{address}"
+
+
+def write_body(call: Call) -> None:
+    """Encode a call's arguments, once for all its attempts. Raises `UsageError` when they cannot be sent."""
+    if call.body is None:
+        message = Message(
+            Kind.REQUEST, call.address, call.method, dialect=call.dialect, content_type=call.content_type
+        )
+        write_arguments(message, call.args, call.kwargs)
+        call.body, call.content_type = message.body, message.content_type
+
+
+def read_value(reply: Message) -> Any:
+    """The result in a reply. Raises `BadReply`."""
+    try:
+        if reply.dialect == NATIVE:
+            return codec.decode(reply.content_type, reply.body)
+        return codec.decode_guess(reply.content_type, reply.body)
+    except codec.CodecError as error:
+        raise BadReply(f"the reply cannot be read: {error}") from error
+
+
+def read_error(reply: Message) -> RpcError:
+    """The error in a fault."""
+    try:
+        return read_fault(reply).to_error()
+    except codec.CodecError as error:
+        return BadReply(f"the other side reported a fault that cannot be read: {error}")
+
+
+def read_reply(reply: Message) -> Reply:
+    own_id = reply.headers.get(CORRELATION_HEADER, reply.correlation_id)
+    return Reply(reply.body, reply.headers, own_id, reply.content_type)
+
+
+def _checked(headers: Mapping[str, Any]) -> Mapping[str, str]:
+    for name, value in headers.items():
+        if not isinstance(value, str):
+            raise UsageError(f"headers are strings both ways; {name!r:.60} is {type(value).__name__}")
+    return headers
