@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import aioamqp
 import pamqp.frame
@@ -231,10 +231,9 @@ class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no typ
     # -- life -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # a stream connection
         super().connection_made(transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(high=UNSENT_MAX)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
+        self.transport.set_write_buffer_limits(high=UNSENT_MAX)
         self._stream_writer.write = self.write  # the driver's own frames keep their place among ours
 
     def abort(self, why: str, code: int = 0) -> None:

@@ -1,0 +1,78 @@
+"""`rpckit call`: one call from a shell; its result is JSON on stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated, Any
+
+import typer
+from pydantic_core import to_json
+
+from rpckit.cli import options
+from rpckit.cli.failures import reported
+from rpckit.client import Client, Peer
+from rpckit.contract import split_target
+from rpckit.message import NATIVE
+
+__all__ = ["Target", "call", "invoke", "peer_and_method", "render"]
+
+Target = Annotated[
+    str, typer.Argument(metavar="ADDRESS.METHOD", help="What to call; ADDRESS alone for the default method.")
+]
+Idempotent = Annotated[
+    bool, typer.Option("--idempotent", help="It may run twice: send it again after a lost connection.")
+]
+
+
+def call(
+    target: Target,
+    args: options.Arguments = None,
+    kw: options.Kw = None,
+    url: options.Url = None,
+    timeout: options.Timeout = None,
+    header: options.Header = None,
+    dialect: options.Dialect = None,
+    idempotent: Idempotent = False,
+    wait: options.Wait = False,
+    debug: options.Debug = False,
+) -> None:
+    """Call a method and print its result as JSON.
+
+    [bold]rpckit call rpc_queue.fib 30[/bold]
+    [bold]rpckit call rpc_queue.fib --kw n=30 --timeout 3[/bold]
+    [bold]rpckit call rpc_queue 30 --dialect plain[/bold]     a server from RabbitMQ's tutorial
+    """
+    with reported(debug):
+        arguments, keywords = options.read_arguments(args), options.read_keywords(kw)
+        using = {"headers": options.read_headers(header), "idempotent": idempotent}
+        client = Client(url, dialect=dialect, **options.client_settings(timeout, wait))
+        result = asyncio.run(_call_once(client, target, arguments, keywords, using))
+        typer.echo(render(result, indent=2 if sys.stdout.isatty() else None))
+
+
+async def _call_once(
+    client: Client, target: str, args: list[Any], kwargs: dict[str, Any], using: dict[str, Any]
+) -> object:
+    peer, method = peer_and_method(client, target)
+    async with client:
+        return await invoke(peer.using(**using), method, args, kwargs)
+
+
+def peer_and_method(client: Client, target: str) -> tuple[Peer, str]:
+    """Where a target points. Without a dot, or to a plain peer, all of it is the address."""
+    if "." not in target or client.transport.options.dialect != NATIVE:
+        return client.at(target), ""
+    address, method = split_target(target)
+    return client.at(address), method
+
+
+async def invoke(peer: Peer, method: str, args: list[Any], kwargs: dict[str, Any]) -> object:
+    """Call `method`, the default one when empty; also one that is called as a method of `Peer` is."""
+    function = peer.__getattr__(method) if method else peer.call
+    return await function(*args, **kwargs)
+
+
+def render(value: object, indent: int | None = None) -> str:
+    """JSON; bytes as base64, infinities and NaN as Python's and JavaScript's words for them."""
+    return to_json(value, indent=indent, bytes_mode="base64", inf_nan_mode="constants", fallback=str).decode()

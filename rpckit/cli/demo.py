@@ -1,0 +1,205 @@
+"""`rpckit demo`: the bundled Fibonacci server and client, on every transport that can run here.
+
+Server and client are processes of their own. The server's ends with its stdin, so that it ends
+with us, however we end; every wait has a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+from rpckit.cli import options
+from rpckit.cli.demo_worker import CALLERS, FIB_N, READY, Measured, N
+from rpckit.cli.failures import reported
+from rpckit.errors import UsageError
+from rpckit.registry import load_transport
+from rpckit.settings import family_of, load_settings
+from rpckit.testing.brokers import BrokerError, RabbitMq
+from rpckit.url import Url
+
+__all__ = ["Row", "Unavailable", "demo", "rows_table"]
+
+READY_TIMEOUT = 15.0  # seconds for a server to connect
+MEASURE_TIMEOUT = 30.0  # seconds; it takes about 4
+END_TIMEOUT = 3.0  # seconds for a process to end by itself
+MEMORY_URL = "memory://demo"
+ONE_PROCESS = "one process, as memory cannot leave it"
+TWO_PROCESSES = "two processes, over "
+INSTALL_RABBITMQ = (
+    "Install one (apt-get install rabbitmq-server; macOS: brew install rabbitmq), or name yours with --url."
+)
+
+
+class Unavailable(Exception):
+    """Why a transport cannot run here, in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One transport's outcome: what was measured, or why nothing was."""
+
+    transport: str
+    where: str
+    measured: Measured | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.measured is not None and self.measured.result == FIB_N
+
+
+def demo(url: options.Url = None, debug: options.Debug = False) -> None:
+    """Run the bundled Fibonacci server and client, on every transport that can run here.
+
+    A RabbitMQ that is running is used; otherwise one is started for the demo, where it is installed.
+
+    [bold]rpckit demo[/bold]
+    [bold]rpckit demo --url amqp://user:password@rabbit.local[/bold]
+    """
+    with reported(debug):
+        console = Console()
+        rows = asyncio.run(_run_all(console, url))
+        console.print(rows_table(rows))
+        if any(row.measured and not row.ok for row in rows) or (url and not rows[-1].ok):
+            raise typer.Exit(1)
+
+
+def rows_table(rows: list[Row]) -> Table:
+    table = Table(title="A Fibonacci server and its client", title_justify="left", title_style="bold")
+    table.add_column("transport", no_wrap=True)
+    table.add_column("how it ran")
+    for heading in (f"fib({N})", "1 caller\np50 ms", f"{CALLERS} callers\ncalls/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    if row.measured is None:
+        return row.transport, f"[yellow]not run:[/yellow] {escape(row.where)}", "-", "-", "-"
+    result = f"[green]{row.measured.result}[/green]" if row.ok else f"[red]{row.measured.result}[/red]"
+    return row.transport, escape(row.where), result, f"{row.measured.p50_ms:.2f}", f"{row.measured.rate:,.0f}"
+
+
+async def _run_all(console: Console, given: str | None) -> list[Row]:
+    """Memory, then the transport of the URL, whose row is the last."""
+    url = given or load_settings().url
+    family = family_of(Url.parse(url).scheme)
+    with console.status("memory: server and client in one process …") as status:
+        rows = [await _row("memory", ONE_PROCESS, _measure_alone())]
+        if family == "amqp" and given is None:
+            rows.append(await _rabbitmq_row(url, status))
+        elif family != "memory":
+            rows.append(await _given_row(family, url, status))
+    return rows
+
+
+async def _row(transport: str, where: str, work: Awaitable[Measured]) -> Row:
+    try:
+        return Row(transport, where, await work)
+    except Unavailable as error:
+        return Row(transport, str(error))
+
+
+async def _given_row(family: str, url: str, status: Status) -> Row:
+    status.update(f"{family}: server and client on {Url.parse(url)} …")
+    return await _row(family, f"{TWO_PROCESSES}{Url.parse(url)}", _measure_pair(url))
+
+
+async def _rabbitmq_row(url: str, status: Status) -> Row:
+    """On the broker of the settings, else on one of our own."""
+    row = await _given_row("amqp", url, status)
+    if row.measured is not None or not _driver_installed():
+        return row
+    if not RabbitMq.installed():
+        return Row("amqp", f"{row.where}, and no rabbitmq-server is installed. {INSTALL_RABBITMQ}")
+    status.update(f"amqp: nothing at {Url.parse(url)}; starting a RabbitMQ for the demo (some 6 s) …")
+    try:
+        async with RabbitMq() as broker:
+            status.update("amqp: server and client on a RabbitMQ of their own …")
+            return await _row("amqp", f"{TWO_PROCESSES}a RabbitMQ started for it", _measure_pair(broker.url))
+    except BrokerError as error:
+        return Row("amqp", f"{row.where}, and a RabbitMQ did not start: {error}")
+
+
+def _driver_installed() -> bool:
+    try:
+        load_transport("amqp")
+    except UsageError:
+        return False
+    return True
+
+
+async def _measure_alone() -> Measured:
+    async with _worker("both", MEMORY_URL) as process:
+        return await _figures(process)
+
+
+async def _measure_pair(url: str) -> Measured:
+    """A server process and a client process. Raises `Unavailable` with the words of the one that failed."""
+    async with _worker("serve", url) as server:
+        if await _line(server, READY_TIMEOUT) != READY:
+            raise Unavailable(await _complaint(server))
+        async with _worker("measure", url) as client:
+            return await _figures(client)
+
+
+@asynccontextmanager
+async def _worker(role: str, url: str) -> AsyncIterator[Process]:
+    """A process that is gone when the block is left. Ctrl-C reaches only us; it ends with its stdin."""
+    command = (sys.executable, "-m", "rpckit.cli.demo_worker", role)
+    env = {**os.environ, "RPCKIT_URL": url}
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        await _end(process)
+
+
+async def _end(process: Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), END_TIMEOUT)
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+async def _figures(process: Process) -> Measured:
+    line = await _line(process, MEASURE_TIMEOUT)
+    if not line:
+        raise Unavailable(await _complaint(process))
+    return Measured(**json.loads(line))
+
+
+async def _line(process: Process, seconds: float) -> str:
+    """The next line of its output; empty when it ended, or when `seconds` have passed."""
+    assert process.stdout is not None  # a pipe
+    try:
+        return (await asyncio.wait_for(process.stdout.readline(), seconds)).decode().strip()
+    except TimeoutError:
+        process.kill()
+        return ""
+
+
+async def _complaint(process: Process) -> str:
+    """The last line it wrote to stderr."""
+    assert process.stderr is not None  # a pipe
+    lines = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
+    return lines[-1].rstrip(".") if lines else "no answer in time"

@@ -1,0 +1,108 @@
+"""What a failure says on the terminal, and its exit code.
+
+One or two sentences on stderr: what failed and where (the error's own words), then what to do next.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from rpckit.errors import (
+    BadReply,
+    ConnectionLost,
+    DeadlineExceeded,
+    Expired,
+    NoResponder,
+    NotSent,
+    OutcomeUnknown,
+    Overloaded,
+    RemoteError,
+    RpcError,
+    UsageError,
+)
+
+__all__ = ["Failure", "describe", "exit_code", "reported", "show"]
+
+REMOTE, USAGE, NO_RESPONDER, DEADLINE, NO_CONNECTION = 1, 2, 3, 4, 5
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class Failure(NamedTuple):
+    """How errors of a class are shown. `advice`: what to do next; empty where the message says it."""
+
+    kind: type[RpcError]
+    exit_code: int
+    label: str
+    advice: str
+
+
+FAILURES = (  # the first that fits: subclasses before their bases
+    Failure(UsageError, USAGE, "usage", ""),
+    Failure(NoResponder, NO_RESPONDER, "no responder", "Start a server for it, or check address and URL."),
+    Failure(DeadlineExceeded, DEADLINE, "deadline exceeded", "A longer --timeout may help."),
+    Failure(Expired, DEADLINE, "expired", "It did not run. A longer --timeout may help."),
+    Failure(NotSent, NO_CONNECTION, "not sent", "Nothing ran. Is the broker running, and is the URL right?"),
+    Failure(ConnectionLost, NO_CONNECTION, "connection lost", "The call may have run."),
+    Failure(Overloaded, REMOTE, "overloaded", "It did not run: try again later."),
+    Failure(OutcomeUnknown, REMOTE, "outcome unknown", "The call may have run."),
+    Failure(RemoteError, REMOTE, "remote error", ""),
+    Failure(BadReply, REMOTE, "bad reply", "Is that an rpckit server? Otherwise try --dialect plain."),
+    Failure(RpcError, REMOTE, "error", ""),
+)
+
+
+def describe(error: RpcError) -> Failure:
+    return next(failure for failure in FAILURES if isinstance(error, failure.kind))
+
+
+def exit_code(error: RpcError) -> int:
+    return describe(error).exit_code
+
+
+def show(error: RpcError, *, console: Console | None = None) -> None:
+    """The error on stderr: its kind, its own words, and what to do next."""
+    failure = describe(error)
+    text = Text.assemble((f"{failure.label}: ", "bold red"), " ".join(str(error).split()))
+    if failure.advice:
+        text.append(f"\n{failure.advice}", "dim")
+    (console or Console(stderr=True)).print(text, soft_wrap=True)
+
+
+@contextmanager
+def reported(debug: bool = False) -> Iterator[None]:
+    """Errors inside end the command with a sentence and an exit code; with `debug` they are raised."""
+    if not debug:
+        _keep_logs_off_the_terminal()
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        raise typer.Exit(_end_with(error)) from None
+
+
+def _keep_logs_off_the_terminal() -> None:
+    """What a library logs unasked would stand between the sentences; `serve` asks for it."""
+    if not logging.root.handlers:
+        logging.root.addHandler(logging.NullHandler())
+
+
+def _end_with(error: Exception) -> int:
+    if isinstance(error, RpcError):
+        show(error)
+        return exit_code(error)
+    text = Text.assemble(("unexpected: ", "bold red"), f"{type(error).__name__}: {error}")
+    text.append("\nThat is a fault of rpckit; --debug shows where.", "dim")
+    Console(stderr=True).print(text, soft_wrap=True)
+    return REMOTE

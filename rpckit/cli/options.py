@@ -1,0 +1,131 @@
+"""Options that several commands share, and how their words become values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from rpckit.errors import UsageError
+
+__all__ = [
+    "Arguments",
+    "Debug",
+    "Dialect",
+    "Header",
+    "Kw",
+    "Timeout",
+    "Url",
+    "Wait",
+    "client_settings",
+    "from_settings",
+    "read_argument",
+    "read_arguments",
+    "read_headers",
+    "read_keywords",
+    "read_timeout",
+]
+
+
+def from_settings(usual: str = "") -> str:
+    """Where an option's value comes from when it is not given, in the words of typer's help."""
+    return rf"[dim]\[default: from the settings{usual and f', {usual}'}][/dim]"
+
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", "-u", metavar="URL", help=f"The broker, such as amqp://localhost.  {from_settings()}"
+    ),
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        "--timeout",
+        "-t",
+        metavar="SECONDS",
+        help=f'Seconds to wait; "none" for ever.  {from_settings("30")}',
+    ),
+]
+Header = Annotated[
+    list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="A header; may be repeated.")
+]
+Kw = Annotated[
+    list[str] | None, typer.Option("--kw", metavar="NAME=VALUE", help="A keyword argument; may be repeated.")
+]
+Dialect = Annotated[
+    str | None,
+    typer.Option(
+        "--dialect",
+        metavar="NAME",
+        help="How requests are written: native, or plain for servers that are not rpckit.",
+    ),
+]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="When nobody serves the address, queue until somebody does.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ARGS", help="The arguments: JSON each, or else taken as a string."),
+]
+
+_NUMBER = re.compile(r"-(\d|\.\d|Infinity)")
+
+
+def read_argument(text: str) -> Any:
+    """JSON, or the text itself: `30` is a number, `hello` a string. `"30"` in its quotes is a string."""
+    if text.startswith("-") and not _NUMBER.match(text):
+        option = text.partition("=")[0]
+        raise UsageError(f"no option {option} here; a string that begins with - is given as '\"{text}\"'")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def read_arguments(texts: Iterable[str] | None) -> list[Any]:
+    return [read_argument(text) for text in texts or ()]
+
+
+def read_keywords(pairs: Iterable[str] | None) -> dict[str, Any]:
+    """`n=30` as a keyword argument; the values are read as arguments are."""
+    return {name: read_argument(value) for name, value in _split_pairs("--kw", pairs)}
+
+
+def read_headers(pairs: Iterable[str] | None) -> dict[str, str]:
+    return dict(_split_pairs("--header", pairs))
+
+
+def read_timeout(text: str) -> float | None:
+    """Seconds; None for "none"."""
+    if text.lower() == "none":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f'--timeout takes seconds, or "none" to wait for ever, not {text!r:.60}')
+    return seconds
+
+
+def client_settings(timeout: str | None = None, wait: bool = False) -> dict[str, Any]:
+    """The settings that these options override."""
+    overrides: dict[str, Any] = {}
+    if timeout is not None:
+        overrides["timeout"] = read_timeout(timeout)
+    if wait:
+        overrides["no_server"] = "wait"
+    return overrides
+
+
+def _split_pairs(option: str, pairs: Iterable[str] | None) -> Iterable[tuple[str, str]]:
+    for pair in pairs or ():
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise UsageError(f"{option} takes NAME=VALUE, not {pair!r:.100}")
+        yield name, value

@@ -1,0 +1,57 @@
+"""`MODULE:SERVICE` → the Service. Every way to get it wrong is a `UsageError` that lists what is there."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+from rpckit.contract import Service
+from rpckit.errors import RpcError, UsageError
+
+__all__ = ["find_service", "put_on_path"]
+
+
+def put_on_path(folder: str) -> None:
+    """Let modules be imported from `folder`, before all others."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def find_service(reference: str) -> Service:
+    """The Service that `package.module:name` names."""
+    module_name, colon, name = reference.partition(":")
+    if not module_name or (colon and not name):
+        raise UsageError(f"{reference!r} is not MODULE:SERVICE, such as rpckit.demo.service:service")
+    module = _import(module_name)
+    if not name:
+        raise UsageError(f"{reference!r} names no service. {_services_in(module)}")
+    found = getattr(module, name, None)
+    if not isinstance(found, Service):
+        what = "does not exist" if found is None else f"is a {type(found).__name__}, not a Service"
+        raise UsageError(f"{reference} {what}. {_services_in(module)}")
+    return found
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except RpcError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UsageError(
+                f"there is no module {error.name!r} here; run it in the folder that has it"
+            ) from error
+        raise UsageError(f"{name} needs the module {error.name!r}, which is not installed") from error
+    except Exception as error:
+        raise UsageError(
+            f"{name} cannot be imported: {type(error).__name__}: {error}. See --debug"
+        ) from error
+
+
+def _services_in(module: ModuleType) -> str:
+    names = sorted(name for name, value in vars(module).items() if isinstance(value, Service))
+    if not names:
+        return f"The module {module.__name__} has no services."
+    return f"Services there: {', '.join(f'{module.__name__}:{name}' for name in names)}"

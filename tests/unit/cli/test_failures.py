@@ -1,0 +1,68 @@
+"""Each error has its exit code, and says what failed and what to do, on stderr and without a traceback."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from rpckit import errors
+from rpckit.cli.failures import describe, exit_code, reported
+
+CODES = [
+    (errors.RemoteError("x"), 1),
+    (errors.InternalError("x", error_id="e1"), 1),
+    (errors.InvalidArgument("x"), 1),
+    (errors.Overloaded("x"), 1),
+    (errors.OutcomeUnknown("x"), 1),
+    (errors.BadReply("x"), 1),
+    (errors.UsageError("x"), 2),
+    (errors.NoResponder("x"), 3),
+    (errors.DeadlineExceeded("x"), 4),
+    (errors.Expired("x"), 4),
+    (errors.NotSent("x"), 5),
+    (errors.ConnectionLost("x"), 5),
+]
+
+
+@pytest.mark.parametrize("error,code", CODES, ids=lambda value: type(value).__name__)
+def test_exit_code_of_each_error(error: errors.RpcError, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_every_class_of_the_error_tree_is_described() -> None:
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    for kind in classes:
+        if issubclass(kind, errors.RpcError):
+            assert describe(kind("x")).label
+
+
+def test_error_is_a_sentence_and_advice_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, reported():
+        raise errors.NoResponder("nobody serves 'orders'")
+    out, err = capsys.readouterr()
+    assert (ended.value.exit_code, out) == (3, "")
+    assert err == "no responder: nobody serves 'orders'\nStart a server for it, or check address and URL.\n"
+
+
+def test_brackets_and_line_ends_in_an_error_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), reported():
+        raise errors.UsageError("unknown [bold] key\nin [amqp]")
+    assert capsys.readouterr().err == "usage: unknown [bold] key in [amqp]\n"
+
+
+def test_unexpected_error_is_a_sentence_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, reported():
+        raise ZeroDivisionError("division by zero")
+    assert ended.value.exit_code == 1
+    assert "ZeroDivisionError: division by zero" in capsys.readouterr().err
+
+
+def test_debug_raises_errors_as_they_are() -> None:
+    with pytest.raises(errors.NoResponder), reported(debug=True):
+        raise errors.NoResponder("x")
+
+
+def test_interrupt_ends_with_the_code_of_shells() -> None:
+    with pytest.raises(typer.Exit) as ended, reported():
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 130
