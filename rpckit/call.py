@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 NoServer = Literal["fail", "wait"]
+MAX_TIMEOUT_S = 1e9  # seconds, 30 years: more does not fit the wire's milliseconds
 CORRELATION_HEADER = "x-correlation-id"  # a Response's own id; the wire's joins reply to call
 
 
@@ -68,7 +69,7 @@ class CallOptions:
         if headers is None and idempotent is None and no_server is None and isinstance(timeout, Unset):
             return self
         return CallOptions(
-            timeout=self.timeout if isinstance(timeout, Unset) else timeout,
+            timeout=self.timeout if isinstance(timeout, Unset) else _seconds(timeout),
             headers=self.headers if headers is None else _checked(headers),
             idempotent=self.idempotent if idempotent is None else idempotent,
             no_server=self.no_server if no_server is None else no_server,
@@ -120,11 +121,9 @@ def cancel_topic(address: str) -> str:
 def write_body(call: Call) -> None:
     """Encode a call's arguments, once for all its attempts. Raises `UsageError` when they cannot be sent."""
     if call.body is None:
-        message = Message(
-            Kind.REQUEST, call.address, call.method, dialect=call.dialect, content_type=call.content_type
+        call.body, call.content_type = write_arguments(
+            call.dialect, call.content_type, call.args, call.kwargs
         )
-        write_arguments(message, call.args, call.kwargs)
-        call.body, call.content_type = message.body, message.content_type
 
 
 def read_value(reply: Message) -> Any:
@@ -148,6 +147,14 @@ def read_error(reply: Message) -> RpcError:
 def read_reply(reply: Message) -> Reply:
     own_id = reply.headers.get(CORRELATION_HEADER, reply.correlation_id)
     return Reply(reply.body, reply.headers, own_id, reply.content_type)
+
+
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if not (isinstance(timeout, int | float) and -MAX_TIMEOUT_S < timeout < MAX_TIMEOUT_S):
+        raise UsageError(f"timeout is in seconds, or None to wait for ever; not {timeout!r:.60}")
+    return timeout
 
 
 def _checked(headers: Mapping[str, Any]) -> Mapping[str, str]:

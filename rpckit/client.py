@@ -92,6 +92,7 @@ class Client:
         self._targets: dict[str, tuple[str, str]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._start_over()
+        self._check_wait(self.options.no_server)
 
     def _start_over(self) -> None:
         """Everything that belongs to one event loop."""
@@ -125,7 +126,11 @@ class Client:
         return self._transport
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -190,6 +195,7 @@ class Client:
         write_body(call)
         if not self._ready:
             await self._wait_ready(call)
+        call.attempt += 1
         await self._transport.send(self._message(call), must_be_served=call.options.no_server == "fail")
 
     async def request(
@@ -209,7 +215,10 @@ class Client:
         options = self.options.but(timeout, headers, None, no_server)
         call = self._prepare(check_address(address), "", (), {}, options)
         call.dialect = PLAIN if call.dialect == NATIVE else call.dialect
-        call.body, guessed = codec.encode_guess(body)
+        try:
+            call.body, guessed = codec.encode_guess(body)
+        except codec.CodecError as error:
+            raise UsageError(f"the body for {address} cannot be sent: {error}") from error
         call.content_type = content_type if content_type is not None else guessed
         return read_reply(await self._attempt(call))
 
@@ -228,11 +237,19 @@ class Client:
     def _prepare(
         self, address: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> Call:
+        self._check_wait(options.no_server)
         deadline, depth = _inherit(options.timeout)
         dialect = self._transport.options.dialect
         return Call(
             address, method, args, kwargs, options, dict(options.headers), deadline, new_id(), depth, dialect
         )
+
+    def _check_wait(self, no_server: NoServer) -> None:
+        if no_server == "wait" and not self._transport.capabilities.queue_wait:
+            name = self._transport.capabilities.name
+            raise UsageError(
+                f'no_server="wait" needs a queue, which {name} has not: a server must be there first'
+            )
 
     async def _perform(self, call: Call) -> Any:
         """The innermost of the middleware: the attempts of a call, and the value of its reply."""
@@ -375,7 +392,10 @@ class Client:
     @property
     def _ready(self) -> bool:
         return (
-            self._state is State.CONNECTED and self._loop is asyncio.get_running_loop() and not self._closed
+            self._state is State.CONNECTED
+            and self._transport.inbox != ""  # connected, and not yet able to hear the reply
+            and self._loop is asyncio.get_running_loop()
+            and not self._closed
         )
 
     async def _wait_ready(self, call: Call) -> None:

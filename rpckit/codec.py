@@ -58,7 +58,7 @@ def encode_guess(value: Any) -> tuple[bytes, str]:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value), ""
     if isinstance(value, str):
-        return value.encode(), TEXT
+        return encode(TEXT, value), TEXT
     return encode(JSON, value), JSON
 
 

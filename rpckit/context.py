@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from asyncio import get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class Context:
     caller:          the caller's reply address; empty when it wants no reply.
     """
 
-    __slots__ = ("_log", "arguments", "deadline", "message", "method", "service", "slot")
+    __slots__ = ("_log", "_loop", "arguments", "deadline", "message", "method", "service", "slot")
 
     def __init__(self, message: Message, service: str, method: str, deadline: Deadline | None) -> None:
         self.message = message
@@ -57,6 +57,7 @@ class Context:
         self.deadline = deadline
         self.arguments: tuple[Sequence[Any], dict[str, Any]] = ((), {})
         self._log: logging.LoggerAdapter[logging.Logger] | None = None
+        self._loop: AbstractEventLoop | None = None  # set on entering: a handler in a thread has none running
         self.slot: Slot | None = None
 
     @property
@@ -85,7 +86,9 @@ class Context:
 
     def time_left(self) -> float | None:
         """Seconds until the caller stops waiting; None when it waits for ever."""
-        return None if self.deadline is None else self.deadline.remaining(get_running_loop().time())
+        if self.deadline is None:
+            return None
+        return self.deadline.remaining((self._loop or get_running_loop()).time())
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -135,4 +138,5 @@ def current_context() -> Context | None:
 
 def enter_context(context: Context) -> None:
     """Make `context` the running call, for the rest of this task."""
+    context._loop = get_running_loop()
     _current.set(context)

@@ -62,6 +62,7 @@ class MethodSpec:
     delivery: Delivery = "at_most_once"
     timeout: float | None = None
     default: bool = False
+    context_index: int | None = None
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -80,6 +81,16 @@ class MethodSpec:
         except RecursionError as error:
             raise InvalidArgument(f"{self.name}: arguments are nested too deeply") from error
         return bound
+
+    def add_context(self, arguments: Arguments, context: Context) -> Arguments:
+        """The arguments with the running call in its place among them."""
+        args, kwargs = arguments
+        if self.context_parameter is None:
+            return arguments
+        index = self.context_index
+        if index is None or index > len(args):
+            return args, {**kwargs, self.context_parameter: context}
+        return (*args[:index], context, *args[index:]), kwargs
 
 
 class Service:
@@ -178,6 +189,7 @@ def compile_method(function: Callable[..., Any], *, name: str | None = None, **o
         signature=signature,
         bind=_compile_validator(name, signature),
         context_parameter=context_parameter,
+        context_index=_position(function, context_parameter),
         in_thread=not inspect.iscoroutinefunction(function),
         **options,
     )
@@ -200,18 +212,17 @@ def split_target(target: str) -> tuple[str, str]:
     return check_address(address), method
 
 
-def write_arguments(message: Message, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Put a call's arguments into `message`, in its dialect. Raises `UsageError` when they do not fit."""
+def write_arguments(
+    dialect: str, content_type: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[bytes, str]:
+    """Body and content type of a call's arguments. Raises `UsageError` when they cannot be sent."""
     try:
-        if message.dialect == NATIVE:
-            message.content_type = message.content_type or codec.MSGPACK
-            message.body = codec.encode(message.content_type, {"args": args, "kwargs": kwargs})
-        else:
-            message.body = _write_foreign(message.content_type, args, kwargs)
+        if dialect == NATIVE:
+            content_type = content_type or codec.MSGPACK
+            return codec.encode(content_type, {"args": args, "kwargs": kwargs}), content_type
+        return _write_foreign(content_type, args, kwargs), content_type
     except codec.CodecError as error:
-        raise UsageError(
-            f"the arguments of {message.address}.{message.method} cannot be sent: {error}"
-        ) from error
+        raise UsageError(f"the arguments cannot be sent: {error}") from error
 
 
 def read_arguments(message: Message, spec: MethodSpec) -> Arguments:
@@ -319,6 +330,14 @@ def _wire_signature(name: str, function: Callable[..., Any]) -> tuple[inspect.Si
         else:
             parameters.append(parameter.replace(annotation=annotation))
     return inspect.Signature(parameters, return_annotation=hints.get("return", Any)), context_parameter
+
+
+def _position(function: Callable[..., Any], parameter: str | None) -> int | None:
+    """Where a parameter stands among the positional ones; None when it can only be given by its name."""
+    parameters = inspect.signature(function).parameters
+    if parameter is None or parameters[parameter].kind is inspect.Parameter.KEYWORD_ONLY:
+        return None
+    return list(parameters).index(parameter)
 
 
 def _type_hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
-__all__ = ["MAX_SKEW_S", "Deadline", "DeadlineHeap", "WireDeadline"]
+__all__ = ["MAX_SKEW_S", "Deadline", "DeadlineHeap", "clocks_disagree", "deadline_on_arrival"]
 
 MAX_SKEW_S = 5.0  # clocks further apart than this: the absolute deadline is ignored
 COMPACT_AFTER = 64  # dead heap entries tolerated on top of as many as are alive
@@ -42,32 +42,31 @@ class Deadline:
         return int((unix_now + self.at - now) * 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class WireDeadline:
-    """The two forms in which a deadline travels; None where the sender gave none."""
+def clocks_disagree(time_left_ms: int, deadline_ms: int, unix_now: float) -> bool:
+    """The sender's clock and ours cannot both be right.
 
-    time_left_ms: int | None
-    deadline_ms: int | None
+    The absolute deadline can be at most `time_left_ms` ahead, and a message older than its time
+    limit would have been dropped on the way: beyond `MAX_SKEW_S` of either, it is the clocks.
+    """
+    ahead = deadline_ms / 1000 - unix_now
+    return ahead > time_left_ms / 1000 + MAX_SKEW_S or ahead < -MAX_SKEW_S
 
-    def skewed(self, unix_now: float) -> bool:
-        """The sender's clock and ours cannot both be right.
 
-        The absolute deadline can be at most `time_left_ms` ahead, and a message older than its
-        time limit would have been dropped on the way: beyond `MAX_SKEW_S` of either, it is the clocks.
-        """
-        if self.time_left_ms is None or self.deadline_ms is None:
-            return False
-        ahead = self.deadline_ms / 1000 - unix_now
-        return ahead > self.time_left_ms / 1000 + MAX_SKEW_S or ahead < -MAX_SKEW_S
+def deadline_on_arrival(
+    time_left_ms: int | None, deadline_ms: int | None, now: float, unix_now: float
+) -> tuple[Deadline | None, bool]:
+    """The sooner of "time left" from arrival and the absolute deadline, and whether the clocks disagree.
 
-    def on_arrival(self, now: float, unix_now: float) -> Deadline | None:
-        """The sooner of "time left" from arrival and the absolute deadline; the latter only without skew."""
-        moments = []
-        if self.time_left_ms is not None:
-            moments.append(now + self.time_left_ms / 1000)
-        if self.deadline_ms is not None and not self.skewed(unix_now):
-            moments.append(now + self.deadline_ms / 1000 - unix_now)
-        return Deadline(min(moments)) if moments else None
+    When they do, the absolute deadline is ignored.
+    """
+    if time_left_ms is None:
+        return (None if deadline_ms is None else Deadline(now + deadline_ms / 1000 - unix_now)), False
+    at = now + time_left_ms / 1000
+    if deadline_ms is None:
+        return Deadline(at), False
+    if clocks_disagree(time_left_ms, deadline_ms, unix_now):
+        return Deadline(at), True
+    return Deadline(min(at, now + deadline_ms / 1000 - unix_now)), False
 
 
 class DeadlineHeap(Generic[K]):

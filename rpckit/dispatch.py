@@ -21,7 +21,7 @@ from typing import Any, cast
 from rpckit import codec
 from rpckit.context import Context, Response, enter_context
 from rpckit.contract import MethodSpec, Service, read_arguments, write_result
-from rpckit.deadline import MAX_SKEW_S, Deadline, WireDeadline
+from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
 from rpckit.errors import (
     Code,
     DeadlineExceeded,
@@ -77,6 +77,7 @@ class Job:
     """One call in flight. It is the `Slot` of its context."""
 
     __slots__ = (
+        "begun",
         "context",
         "deadline",
         "delivery",
@@ -113,6 +114,7 @@ class Job:
         self.context.slot = self
         self.task: asyncio.Task[None] | None = None
         self.stop: Stop | None = None
+        self.begun = False  # its task has taken its first step
         self.ended = False  # settled, or about to be by its reply
         self.finished = False  # its task is over
         self.lent = 0  # nested calls it awaits now
@@ -202,7 +204,11 @@ class Dispatcher:
             return Fault(Code.INVALID_ARGUMENT, text, type="InvalidArgument")
         if spec is None:
             return _unknown_method(service, message.method)
-        if delivery.redelivered and not spec.idempotent and not link.claims:
+        if (
+            delivery.redelivered
+            and not (spec.idempotent or link.claims)
+            and self.inflight.get((link.name, message.reply_to, message.correlation_id)) is None
+        ):
             text = (
                 f"{service.address}.{spec.name} was delivered before and may have run; it is not idempotent"
             )
@@ -210,17 +216,16 @@ class Dispatcher:
         return None
 
     def _deadline(self, link: Link, message: Message) -> Deadline | None:
-        if message.time_left_ms is None and message.deadline_ms is None:
-            return None
-        wire = WireDeadline(message.time_left_ms, message.deadline_ms)
-        unix_now = time.time()
-        if wire.skewed(unix_now) and not link.skew_logged:
+        deadline, skewed = deadline_on_arrival(
+            message.time_left_ms, message.deadline_ms, self._loop.time(), time.time()
+        )
+        if skewed and not link.skew_logged:
             link.skew_logged = True
             log.warning(
                 "a caller's clock and ours are over %s s apart: its absolute deadlines are ignored",
                 MAX_SKEW_S,
             )
-        return wire.on_arrival(self._loop.time(), unix_now)
+        return deadline
 
     def _admit(self, job: Job) -> None:
         if job.message.dialect != NATIVE or not job.message.correlation_id:
@@ -260,7 +265,6 @@ class Dispatcher:
         self._limit(job, now)
         job.task = self._loop.create_task(self._run(job))
         self._running[job.task] = job
-        job.task.add_done_callback(self._finished)
 
     def _limit(self, job: Job, now: float) -> None:
         """A method's own time limit, if it is sooner than its caller's."""
@@ -271,27 +275,30 @@ class Dispatcher:
             self._timer.cover(job.deadline.at)
 
     async def _run(self, job: Job) -> None:
+        """The handler's task. It is never cancelled before its first step, so what stands here always runs."""
+        job.begun = True
         enter_context(job.context)
         try:
-            if job.link.claims and not job.spec.idempotent and not await job.delivery.begin():
+            if job.stop is not None:
+                self._end_unbegun(job, job.stop)
+            elif job.link.claims and not job.spec.idempotent and not await job.delivery.begin():
                 job.ended = True
-                return
-            job.context.arguments = job.spec.validate(read_arguments(job.message, job.spec))
-            result = await self._call_handler(job.context)
-            self._answer(job, result)
+            else:
+                job.context.arguments = job.spec.validate(read_arguments(job.message, job.spec))
+                self._answer(job, await self._call_handler(job.context))
         except asyncio.CancelledError:
             self._end_stopped(job)
         except RpcError as error:
             self._answer_fault(job.delivery, self._fault(error), job)
         except Exception as error:  # whatever a handler raises is answered, and logged once with its cause
             self._answer_fault(job.delivery, self._internal(job, error), job)
+        finally:
+            self._finish(job)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        """Also for a task cancelled before its first step, in which nothing of `_run` was executed."""
-        job = self._running.pop(task)
-        if not job.ended:
-            self._end_stopped(job)
+    def _finish(self, job: Job) -> None:
         job.finished = True
+        if job.task is not None:
+            self._running.pop(job.task, None)
         self.inflight.finish(job.key)
         if job.lent:  # it never took back the slot it lent
             self._count_lent(-1)
@@ -302,9 +309,7 @@ class Dispatcher:
     async def _call_function(self, context: Context) -> Any:
         """The innermost of the middleware: the method itself."""
         spec = cast(Job, context.slot).spec
-        args, kwargs = context.arguments
-        if spec.context_parameter is not None:
-            kwargs = {**kwargs, spec.context_parameter: context}
+        args, kwargs = spec.add_context(context.arguments, context)
         if spec.in_thread:
             return await self._run_in_thread(partial(spec.function, *args, **kwargs))
         return await spec.function(*args, **kwargs)
@@ -331,7 +336,7 @@ class Dispatcher:
             reply = request.reply(Kind.REPLY, body, content_type)
             if response is not None:
                 reply.headers = _response_headers(response)
-            job.delivery.reply(reply)
+            job.delivery.reply(reply, confirmed=job.spec.idempotent)
             job.ended = True
         except (codec.CodecError, UsageError) as error:
             log.error("the result of %s.%s cannot be sent: %s", job.service.name, job.spec.name, error)
@@ -396,7 +401,8 @@ class Dispatcher:
         """End a call that already left the table."""
         job.stop = job.stop or why
         if job.task is not None:
-            job.task.cancel()
+            if job.begun:
+                job.task.cancel()
         else:
             self.slots.withdraw(job.key)
             self._end_unbegun(job, why)
@@ -410,7 +416,9 @@ class Dispatcher:
             job.delivery.hand_back()
         elif why is Stop.DEADLINE:
             text = f"{job.service.address}.{job.spec.name} was not begun: its time was up"
-            self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, text, origin=TOOLKIT), job)
+            # delivered before, it may have run there
+            code = Code.ABORTED if job.delivery.redelivered else Code.DEADLINE_EXCEEDED
+            self._answer_fault(job.delivery, Fault(code, text, origin=TOOLKIT), job)
         else:
             self._settle(job)
 

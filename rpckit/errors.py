@@ -134,7 +134,7 @@ class RemoteError(RpcError):
         error_id: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = str(message)  # people also raise them with the error they caught
         self.code = str(code or self.default_code)
         self.type = type or self.__class__.__name__
         self.details = details

@@ -8,7 +8,7 @@ outcome is unknown) from an error that the handler chose to raise with the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from rpckit import codec
@@ -92,21 +92,22 @@ def fault_of(error: RemoteError) -> Fault:
 
 def fault_message(request: Message, fault: Fault) -> Message:
     """The answer to `request` that carries `fault`, in the request's dialect and content type."""
-    text = fault.message[:MAX_MESSAGE]
+    text = _printable(fault.message[:MAX_MESSAGE])
     if request.dialect != NATIVE:
         reply = request.reply(Kind.FAULT, f"{fault.code}: {text}".encode(errors="replace"), codec.TEXT)
         reply.headers = {
-            FAULT_STATUS_HEADER: fault.code,
+            FAULT_STATUS_HEADER: _printable(fault.code),
             FAULT_MESSAGE_HEADER: " ".join(text.split())[:255],
             FAULT_ORIGIN_HEADER: fault.origin,
         }
         return reply
     content_type = codec.JSON if request.content_type.startswith(codec.JSON) else codec.MSGPACK
-    fields = {**asdict(fault), "message": text}
+    content = {each.name: getattr(fault, each.name) for each in fields(fault)} | {"message": text}
     try:
-        body = codec.encode(content_type, fields)
-    except codec.CodecError:  # details are the handler's own, and may not fit
-        body = codec.encode(content_type, {**fields, "details": None})
+        body = codec.encode(content_type, content)
+    except codec.CodecError:  # details, code and type are the handler's own, and may not fit
+        plain = {"code": _printable(fault.code), "type": _printable(fault.type), "details": None}
+        body = codec.encode(content_type, content | plain)
     return request.reply(Kind.FAULT, body, content_type)
 
 
@@ -114,18 +115,18 @@ def read_fault(message: Message) -> Fault:
     """The fault in a `Kind.FAULT` message. Raises `CodecError` when it cannot be read."""
     if message.dialect != NATIVE:
         return _read_text(message)
-    fields = codec.decode(message.content_type, message.body)
-    if not isinstance(fields, dict) or not isinstance(fields.get("code"), str):
+    content = codec.decode(message.content_type, message.body)
+    if not isinstance(content, dict) or not isinstance(content.get("code"), str):
         raise codec.CodecError("a fault without a code")
-    details = fields.get("details")
+    details = content.get("details")
     return Fault(
-        code=fields["code"],
-        message=str(fields.get("message", "")),
-        type=str(fields.get("type") or ""),
+        code=content["code"],
+        message=str(content.get("message", "")),
+        type=str(content.get("type") or ""),
         details=details if isinstance(details, dict) else None,
-        retryable=bool(fields.get("retryable")),
-        origin=str(fields.get("origin", HANDLER)),
-        error_id=str(fields["error_id"]) if fields.get("error_id") else None,
+        retryable=bool(content.get("retryable")),
+        origin=str(content.get("origin", HANDLER)),
+        error_id=str(content["error_id"]) if content.get("error_id") else None,
     )
 
 
@@ -137,6 +138,11 @@ def _read_text(message: Message) -> Fault:
         return Fault(code=Code.UNKNOWN, message=text)
     message_text = rest if separator and code == status else text
     return Fault(code=status, message=message_text, origin=message.headers.get(FAULT_ORIGIN_HEADER, HANDLER))
+
+
+def _printable(text: str) -> str:
+    """Lone surrogates come in by JSON, and no codec writes them."""
+    return text.encode(errors="replace").decode()
 
 
 def _overloaded(fault: Fault) -> RpcError:

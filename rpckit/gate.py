@@ -30,6 +30,10 @@ class Gate:
         self._waiting.append(waiting)
         try:
             await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                self.let_one()  # it was let through just now, and will not go
+            raise
         finally:
             timer.cancel()
             if waiting in self._waiting:

@@ -8,13 +8,14 @@ long as somebody is connected to it or holds it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
-from rpckit.errors import ConnectionLost, NoResponder, NotSent
+from rpckit.errors import NoResponder, NotSent
 from rpckit.ids import new_id
 from rpckit.message import Message
 from rpckit.transport import (
@@ -53,6 +54,7 @@ CAPABILITIES = Capabilities(
 class _Queued:
     message: Message
     expires_at: float | None
+    serial: int
     deliveries: int = 0
     redelivered: bool = False
 
@@ -68,6 +70,7 @@ class MemoryBroker:
         self.inboxes: dict[str, OnMessage] = {}
         self.topics: dict[str, list[OnMessage]] = {}
         self.dead_letters: dict[str, deque[Message]] = {}
+        self.next_serial = itertools.count().__next__
 
     @classmethod
     def named(cls, name: str) -> MemoryBroker:
@@ -120,18 +123,20 @@ class _Queue:
             raise NotSent(f"the queue {self.address!r} is full ({MAX_QUEUE} messages)")
         left = message.time_left_ms
         expires_at = None if left is None else self.broker.now() + left / 1000
-        self.waiting.append(_Queued(replace(message), expires_at))
+        self.waiting.append(_Queued(replace(message), expires_at, self.broker.next_serial()))
         self.deal()
 
     def put_back(self, queued: _Queued, *, redelivered: bool) -> None:
-        """To the front: redelivered after a loss, or as if never delivered when handed back."""
+        """To its old place: redelivered after a loss, or as if never delivered when handed back."""
         if redelivered and queued.deliveries >= MAX_DELIVERIES:
             self.broker.bury(self.address, queued.message)
             return
         queued.redelivered = queued.redelivered or redelivered
         queued.deliveries -= 0 if redelivered else 1
-        self.waiting.appendleft(queued)
-        self.deal()
+        queue = self.broker.queue(self.address)  # this one may be forgotten: its last receiver has stopped
+        behind = (at for at, other in enumerate(queue.waiting) if other.serial > queued.serial)
+        queue.waiting.insert(next(behind, len(queue.waiting)), queued)
+        queue.deal()
 
     def deal(self) -> None:
         while self.waiting:
@@ -162,6 +167,7 @@ class _MemoryReceiver:
         self._on_delivery = on_delivery
         self._prefetch = prefetch
         self._paused = False
+        self._stopped = False
 
     @property
     def has_room(self) -> bool:
@@ -189,15 +195,19 @@ class _MemoryReceiver:
 
     async def stop(self) -> None:
         self.detach()
+        await asyncio.sleep(0)  # what was already on its way is handed over before this returns
 
     def detach(self) -> None:
-        self._paused = True
+        self._paused = self._stopped = True
         if self in self.queue.receivers:
             self.queue.receivers.remove(self)
-        self.transport.receivers.discard(self)
+        if not self.unsettled:  # otherwise the transport still has to put that back when it closes
+            self.transport.receivers.discard(self)
         self.queue.broker.forget_if_idle(self.queue.address)
 
     def attach(self) -> None:
+        if self._stopped:
+            return
         self.queue = self.transport.broker.queue(self.queue.address)
         self.queue.receivers.append(self)
         self.transport.receivers.add(self)
@@ -232,7 +242,7 @@ class _MemoryDelivery:
         self.claimed = self.open
         return self.open
 
-    def reply(self, message: Message) -> None:
+    def reply(self, message: Message, *, confirmed: bool = False) -> None:
         self._receiver.transport.route_reply(message)
         self.settle()
 
@@ -382,8 +392,6 @@ class MemoryTransport:
             callback(message.address)
 
     def _check_connected(self) -> None:
-        if self._state is State.CLOSED:
-            raise ConnectionLost("this transport is closed")
         if self._state is not State.CONNECTED:
             raise NotSent(f"memory transport is {self._state}")
 

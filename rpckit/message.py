@@ -36,7 +36,7 @@ class Message:
     message_id:     stable over attempts and redelivery.
     correlation_id: joins replies to one attempt of a call.
     reply_to:       where the caller can be reached; empty when no reply is wanted.
-    time_left_ms, deadline_ms: see `rpckit.deadline.WireDeadline`.
+    time_left_ms, deadline_ms: the deadline in its two forms; see `rpckit.deadline.deadline_on_arrival`.
     attempt:        1 for the first.   depth: calls nested above this one.
     headers:        the user's own, strings both ways.
     dialect:        the form it came in; replies mirror it.

@@ -189,8 +189,11 @@ class Server:
         if state is State.CONNECTED:
             log.info("%s: %s", url, why)
             return
+        if state is State.CLOSED and self._stopping is not None and self._stopping.is_set():
+            log.info("%s: %s", url, why)
+            return
         log.warning("%s is %s: %s", url, state, why)
-        if state is State.CLOSED and self._stopping is not None and not self._stopping.is_set():
+        if state is State.CLOSED and self._stopping is not None:
             self._fatal = f"{url}: {why}"
             self._stopping.set()
 

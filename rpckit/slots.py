@@ -20,6 +20,7 @@ class Slots:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._taken = 0
+        self._dealing = False
         self._resuming: deque[Start] = deque()
         self._waiting: OrderedDict[Hashable, Start] = OrderedDict()
 
@@ -57,6 +58,15 @@ class Slots:
 
     def release(self) -> None:
         self._taken -= 1
+        if self._dealing:  # a start that gives its slot back at once; the loop below goes on
+            return
+        self._dealing = True
+        try:
+            self._deal()
+        finally:
+            self._dealing = False
+
+    def _deal(self) -> None:
         while self._taken < self.limit:
             if self._resuming:
                 start = self._resuming.popleft()

@@ -97,8 +97,8 @@ class Delivery(Protocol):
         """Awaited before each start that may not happen twice. False: somebody else has it; do not start."""
         ...
 
-    def reply(self, message: Message) -> None:
-        """Send the reply and settle once it is as safe as the transport can make it.
+    def reply(self, message: Message, *, confirmed: bool = False) -> None:
+        """Send the reply and settle; with `confirmed` only once the reply is as safe as the transport can make it.
 
         Raises `UsageError` for a message that can never be sent; nothing was written then.
         """

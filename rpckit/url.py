@@ -62,9 +62,9 @@ class Url:
 
     def __str__(self) -> str:
         """The URL with *** for its password."""
-        login = "" if self.username is None else quote(self.username, safe="")
+        login = "" if self.username is None else quote(self.username, safe="", errors="replace")
         secret = "" if self.password is None else ":***"
-        path = "" if self.path is None else "/" + quote(self.path, safe="")
+        path = "" if self.path is None else "/" + quote(self.path, safe="", errors="replace")
         at = "@" if login or secret else ""
         return f"{self.scheme}://{login}{secret}{at}{','.join(map(str, self.hosts))}{path}"
 
@@ -88,7 +88,7 @@ def _host(text: str) -> Host:
         port_text = rest[1:]
     else:
         name, _, port_text = text.partition(":")
-    if port_text and not (port_text.isdecimal() and 0 < int(port_text) <= _MAX_PORT):
+    if port_text and not (port_text.isdecimal() and len(port_text) < 6 and 0 < int(port_text) <= _MAX_PORT):
         raise UsageError(
             f"the port in the URL must be 1 to {_MAX_PORT}; quote / # ? @ in a password as %2F %23 %3F %40"
         )

@@ -30,7 +30,7 @@ from rpckit.settings import family_of, load_settings
 from rpckit.testing.brokers import BrokerError, RabbitMq
 from rpckit.url import Url
 
-__all__ = ["Row", "Unavailable", "demo", "rows_table"]
+__all__ = ["Broken", "Row", "Unavailable", "demo", "rows_table"]
 
 READY_TIMEOUT = 15.0  # seconds for a server to connect
 MEASURE_TIMEOUT = 30.0  # seconds; it takes about 4
@@ -47,6 +47,10 @@ class Unavailable(Exception):
     """Why a transport cannot run here, in a sentence."""
 
 
+class Broken(Exception):
+    """What went wrong on a transport that can run here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One transport's outcome: what was measured, or why nothing was."""
@@ -54,10 +58,17 @@ class Row:
     transport: str
     where: str
     measured: Measured | None = None
+    broken: bool = False
 
     @property
     def ok(self) -> bool:
+        """It ran, and rightly."""
         return self.measured is not None and self.measured.result == FIB_N
+
+    @property
+    def wrong(self) -> bool:
+        """It should have run, and did not, or not rightly."""
+        return self.broken or (self.measured is not None and not self.ok)
 
 
 def demo(url: options.Url = None, debug: options.Debug = False) -> None:
@@ -72,7 +83,7 @@ def demo(url: options.Url = None, debug: options.Debug = False) -> None:
         console = Console()
         rows = asyncio.run(_run_all(console, url))
         console.print(rows_table(rows))
-        if any(row.measured and not row.ok for row in rows) or (url and not rows[-1].ok):
+        if any(row.wrong for row in rows) or (url and not rows[-1].ok):
             raise typer.Exit(1)
 
 
@@ -89,7 +100,8 @@ def rows_table(rows: list[Row]) -> Table:
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
     if row.measured is None:
-        return row.transport, f"[yellow]not run:[/yellow] {escape(row.where)}", "-", "-", "-"
+        label = "[red]failed:[/red]" if row.broken else "[yellow]not run:[/yellow]"
+        return row.transport, f"{label} {escape(row.where)}", "-", "-", "-"
     result = f"[green]{row.measured.result}[/green]" if row.ok else f"[red]{row.measured.result}[/red]"
     return row.transport, escape(row.where), result, f"{row.measured.p50_ms:.2f}", f"{row.measured.rate:,.0f}"
 
@@ -110,8 +122,8 @@ async def _run_all(console: Console, given: str | None) -> list[Row]:
 async def _row(transport: str, where: str, work: Awaitable[Measured]) -> Row:
     try:
         return Row(transport, where, await work)
-    except Unavailable as error:
-        return Row(transport, str(error))
+    except (Unavailable, Broken) as error:
+        return Row(transport, str(error), broken=isinstance(error, Broken))
 
 
 async def _given_row(family: str, url: str, status: Status) -> Row:
@@ -122,7 +134,7 @@ async def _given_row(family: str, url: str, status: Status) -> Row:
 async def _rabbitmq_row(url: str, status: Status) -> Row:
     """On the broker of the settings, else on one of our own."""
     row = await _given_row("amqp", url, status)
-    if row.measured is not None or not _driver_installed():
+    if row.measured is not None or row.broken or not _driver_installed():
         return row
     if not RabbitMq.installed():
         return Row("amqp", f"{row.where}, and no rabbitmq-server is installed. {INSTALL_RABBITMQ}")
@@ -149,7 +161,7 @@ async def _measure_alone() -> Measured:
 
 
 async def _measure_pair(url: str) -> Measured:
-    """A server process and a client process. Raises `Unavailable` with the words of the one that failed."""
+    """A server process and a client process. Raises with the last words of the one that failed."""
     async with _worker("serve", url) as server:
         if await _line(server, READY_TIMEOUT) != READY:
             raise Unavailable(await _complaint(server))
@@ -184,7 +196,7 @@ async def _end(process: Process) -> None:
 async def _figures(process: Process) -> Measured:
     line = await _line(process, MEASURE_TIMEOUT)
     if not line:
-        raise Unavailable(await _complaint(process))
+        raise Broken(await _complaint(process))
     return Measured(**json.loads(line))
 
 

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from rpckit.call import Reply
 from rpckit.cli import options
 from rpckit.cli.failures import reported
-from rpckit.client import Client, Reply
+from rpckit.client import Client
 
 __all__ = ["request"]
 

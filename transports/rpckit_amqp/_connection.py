@@ -25,14 +25,13 @@ from ._driver import DRIVER_ERRORS, CloseReason, FastChannel, FastProtocol
 from ._errors import Refused, refused_connection
 from ._options import AmqpOptions
 
-__all__ = ["Connection", "Session"]
+__all__ = ["Connection", "Session", "being_cancelled"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 OPERATION_S = 10.0  # seconds for a broker to answer a declaration; longer means it is not well
 CLOSE_S = 2.0  # seconds for a clean goodbye, then abort
-CHANNEL_MAX = 64  # far more than the three we open
 
 CLIENT_CAPABILITIES = {
     "consumer_cancel_notify": True,
@@ -46,8 +45,8 @@ CLIENT_CAPABILITIES = {
 class Session:
     """A live connection with a data channel for messages and a control channel for questions.
 
-    The control channel may be closed by the broker's answer (404, 406) and is opened anew; when the
-    data channel closes, the connection is given up and dialled again.
+    The control channel may be closed by the broker's answer (404, 406) and is opened anew; when
+    another one closes, the connection is given up and dialled again.
     """
 
     def __init__(self, protocol: FastProtocol) -> None:
@@ -59,9 +58,18 @@ class Session:
         self.data: FastChannel = None  # type: ignore[assignment]  # set by open, before anybody sees this
 
     async def open(self) -> None:
-        self.data = await self._new_channel()
-        self.data.on_closed = self._data_closed
-        await self._bounded(self.data.confirm_select(), self.data, "confirms")
+        self.data = await self._lasting_channel()
+
+    async def open_confirmed(self) -> FastChannel:
+        """One more channel, on which the broker confirms what it has."""
+        channel = await self._lasting_channel()
+        await self._bounded(channel.confirm_select(), channel, "confirms")
+        return channel
+
+    async def _lasting_channel(self) -> FastChannel:
+        channel = await self._new_channel()
+        channel.on_closed = self._lasting_closed
+        return channel
 
     @property
     def alive(self) -> bool:
@@ -96,7 +104,12 @@ class Session:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and not being_cancelled():  # by `end`, not by our caller
+                raise self._lost() from None
+            raise
 
     async def _serialised(
         self, what: str, operation: Callable[[FastChannel], Awaitable[T]], *, control: bool
@@ -112,6 +125,8 @@ class Session:
         except TimeoutError:
             self.protocol.abort(f"the broker did not answer ({what}) within {OPERATION_S:.0f} s")
             raise self._lost() from None
+        except ValueError as error:  # the driver checks names before it writes anything
+            raise UsageError(f"{what} cannot be asked for: {error}") from error
         except DRIVER_ERRORS as error:
             if self.alive and channel is not None and channel.close_reason is not None:
                 raise Refused(channel.close_reason, what) from None
@@ -131,7 +146,7 @@ class Session:
         channel: FastChannel = await self._bounded(self.protocol.channel(), None, "a channel")
         return channel
 
-    def _data_closed(self, reason: CloseReason) -> None:
+    def _lasting_closed(self, reason: CloseReason) -> None:
         if self.protocol.alive:
             self.protocol.abort(f"RabbitMQ closed the channel: {reason}", reason.code)
 
@@ -160,8 +175,12 @@ class Connection:
         self._closing = False
 
     async def open(self) -> None:
-        """Connect once, each host tried in turn. Raises `NotSent` or `UsageError`."""
-        await self._connect()
+        """Connect once, each host tried in turn. Raises `NotSent` or `UsageError`.
+
+        A connection that is open, or is coming back by itself, is left as it is.
+        """
+        if self.session is None and (self._reconnecting is None or self._reconnecting.done()):
+            await self._connect()
 
     async def close(self) -> None:
         """Say goodbye, for at most `CLOSE_S`. Twice is once."""
@@ -240,7 +259,6 @@ class Connection:
             ssl=tls,
             protocol_factory=factory,
             heartbeat=self.options.heartbeat,
-            channel_max=CHANNEL_MAX,
             client_properties={
                 "capabilities": CLIENT_CAPABILITIES,
                 "connection_name": self._name,
@@ -279,6 +297,9 @@ class Connection:
         self.session = None
         self._stop_watchdog()
         if self._closing:
+            return
+        if session.protocol.loop_ends:  # a task made now would never run, and be complained about
+            self._enter(State.CLOSED, str(reason))
             return
         self._enter(State.RECONNECTING, str(reason))
         self._reconnecting = asyncio.ensure_future(self._reconnect())
@@ -341,6 +362,12 @@ class Connection:
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
+
+
+def being_cancelled() -> bool:
+    """Whether somebody cancels the running task, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _say_goodbye(session: Session) -> None:

@@ -38,11 +38,12 @@ from ._frames import (
     parse_return,
 )
 
-__all__ = ["DRIVER_ERRORS", "CloseReason", "FastChannel", "FastProtocol"]
+__all__ = ["DRIVER_ERRORS", "FRAME_MAX", "CloseReason", "FastChannel", "FastProtocol"]
 
 log = logging.getLogger(__name__)
 
 UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent on a connection; then senders wait
+CHANNEL_MAX = 64  # far more than the three we open
 FRAME_MAX = 131_072  # bytes; RabbitMQ's default, and an upper bound for what we accept
 
 _DELIVER, _RETURN, _ACK, _NACK = (
@@ -187,6 +188,7 @@ class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no typ
         self._writable = asyncio.Event()
         self._writable.set()
         self._lost = False
+        self.loop_ends = False
 
     # -- sending --------------------------------------------------------------------------------
 
@@ -257,6 +259,13 @@ class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no typ
         super().connection_lost(None)  # the reason is told by on_lost, not logged once more by the driver
         self.on_lost(reason)
 
+    async def tune(self, frame: Any) -> None:
+        """The lower of both sides' limits, where 0 is none: the driver would answer with ours alone."""
+        await super().tune(frame)
+        ours = self.connection_tunning
+        ours["frame_max"] = min(frame.frame_max or FRAME_MAX, FRAME_MAX)
+        ours["channel_max"] = min(frame.channel_max or CHANNEL_MAX, CHANNEL_MAX)
+
     async def server_close(self, frame: Any) -> None:
         """The broker closes the connection: keep what it says, confirm, and go."""
         self.close_reason = CloseReason(frame.reply_code, frame.reply_text)
@@ -272,6 +281,10 @@ class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no typ
                 await self.dispatch_frame()
         except driver_errors.AmqpClosedConnection:
             why = "the connection was closed by the other side"
+        except asyncio.CancelledError:  # only a loop that ends cancels it
+            self.loop_ends = True
+            why = "its event loop is ending"
+            raise
         except Exception as error:  # the driver raises anything on a frame it does not expect
             log.exception("a frame could not be handled; the connection is given up")
             why = f"a frame could not be handled: {error}"
@@ -362,7 +375,7 @@ def _ignore(*_: object) -> None:
 def _check_driver() -> None:
     """The driver's names that this module leans on. Raises `ImportError` naming what is missing."""
     wanted = {
-        AmqpProtocol: "CHANNEL_FACTORY _close_channels _close_ok _heartbeat_timer_recv_reset dispatch_frame get_frame run",
+        AmqpProtocol: "CHANNEL_FACTORY _close_channels _close_ok _heartbeat_timer_recv_reset dispatch_frame get_frame run tune",
         Channel: "connection_closed server_basic_cancel queue_declare basic_consume basic_cancel confirm_select",
         aioamqp: "connect",
     }

@@ -20,8 +20,10 @@ __all__ = [
     "BODY",
     "FRAME_END",
     "FRAME_HEAD",
+    "H_DEADLINE",
     "HEADER",
     "HEARTBEAT_FRAME",
+    "MAX_BODY",
     "METHOD",
     "OVERHEAD",
     "DeliverMethod",
@@ -34,8 +36,8 @@ __all__ = [
     "parse_deliver",
     "parse_header",
     "parse_return",
+    "property_list",
     "publish_frame",
-    "raw_content_frames",
     "reject_frame",
 ]
 
@@ -46,6 +48,8 @@ OVERHEAD = FRAME_HEAD.size + 1  # bytes of a frame around its payload
 HEARTBEAT_FRAME = FRAME_HEAD.pack(HEARTBEAT, 0, 0) + b"\xce"
 
 SHORT_MAX = 255  # bytes of a short string
+MAX_BODY = 16 * 1024 * 1024  # bytes; RabbitMQ's limit from 4.0 on (max_message_size)
+MAX_SHORTS = 1024  # short strings remembered as bytes: addresses, content types, header names
 _END = b"\xce"
 _METHOD_ID = struct.Struct(">HH")
 _CONTENT_HEAD = struct.Struct(">HHQH")  # class, weight, body size, property flags
@@ -105,21 +109,13 @@ def publish_frame(channel: int, exchange: str, routing_key: str, *, mandatory: b
     return FRAME_HEAD.pack(METHOD, channel, len(payload)) + payload + _END
 
 
-def content_frames(channel: int, properties: Properties, body: bytes, frame_max: int) -> bytes:
-    """Header and body frames. Raises `UsageError` for what does not fit."""
-    flags, fields = _property_list(properties)
-    return raw_content_frames(channel, flags.to_bytes(2, "big") + fields, body, frame_max)
-
-
-def raw_content_frames(channel: int, property_list: bytes, body: bytes, frame_max: int) -> bytes:
-    """The same from a property list (flags and fields) that is already laid out."""
-    size = 12 + len(property_list)
+def content_frames(channel: int, properties: bytes, body: bytes, frame_max: int) -> bytes:
+    """Header and body frames around a property list. Raises `UsageError` for what does not fit."""
+    size = 12 + len(properties)
     if size + OVERHEAD > frame_max:
         raise UsageError(f"the headers take {size} bytes; this broker's frames hold {frame_max - OVERHEAD}")
     head = (
-        FRAME_HEAD.pack(HEADER, channel, size)
-        + _CONTENT_START.pack(_CLASS_BASIC, 0, len(body))
-        + property_list
+        FRAME_HEAD.pack(HEADER, channel, size) + _CONTENT_START.pack(_CLASS_BASIC, 0, len(body)) + properties
     )
     if not body:
         return head + _END
@@ -129,6 +125,8 @@ def raw_content_frames(channel: int, property_list: bytes, body: bytes, frame_ma
 
 
 def _body_frames(channel: int, body: bytes, most: int) -> bytes:
+    if len(body) > MAX_BODY:
+        raise UsageError(f"the body has {len(body)} bytes; RabbitMQ carries {MAX_BODY}")
     parts = []
     for start in range(0, len(body), most):
         chunk = body[start : start + most]
@@ -167,14 +165,18 @@ def parse_return(payload: bytes) -> ReturnMethod:
 
 
 def parse_header(payload: bytes) -> tuple[int, Properties]:
-    """Body size and properties. Raises any exception for properties that cannot be decoded."""
+    """Body size and properties. Raises any exception for properties that cannot be decoded.
+
+    Written out rather than looped: it runs twice a call, and takes a third of the time so.
+    """
     _, _, size, flags = _CONTENT_HEAD.unpack_from(payload)
     properties = Properties()
     offset = _CONTENT_HEAD.size
     if flags & F_CONTENT_TYPE:
-        properties.content_type, offset = _read_short(payload, offset)
+        end = offset + 1 + payload[offset]
+        properties.content_type, offset = payload[offset + 1 : end].decode(), end
     if flags & F_ENCODING:
-        _, offset = _read_short(payload, offset)
+        offset += 1 + payload[offset]
     if flags & F_HEADERS:
         properties.headers, offset = _read_table(payload, offset)
     if flags & F_DELIVERY_MODE:
@@ -182,55 +184,83 @@ def parse_header(payload: bytes) -> tuple[int, Properties]:
     if flags & F_PRIORITY:
         offset += 1
     if flags & F_CORRELATION_ID:
-        properties.correlation_id, offset = _read_short(payload, offset)
+        end = offset + 1 + payload[offset]
+        properties.correlation_id, offset = payload[offset + 1 : end].decode(), end
     if flags & F_REPLY_TO:
-        properties.reply_to, offset = _read_short(payload, offset)
+        end = offset + 1 + payload[offset]
+        properties.reply_to, offset = payload[offset + 1 : end].decode(), end
     if flags & F_EXPIRATION:
-        properties.expiration, offset = _read_short(payload, offset)
+        end = offset + 1 + payload[offset]
+        properties.expiration, offset = payload[offset + 1 : end].decode(), end
     if flags & F_MESSAGE_ID:
-        properties.message_id, offset = _read_short(payload, offset)
+        end = offset + 1 + payload[offset]
+        properties.message_id, offset = payload[offset + 1 : end].decode(), end
     if flags & F_TIMESTAMP:
         offset += 8
     if flags & F_TYPE:
-        properties.type, offset = _read_short(payload, offset)
+        end = offset + 1 + payload[offset]
+        properties.type, offset = payload[offset + 1 : end].decode(), end
     if flags & F_USER_ID:
-        _, offset = _read_short(payload, offset)
+        offset += 1 + payload[offset]
     if flags & F_APP_ID:
-        properties.app_id, offset = _read_short(payload, offset)
+        end = offset + 1 + payload[offset]
+        properties.app_id, offset = payload[offset + 1 : end].decode(), end
+    if offset > len(payload):
+        raise FrameError("a property runs past its frame")
     return size, properties
 
 
-def _property_list(properties: Properties) -> tuple[int, bytes]:
+def property_list(
+    content_type: str,
+    headers: Mapping[str, Any] | None,
+    delivery_mode: int,
+    correlation_id: str,
+    reply_to: str,
+    expiration: str,
+    message_id: str,
+    type_: str,
+    app_id: str,
+) -> bytes:
+    """Flags and fields of a header frame, laid out and checked; what is empty is absent.
+
+    Raises `UsageError` for what does not fit.
+    """
     flags = 0
-    parts: list[bytes] = []
-    if properties.content_type:
-        flags |= F_CONTENT_TYPE
-        parts.append(_short(properties.content_type, "content type"))
-    if properties.headers:
+    head = b""
+    if content_type:
+        flags = F_CONTENT_TYPE
+        head = _short(content_type, "content type")
+    if headers:
         flags |= F_HEADERS
-        parts.append(_table(properties.headers))
-    if properties.delivery_mode:
+        head += _table(headers)
+    if delivery_mode:
         flags |= F_DELIVERY_MODE
-        parts.append(bytes((properties.delivery_mode,)))
-    for flag, value, what in (
-        (F_CORRELATION_ID, properties.correlation_id, "correlation id"),
-        (F_REPLY_TO, properties.reply_to, "reply_to"),
-        (F_EXPIRATION, properties.expiration, "expiration"),
-        (F_MESSAGE_ID, properties.message_id, "message id"),
-        (F_TYPE, properties.type, "method"),
-        (F_APP_ID, properties.app_id, "app_id"),
-    ):
-        if value:
+        head += bytes((delivery_mode,))
+    texts = (correlation_id, reply_to, expiration, message_id, type_, app_id)
+    tail = ""
+    for flag, text in zip(_TEXT_FLAGS, texts, strict=True):
+        if text:
             flags |= flag
-            parts.append(_short(value, what))
-    return flags, b"".join(parts)
+            tail += chr(len(text)) + text
+    # ASCII to the last: then no length is over 127, and all of it can be encoded at once
+    return flags.to_bytes(2, "big") + head + (tail.encode() if tail.isascii() else _long_tail(texts))
+
+
+def _long_tail(texts: tuple[str, ...]) -> bytes:
+    return b"".join(_short(text, what) for text, what in zip(texts, _TEXT_NAMES, strict=True) if text)
 
 
 def _short(text: str, what: str) -> bytes:
+    known = _SHORTS.get(text)
+    if known is not None:
+        return known
     data = _utf8(text, what)
     if len(data) > SHORT_MAX:
         raise UsageError(f"the {what} has {len(data)} bytes; AMQP carries {SHORT_MAX}")
-    return bytes((len(data),)) + data
+    if len(_SHORTS) >= MAX_SHORTS:
+        _SHORTS.clear()
+    short = _SHORTS[text] = bytes((len(data),)) + data
+    return short
 
 
 def _utf8(text: str, what: str) -> bytes:
@@ -241,6 +271,8 @@ def _utf8(text: str, what: str) -> bytes:
 
 
 def _table(headers: Mapping[str, Any]) -> bytes:
+    if len(headers) == 1 and type(deadline := headers.get(H_DEADLINE)) is int:
+        return _DEADLINE_HEAD + _INT64.pack(deadline)
     parts = []
     for name, value in headers.items():
         parts.append(_short(name, f"header name {name[:40]!r}"))
@@ -264,11 +296,19 @@ def _read_short(payload: bytes, offset: int) -> tuple[str, int]:
 def _read_table(payload: bytes, offset: int) -> tuple[Mapping[str, Any], int]:
     """Ours is strings and one integer, read here; a table with anything else is read by pamqp."""
     start = offset + 4
-    end = start + _LONG.unpack_from(payload, offset)[0]
+    size = _LONG.unpack_from(payload, offset)[0]
+    end = start + size
     if end > len(payload):
         raise FrameError("a table runs past its frame")
+    if size == _DEADLINE_TABLE and payload.startswith(
+        _DEADLINE_FIELD, start
+    ):  # nothing but ours: most requests
+        return {H_DEADLINE: _INT64.unpack_from(payload, end - 8)[0]}, end
+    return _read_fields(payload, offset, start, end), end
+
+
+def _read_fields(payload: bytes, offset: int, position: int, end: int) -> Mapping[str, Any]:
     table: dict[str, Any] = {}
-    position = start
     while position < end:
         name, position = _read_short(payload, position)
         kind = payload[position]
@@ -281,10 +321,19 @@ def _read_table(payload: bytes, offset: int) -> tuple[Mapping[str, Any], int]:
             table[name] = _INT64.unpack_from(payload, position)[0]
             position += 8
         else:
-            return pamqp.decode.field_table(payload[offset:end])[1], end
+            everything: dict[str, Any] = pamqp.decode.field_table(payload[offset:end])[1]
+            return everything
     if position != end:
         raise FrameError("a table ends in the middle of a field")
-    return table, end
+    return table
 
 
+H_DEADLINE = "x-deadline"  # unix milliseconds
+_DEADLINE_FIELD = b"\x0a" + H_DEADLINE.encode() + b"l"
+_DEADLINE_TABLE = len(_DEADLINE_FIELD) + 8  # bytes
+_DEADLINE_HEAD = _LONG.pack(_DEADLINE_TABLE) + _DEADLINE_FIELD
+
+_TEXT_FLAGS = (F_CORRELATION_ID, F_REPLY_TO, F_EXPIRATION, F_MESSAGE_ID, F_TYPE, F_APP_ID)
+_TEXT_NAMES = ("correlation id", "reply_to", "expiration", "message id", "method", "app_id")
+_SHORTS: dict[str, bytes] = {}
 _CONTENT_START = struct.Struct(">HHQ")  # class, weight, body size

@@ -10,39 +10,41 @@ from typing import Any
 
 from rpckit.message import NATIVE, PLAIN, Kind, Message
 
-from ._frames import Properties
+from ._frames import H_DEADLINE, Properties, property_list
 
-__all__ = ["APP_ID", "from_properties", "to_properties"]
+__all__ = ["APP_ID", "from_properties", "lay_out"]
 
 APP_ID = "rpckit/1"
 PLAIN_FAULT = "fault"
 PERSISTENT = 2  # delivery mode
-H_DEADLINE, H_ATTEMPT, H_DEPTH = "x-deadline", "x-attempt", "x-depth"
+H_ATTEMPT, H_DEPTH = "x-attempt", "x-depth"
 RESERVED = frozenset((H_DEADLINE, H_ATTEMPT, H_DEPTH))
 MAX_EXPIRATION_MS = 2**32 - 1  # RabbitMQ refuses more
 
 _TYPES = {f"${kind.value}": kind for kind in Kind if kind is not Kind.REQUEST}
-_TYPE_OF = {kind: name for name, kind in _TYPES.items()}
+_TYPE_OF: dict[Kind, str] = {kind: name for name, kind in _TYPES.items()}
 
 
-def to_properties(message: Message) -> Properties:
+def lay_out(message: Message) -> bytes:
+    """The property list of a message. Raises `UsageError` for what AMQP cannot carry."""
+    request = message.kind is Kind.REQUEST
     native = message.dialect == NATIVE
-    properties = Properties(
-        content_type=message.content_type,
-        headers=_to_headers(message) if native else dict(message.headers),
-        delivery_mode=PERSISTENT if message.persistent else 0,
-        correlation_id=message.correlation_id,
-        reply_to=message.reply_to,
-    )
-    if message.time_left_ms is not None and message.kind is Kind.REQUEST:
-        properties.expiration = str(min(message.time_left_ms, MAX_EXPIRATION_MS))
+    left = message.time_left_ms
     if native:
-        properties.message_id = message.message_id
-        properties.app_id = APP_ID
-        properties.type = message.method if message.kind is Kind.REQUEST else _TYPE_OF[message.kind]
-    elif message.kind is Kind.FAULT:
-        properties.type = PLAIN_FAULT
-    return properties
+        type_ = message.method if request else _TYPE_OF[message.kind]
+    else:
+        type_ = PLAIN_FAULT if message.kind is Kind.FAULT else ""
+    return property_list(
+        message.content_type,
+        _native_headers(message) if native and request else message.headers,
+        PERSISTENT if message.persistent else 0,
+        message.correlation_id,
+        message.reply_to,
+        str(left if left < MAX_EXPIRATION_MS else MAX_EXPIRATION_MS) if request and left is not None else "",
+        message.message_id if native else "",
+        type_,
+        APP_ID if native else "",
+    )
 
 
 def from_properties(properties: Properties, body: bytes, address: str, kind: Kind) -> Message:
@@ -85,15 +87,14 @@ def _from_plain(properties: Properties, body: bytes, address: str, kind: Kind) -
     )
 
 
-def _to_headers(message: Message) -> dict[str, Any]:
-    headers: dict[str, Any] = dict(message.headers)
-    if message.kind is Kind.REQUEST:
-        if message.deadline_ms is not None:
-            headers[H_DEADLINE] = message.deadline_ms
-        if message.attempt > 1:
-            headers[H_ATTEMPT] = message.attempt
-        if message.depth:
-            headers[H_DEPTH] = message.depth
+def _native_headers(message: Message) -> dict[str, Any]:
+    headers: dict[str, Any] = dict(message.headers) if message.headers else {}
+    if message.deadline_ms is not None:
+        headers[H_DEADLINE] = message.deadline_ms
+    if message.attempt > 1:
+        headers[H_ATTEMPT] = message.attempt
+    if message.depth:
+        headers[H_DEPTH] = message.depth
     return headers
 
 

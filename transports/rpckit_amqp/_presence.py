@@ -12,7 +12,7 @@ from typing import Any
 
 from rpckit.errors import NoResponder, NotSent
 
-from ._connection import Session
+from ._connection import Session, being_cancelled
 from ._driver import FastChannel
 from ._errors import NOT_FOUND, Refused
 
@@ -50,6 +50,10 @@ class Presence:
                 await asyncio.shield(task)
         except TimeoutError:
             raise NotSent(f"the broker did not say in time whether anybody serves {address!r}") from None
+        except asyncio.CancelledError:
+            if task.cancelled() and not being_cancelled():  # by `end`, not by our caller
+                raise NotSent("the connection was closed") from None
+            raise
 
     def end(self) -> None:
         for task in self._looks.values():

@@ -1,7 +1,12 @@
-"""Publishing with confirms: each message ends in a confirm, a return, or the loss of the connection.
+"""Publishing, in two ways: express, and confirmed.
 
-Replies outlive a lost connection: those not confirmed are published again on the next one, until
-their caller has stopped waiting.
+Express is for what its own answer settles: a request ends in its reply, a return or the loss of the
+connection, and a confirm would only add to the broker's work (measured: a third more). Confirmed is
+for what must be safe before something else happens: notifications, and replies after which an
+idempotent delivery is settled. Each of those ends in a confirm, a return, or the loss of the connection.
+
+Replies outlive a lost connection: those that may not have arrived are published again on the next
+one, until their caller has stopped waiting. A reply that comes twice is dropped by its caller.
 """
 
 from __future__ import annotations
@@ -14,60 +19,139 @@ from rpckit.errors import ConnectionLost, NotSent, RpcError
 from rpckit.message import Message
 
 from ._connection import Session
-from ._driver import CloseReason
-from ._frames import Properties, ReturnMethod, content_frames, publish_frame, raw_content_frames
-from ._mapping import to_properties
+from ._driver import FRAME_MAX, CloseReason, FastChannel
+from ._frames import Properties, ReturnMethod, content_frames, publish_frame
+from ._mapping import lay_out
 
-__all__ = ["Publication", "Publisher"]
+__all__ = ["Confirmed", "Express", "Publication"]
 
 MAX_ROUTES = 4096  # publish frames remembered; then forgotten all at once
-REPLY_KEPT_S = 30.0  # seconds a reply is kept for a caller that set no deadline
+MAX_REPLIES = 1024  # express replies remembered, against a link that died unnoticed
+MAX_EXPRESS_REPLY = 16 * 1024  # bytes; larger replies are confirmed, so that little is remembered
 
 Done = Callable[["Publication", RpcError | None, ReturnMethod | None], None]
+OnReturn = Callable[[ReturnMethod, Properties], None]
+
+
+class _Routes:
+    """Messages laid out for one channel; the publish frame of each address only once."""
+
+    __slots__ = ("_channel_id", "_frame_max", "_frames")
+
+    def __init__(self) -> None:
+        self._frames: dict[tuple[str, str, bool], bytes] = {}
+        self._channel_id = 0
+        self._frame_max = FRAME_MAX
+
+    def attach(self, channel: FastChannel) -> None:
+        self._frames.clear()
+        self._channel_id = channel.channel_id
+        self._frame_max = channel.protocol.server_frame_max or FRAME_MAX
+
+    def lay_out(self, message: Message, *, mandatory: bool, exchange: str = "") -> bytes:
+        """All frames of a message. Raises `UsageError` for what does not fit."""
+        return self.around(
+            message.address, lay_out(message), message.body, mandatory=mandatory, exchange=exchange
+        )
+
+    def around(
+        self, address: str, properties: bytes, body: bytes, *, mandatory: bool, exchange: str = ""
+    ) -> bytes:
+        key = (exchange, address, mandatory)
+        frame = self._frames.get(key)
+        if frame is None:
+            if len(self._frames) >= MAX_ROUTES:
+                self._frames.clear()
+            frame = self._frames[key] = publish_frame(
+                self._channel_id, exchange, address, mandatory=mandatory
+            )
+        return frame + content_frames(self._channel_id, properties, body, self._frame_max)
+
+
+class Express:
+    """Written and forgotten, but for the last replies."""
+
+    def __init__(self, heartbeat: float) -> None:
+        self.routes = _Routes()
+        self._unnoticed_s = 2 * heartbeat  # a dead link is found by then: what was written since may be lost
+        self._replies: deque[tuple[float, float, bytes]] = deque(maxlen=MAX_REPLIES)
+        self._session: Session | None = None
+        self._lost_at = 0.0
+
+    @property
+    def usable(self) -> bool:
+        session = self._session
+        return session is not None and not session.blocked and session.alive
+
+    def attach(self, session: Session, on_return: OnReturn) -> None:
+        """A new session: the last replies of the old one go out once more."""
+        self.routes.attach(session.data)
+        session.data.on_return = on_return
+        self._session = session
+        replies, now = list(self._replies), session.protocol.loop.time()
+        self._replies.clear()
+        for written_at, until, data in replies:
+            if until > now and written_at > self._lost_at - self._unnoticed_s:
+                self.write_reply(data, until)
+
+    def detach(self) -> None:
+        self._session = None
+        self._lost_at = asyncio.get_running_loop().time()
+
+    def write(self, data: bytes) -> None:
+        """Raises `NotSent` when there is nothing to write to."""
+        session = self._session
+        if session is None or session.blocked:
+            raise NotSent("not connected" if session is None else "the broker takes no messages")
+        session.protocol.write(data)
+
+    def write_reply(self, data: bytes, until: float) -> None:
+        """Publish again after a loss, unless `until` has passed by then."""
+        self.write(data)
+        self._replies.append((asyncio.get_running_loop().time(), until, data))
 
 
 class Publication:
-    """One message on its way. `done(publication, error, returned)` is called exactly once."""
+    """One confirmed message on its way. `done(publication, error, returned)` is called exactly once.
+
+    until: publish it again after a loss, up to that moment on the loop's clock; None: never.
+    """
 
     __slots__ = ("correlation_id", "data", "done", "message_id", "owner", "returned", "routing_key", "until")
 
-    def __init__(self, data: bytes, routing_key: str, done: Done, owner: object = None) -> None:
+    def __init__(self, data: bytes, message: Message, done: Done, owner: object) -> None:
         self.data = data
-        self.routing_key = routing_key
         self.done = done
         self.owner = owner
-        self.correlation_id = ""
-        self.message_id = ""
+        self.routing_key = message.address
+        self.correlation_id = message.correlation_id
+        self.message_id = message.message_id
         self.returned: ReturnMethod | None = None
-        self.until: float | None = None  # republish until then after a loss; None: never
+        self.until: float | None = None
 
 
-class Publisher:
-    """The outgoing half of a connection's data channel, over all its sessions."""
+class Confirmed:
+    """Published on a channel of its own, and told apart by the broker's confirms, over all sessions."""
 
     def __init__(self) -> None:
+        self.routes = _Routes()
         self._session: Session | None = None
-        self._channel_id = 0
-        self._frame_max = 0
         self._next_tag = 1
         self._unconfirmed: dict[int, Publication] = {}
-        self._backlog: deque[Publication] = deque()
-        self._routes: dict[tuple[str, str, bool], bytes] = {}
+        self._backlog: deque[Publication] = deque()  # bounded by the deliveries that wait for their replies
         self._flushed = asyncio.Event()
         self._flushed.set()
 
     def __len__(self) -> int:
         return len(self._unconfirmed) + len(self._backlog)
 
-    def attach(self, session: Session) -> None:
+    def attach(self, session: Session, channel: FastChannel) -> None:
         """A new session: its tags begin at 1, and the replies left over go out first."""
         self._session = session
-        self._channel_id = session.data.channel_id
-        self._frame_max = session.protocol.server_frame_max or 131_072
         self._next_tag = 1
-        self._routes.clear()
-        session.data.on_confirm = self._on_confirm
-        session.data.on_return = self._on_return
+        self.routes.attach(channel)
+        channel.on_confirm = self._on_confirm
+        channel.on_return = self._on_return
         self.flush_backlog()
 
     def detach(self, reason: CloseReason | str) -> None:
@@ -82,40 +166,20 @@ class Publisher:
                 self._backlog.append(publication)
         self._check_flushed()
 
-    def prepare(self, message: Message, done: Done, *, mandatory: bool, exchange: str = "") -> Publication:
-        """Lay out a message, completely. Raises `UsageError` for what does not fit."""
-        data = self._route(exchange, message.address, mandatory) + content_frames(
-            self._channel_id, to_properties(message), message.body, self._frame_max or 131_072
-        )
-        publication = Publication(data, message.address, done)
-        publication.correlation_id = message.correlation_id
-        publication.message_id = message.message_id
-        return publication
-
-    def prepare_copy(self, address: str, property_list: bytes, body: bytes, done: Done) -> Publication:
-        """The same message once more, to the letter."""
-        data = self._route("", address, True) + raw_content_frames(
-            self._channel_id, property_list, body, self._frame_max or 131_072
-        )
-        return Publication(data, address, done)
-
     def publish(self, publication: Publication) -> None:
-        """Write it now, or as soon as there is a session again if it may be kept. Raises `NotSent` otherwise."""
+        """Write it now, or, if it may be kept, as soon as that can be. Raises `NotSent` otherwise."""
         session = self._session
-        if session is None or session.blocked or not session.alive:
-            if publication.until is None:
-                raise NotSent(
-                    "not connected"
-                    if session is None or not session.alive
-                    else "the broker takes no messages"
-                )
-            self._backlog.append(publication)
-        else:
+        if session is not None and not session.blocked and session.alive:
             self._unconfirmed[self._next_tag] = publication
             self._next_tag += 1
             session.protocol.write(publication.data)
-        if self._flushed.is_set():
-            self._flushed.clear()
+        elif publication.until is not None:
+            self._backlog.append(publication)
+        else:
+            raise NotSent(
+                "the broker takes no messages" if session is not None and session.blocked else "not connected"
+            )
+        self._flushed.clear()
 
     def flush_backlog(self) -> None:
         """Publish what was kept, but for what nobody waits for any more."""
@@ -137,17 +201,6 @@ class Publisher:
             return False
         return True
 
-    def _route(self, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-        key = (exchange, routing_key, mandatory)
-        frame = self._routes.get(key)
-        if frame is None:
-            if len(self._routes) >= MAX_ROUTES:
-                self._routes.clear()
-            frame = self._routes[key] = publish_frame(
-                self._channel_id, exchange, routing_key, mandatory=mandatory
-            )
-        return frame
-
     def _on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
         if multiple:
             while self._unconfirmed and (first := next(iter(self._unconfirmed))) <= tag:
@@ -156,8 +209,7 @@ class Publisher:
             publication = self._unconfirmed.pop(tag, None)
             if publication is not None:
                 self._settle(publication, accepted)
-        if not self._unconfirmed:
-            self._check_flushed()
+        self._check_flushed()
 
     def _settle(self, publication: Publication, accepted: bool) -> None:
         error = (

@@ -18,7 +18,7 @@ from ._connection import Session
 from ._driver import FastChannel
 from ._frames import DeliverMethod, Properties, ack_frame, reject_frame
 from ._mapping import from_properties
-from ._topology import EVENTS_EXCHANGE, events_queue
+from ._topology import EVENTS_EXCHANGE, event_key, events_queue
 
 if TYPE_CHECKING:
     from ._transport import AmqpTransport
@@ -112,8 +112,8 @@ class AmqpDelivery:
         """AMQP has no claim: what was redelivered is refused by the server instead."""
         return True
 
-    def reply(self, message: Message) -> None:
-        self._transport.publish_reply(message, self)
+    def reply(self, message: Message, *, confirmed: bool = False) -> None:
+        self._transport.publish_reply(message, self, confirmed=confirmed)
 
     def settle(self) -> None:
         self._inbound.settle(self._tag)
@@ -170,7 +170,8 @@ class AmqpReceiver(_Consuming):
         self.address = address
         self._on_delivery = on_delivery
         self._step = prefetch
-        self._wanted = 1  # consumers, each with a prefetch of one step
+        self._consumers = 1  # each with a prefetch of one step
+        self._paused = False
         self._adjusting: asyncio.Task[None] | None = None
 
     async def attach(self, inbound: Inbound) -> None:
@@ -185,26 +186,32 @@ class AmqpReceiver(_Consuming):
         return tag in self._tags
 
     def set_prefetch(self, prefetch: int) -> None:
-        self._set_consumers(min(MAX_CONSUMERS, -(-prefetch // self._step)))
+        self._consumers = min(MAX_CONSUMERS, -(-prefetch // self._step))
+        self._start_adjusting()
 
     def pause(self) -> None:
-        self._set_consumers(0)
+        self._paused = True
+        self._start_adjusting()
 
     def resume(self) -> None:
-        self._set_consumers(1)
+        self._paused = False
+        self._start_adjusting()
 
     async def stop(self) -> None:
         self._stopped = True
-        self._wanted = 0
         if self._adjusting is not None:
             await asyncio.gather(self._adjusting, return_exceptions=True)
         await self._reach_wanted()
 
-    def _set_consumers(self, count: int) -> None:
-        if count != self._wanted and not self._stopped:
-            self._wanted = count
-            if self._adjusting is None or self._adjusting.done():
-                self._adjusting = self._transport.own(self._adjust())
+    @property
+    def _wanted(self) -> int:
+        return 0 if self._paused or self._stopped else self._consumers
+
+    def _start_adjusting(self) -> None:
+        if len(self._tags) == self._wanted or self._stopped:
+            return
+        if self._adjusting is None or self._adjusting.done():
+            self._adjusting = self._transport.own(self._adjust())
 
     async def _adjust(self) -> None:
         try:
@@ -253,7 +260,7 @@ class AmqpSubscription(_Consuming):
         await self._transport.declare(inbound.session, queue)
 
         async def bind(channel: FastChannel) -> None:
-            await channel.queue_bind(queue.name, EVENTS_EXCHANGE, self.topic)
+            await channel.queue_bind(queue.name, EVENTS_EXCHANGE, event_key(self.topic))
 
         await inbound.session.control(f"binding to {EVENTS_EXCHANGE}", bind)
         self._tags = [await self._consume(inbound, queue.name, self._deliver, acked=False)]

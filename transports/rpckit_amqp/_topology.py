@@ -20,6 +20,7 @@ __all__ = [
     "EVENTS_EXCHANGE",
     "Declare",
     "QueueSpec",
+    "event_key",
     "events_queue",
     "reply_queue",
     "request_queue",
@@ -51,6 +52,11 @@ def request_queue(address: str, declare: Declare) -> QueueSpec:
 
 def reply_queue(unique: str) -> QueueSpec:
     return QueueSpec(f"rpckit.reply.{unique}", exclusive=True, auto_delete=True)
+
+
+def event_key(topic: str) -> str:
+    """The routing key of a topic: it is a name, and to a topic exchange these would be patterns."""
+    return topic.replace("#", "%23").replace("*", "%2A")
 
 
 def events_queue(unique: str) -> QueueSpec:

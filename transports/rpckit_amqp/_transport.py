@@ -3,8 +3,8 @@
 One connection publishes (requests or replies) and holds the reply queue; a server consumes and acks
 on a second one, so that a broker that blocks publishers still takes its acks.
 
-Delivery guarantees: a delivery is acked once its reply is confirmed, whatever the method. What a dead
-server left unacked is redelivered, and marked so: the server runs it again only if it may.
+Delivery guarantees: a delivery is acked with its reply, or, where the server asks for it, once its reply is
+confirmed. What a dead server left unacked is redelivered, and marked so: it is run again only if it may.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ from rpckit.url import Url
 from ._connection import Connection, Session
 from ._driver import CloseReason, FastChannel
 from ._errors import PRECONDITION_FAILED, Refused
-from ._frames import DeliverMethod, Properties, ReturnMethod
-from ._mapping import from_properties
+from ._frames import MAX_BODY, DeliverMethod, Properties, ReturnMethod
+from ._mapping import from_properties, lay_out
 from ._options import AmqpOptions
 from ._presence import Presence, passive_look
-from ._publisher import REPLY_KEPT_S, Publication, Publisher
+from ._publisher import MAX_EXPRESS_REPLY, Confirmed, Express, Publication
 from ._receiver import AmqpDelivery, AmqpReceiver, AmqpSubscription, Inbound
-from ._topology import DIRECT_REPLY_TO, EVENTS_EXCHANGE, QueueSpec, reply_queue, request_queue
+from ._topology import DIRECT_REPLY_TO, EVENTS_EXCHANGE, QueueSpec, event_key, reply_queue, request_queue
 
 __all__ = ["CAPABILITIES", "AmqpTransport"]
 
 log = logging.getLogger(__name__)
 
 FLUSH_S = 2.0  # seconds for the last replies to be confirmed when closing
+REPLY_KEPT_S = 30.0  # seconds a reply is kept for a caller that set no deadline
 CONFIRM_S = 30.0  # seconds for a confirm of a message that has no time limit of its own
 DIRECT_RETURNS_BEFORE = (4, 2)  # RabbitMQ below returns what it delivers to a direct reply-to
 
@@ -60,7 +61,7 @@ CAPABILITIES = Capabilities(
     knows_no_responder=True,
     knows_caller_gone=True,
     orders=True,
-    max_body=16 * 1024 * 1024,  # RabbitMQ's limit from 4.0 on
+    max_body=MAX_BODY,
 )
 
 
@@ -79,7 +80,8 @@ class AmqpTransport:
         self._on_gone: list[OnGone] = []
         self._on_message: OnMessage | None = None
         self._presence = Presence()
-        self._publisher: Publisher | None = None
+        self._express = Express(self.options.heartbeat)
+        self._confirmed = Confirmed()
         self._outbound_inbound: Inbound | None = None
         self._publishing = Connection(
             url,
@@ -99,7 +101,6 @@ class AmqpTransport:
     # -- life -----------------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        self._publisher = self._publisher or Publisher()
         await self._publishing.open()
 
     async def close(self) -> None:
@@ -107,8 +108,8 @@ class AmqpTransport:
         if self._closed:
             return
         self._closed = True
-        if self._publisher is not None and self._publishing.session is not None:
-            await self._publisher.flushed(FLUSH_S)
+        if self._publishing.session is not None:
+            await self._confirmed.flushed(FLUSH_S)
             await asyncio.sleep(0)  # the acks of the last confirms
         for task in list(self._tasks):
             task.cancel()
@@ -117,6 +118,7 @@ class AmqpTransport:
         if self._consuming is not None:
             await self._consuming.close()
         await self._publishing.close()
+        self._confirmed.detach("the connection was closed")  # whoever still waits for a confirm
 
     def on_state(self, callback: OnState) -> None:
         self._on_state.append(callback)
@@ -141,15 +143,16 @@ class AmqpTransport:
         session = self._publishing.session
         if session is None:
             raise NotSent("not connected")
-        await self._open_inbox(session)
+        if not self.inbox:  # else a reconnect has opened it
+            await self._open_inbox(session)
 
     async def send(self, message: Message, *, must_be_served: bool = True) -> None:
-        session, publisher = self._publishing.session, self._publisher
-        if session is None or publisher is None or session.blocked:
+        session = self._publishing.session
+        if session is None or session.blocked:
             raise NotSent(f"{self.url} is {self._publishing.state}")
         if message.kind is Kind.REQUEST:
             if not must_be_served:
-                await self.ensure_queue(session, message.address)
+                await self._ensure_queue_in_time(session, message)
             elif not self._presence.fresh(message.address, session.protocol.loop.time()):
                 await self._presence.look(session, message.address, _seconds_left(message))
         if session.protocol.congested:
@@ -157,29 +160,26 @@ class AmqpTransport:
         if message.reply_to and message.reply_to != self.inbox:
             raise NotSent("the connection was lost before the call was sent")
         if message.reply_to:
-            publisher.publish(publisher.prepare(message, self._request_done, mandatory=True))
+            self._express.write(self._express.routes.lay_out(message, mandatory=True))
         else:
             await self._publish_confirmed(message, mandatory=must_be_served)
 
     async def publish(self, topic: str, message: Message) -> None:
-        session, publisher = self._publishing.session, self._publisher
-        if session is None or publisher is None:
+        session = self._publishing.session
+        if session is None:
             raise NotSent(f"{self.url} is {self._publishing.state}")
         await self.ensure_exchange(session)
-        address, message.address = message.address, topic
-        try:
-            publication = publisher.prepare(message, _nothing_more, mandatory=False, exchange=EVENTS_EXCHANGE)
-        finally:
-            message.address = address
-        publisher.publish(publication)
+        routes = self._express.routes
+        self._express.write(
+            routes.around(
+                event_key(topic), lay_out(message), message.body, mandatory=False, exchange=EVENTS_EXCHANGE
+            )
+        )
 
     async def _publish_confirmed(self, message: Message, *, mandatory: bool) -> None:
-        publisher = self._publisher
-        assert publisher is not None  # send has checked it
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        publication = publisher.prepare(message, _tell_future, mandatory=mandatory)
-        publication.owner = confirmed
-        publisher.publish(publication)
+        data = self._confirmed.routes.lay_out(message, mandatory=mandatory)
+        self._confirmed.publish(Publication(data, message, _tell_future, confirmed))
         try:
             async with asyncio.timeout(_seconds_left(message) or CONFIRM_S):
                 await confirmed
@@ -188,6 +188,13 @@ class AmqpTransport:
                 f"the broker did not confirm the message to {message.address!r} in time"
             ) from None
 
+    async def _ensure_queue_in_time(self, session: Session, message: Message) -> None:
+        try:
+            async with asyncio.timeout(_seconds_left(message)):
+                await self.ensure_queue(session, message.address)
+        except TimeoutError:
+            raise NotSent(f"the broker did not say in time whether {message.address!r} exists") from None
+
     async def _wait_writable(self, session: Session, message: Message) -> None:
         try:
             async with asyncio.timeout(_seconds_left(message)):
@@ -195,16 +202,19 @@ class AmqpTransport:
         except TimeoutError:
             raise NotSent("the connection is full: 8 MiB wait to be sent") from None
 
-    def _request_done(
-        self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None
-    ) -> None:
-        """Confirmed says nothing yet: the reply does. Returned or refused, it did not run."""
-        if returned is not None:
-            self._presence.forget(publication.routing_key)
-            error = NoResponder(f"nobody serves {publication.routing_key!r}: {returned.text}")
-        if error is not None and not isinstance(error, ConnectionLost):
+    def _on_return(self, method: ReturnMethod, properties: Properties) -> None:
+        """A request that nobody takes did not run; a reply that nobody takes is as good as taken."""
+        if properties.reply_to:
+            self._presence.forget(method.routing_key)
+            error = NoResponder(f"nobody serves {method.routing_key!r}: {method.text}")
             for callback in self._on_undelivered:
-                callback(publication.correlation_id, error)
+                callback(properties.correlation_id, error)
+        else:
+            self._tell_gone(method.routing_key)
+
+    def _tell_gone(self, reply_to: str) -> None:
+        for callback in self._on_gone:
+            callback(reply_to)
 
     # -- the serving role -------------------------------------------------------------------------
 
@@ -222,29 +232,29 @@ class AmqpTransport:
         self._receivers.append(subscription)
         return subscription
 
-    def publish_reply(self, message: Message, delivery: AmqpDelivery) -> None:
-        """Replies are mandatory: a returned one means that the caller is gone. The delivery is settled on confirm."""
-        publisher = self._publisher
-        assert publisher is not None  # a delivery comes after connect
-        mandatory = not (message.address.startswith(DIRECT_REPLY_TO) and self._direct_returns())
-        publication = publisher.prepare(message, self._reply_done, mandatory=mandatory)
-        publication.owner = delivery
-        left = delivery.message.time_left_ms
-        publication.until = asyncio.get_running_loop().time() + (
-            REPLY_KEPT_S if left is None else left / 1000
-        )
-        publisher.publish(publication)
+    def publish_reply(self, message: Message, delivery: AmqpDelivery, *, confirmed: bool) -> None:
+        """Express and settled at once, or settled when the broker has it.
 
-    def publish_copy(self, delivery: AmqpDelivery, property_list: bytes) -> None:
+        Replies are mandatory: a returned one means that the caller is gone.
+        """
+        mandatory = not (message.address.startswith(DIRECT_REPLY_TO) and self._direct_returns())
+        left = delivery.message.time_left_ms
+        until = asyncio.get_running_loop().time() + (REPLY_KEPT_S if left is None else left / 1000)
+        if not confirmed and len(message.body) <= MAX_EXPRESS_REPLY and self._express.usable:
+            self._express.write_reply(self._express.routes.lay_out(message, mandatory=mandatory), until)
+            delivery.settle()
+            return
+        data = self._confirmed.routes.lay_out(message, mandatory=mandatory)
+        publication = Publication(data, message, self._reply_done, delivery)
+        publication.until = until
+        self._confirmed.publish(publication)
+
+    def publish_copy(self, delivery: AmqpDelivery, properties: bytes) -> None:
         """Hand a request back as a copy; only once that is safe is the original settled."""
-        publisher = self._publisher
-        assert publisher is not None  # a delivery comes after connect
         message = delivery.message
-        publication = publisher.prepare_copy(message.address, property_list, message.body, _settle_original)
-        publication.correlation_id, publication.message_id = message.correlation_id, message.message_id
-        publication.owner = delivery
+        data = self._confirmed.routes.around(message.address, properties, message.body, mandatory=True)
         try:
-            publisher.publish(publication)
+            self._confirmed.publish(Publication(data, message, _settle_original, delivery))
         except NotSent:
             delivery.requeue()
 
@@ -256,8 +266,7 @@ class AmqpTransport:
             log.warning("a reply was not taken: %s", error)
         delivery.settle()
         if returned is not None:
-            for callback in self._on_gone:
-                callback(publication.routing_key)
+            self._tell_gone(publication.routing_key)
 
     def _direct_returns(self) -> bool:
         session = self._publishing.session
@@ -308,8 +317,9 @@ class AmqpTransport:
         self._outbound_inbound = Inbound(session)
         if self._on_message is not None:
             await self._open_inbox(session)
-        if self._publisher is not None:
-            self._publisher.attach(session)
+        confirmed = await session.open_confirmed()
+        self._express.attach(session, self._on_return)
+        self._confirmed.attach(session, confirmed)
 
     async def _open_inbox(self, session: Session) -> None:
         direct = self.options.reply == "direct"
@@ -365,10 +375,10 @@ class AmqpTransport:
         if state is State.RECONNECTING:
             self.inbox = ""
             self._presence.forget()
-            if self._publisher is not None:
-                self._publisher.detach(CloseReason(0, why))
-        elif state is State.CONNECTED and self._publisher is not None and len(self._publisher):
-            self._publisher.flush_backlog()
+            self._express.detach()
+            self._confirmed.detach(CloseReason(0, why))
+        elif state is State.CONNECTED and len(self._confirmed):
+            self._confirmed.flush_backlog()
         self._tell(state, why)
 
     def _consuming_state(self, state: State, why: str) -> None:
@@ -403,10 +413,6 @@ def _settle_original(publication: Publication, error: RpcError | None, returned:
         delivery.settle()
     else:
         delivery.requeue()
-
-
-def _nothing_more(publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:
-    """Events are at most once: nobody waits for their confirm."""
 
 
 async def _not_called(*_: Any) -> None:

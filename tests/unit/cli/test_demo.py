@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rpckit import Server
 from rpckit.cli import demo
-from rpckit.cli.demo import Row, Unavailable, rows_table
+from rpckit.cli.demo import Broken, Row, Unavailable, rows_table
 from rpckit.cli.demo_worker import Measured
 from rpckit.demo import FibonacciRpcClient, service
 from rpckit.errors import InvalidArgument
@@ -22,14 +22,14 @@ Rpckit = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Measured | str]:
-    """A machine without brokers: outcomes by URL; a string says why not."""
-    outcomes: dict[str, Measured | str] = {}
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Measured | Exception]:
+    """A machine without brokers: outcomes by URL."""
+    outcomes: dict[str, Measured | Exception] = {}
 
     async def pair(url: str) -> Measured:
-        outcome = outcomes.get(url, "connection refused")
-        if isinstance(outcome, str):
-            raise Unavailable(outcome)
+        outcome = outcomes.get(url, Unavailable("connection refused"))
+        if isinstance(outcome, Exception):
+            raise outcome
         return outcome
 
     async def alone() -> Measured:
@@ -82,6 +82,15 @@ def test_broker_named_and_not_reachable_is_exit_code_1(rpckit: Rpckit) -> None:
 def test_wrong_result_is_exit_code_1(rpckit: Rpckit, machine: dict[str, Any]) -> None:
     machine["amqp://localhost"] = Measured(7, 0.5, 1.0)
     assert rpckit("demo").code == 1
+
+
+def test_broker_that_fails_midway_is_exit_code_1_and_not_replaced(
+    rpckit: Rpckit, machine: dict[str, Any]
+) -> None:
+    machine["amqp://localhost"] = Broken("no reply")
+    ran = rpckit("demo")
+    assert ran.code == 1
+    assert "failed: no reply" in ran.out
 
 
 # --- what it runs ----------------------------------------------------------------------------

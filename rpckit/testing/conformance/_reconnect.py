@@ -1,0 +1,131 @@
+"""Connections that break and come back. For every transport that has one to lose."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rpckit.errors import ConnectionLost
+from rpckit.message import Kind, Message
+from rpckit.testing.conformance._probe import Probe
+from rpckit.testing.conformance._rig import AT_ONCE_S, Line, Rig, RigFixtures, until
+from rpckit.transport import Capabilities, State, Transport
+
+__all__ = ["Reconnecting"]
+
+
+class Reconnecting(RigFixtures):
+    async def cut(self, transport: Transport) -> None:
+        """A hook: break the connection under `transport`, as a failing network would. It comes back by itself."""
+        raise NotImplementedError(f"{type(self).__name__} needs cut(transport), or must not claim to reconnect")
+
+    async def test_the_loss_and_the_return_are_told(self, rig: Rig) -> None:
+        """`reconnecting`, then `connected`, and the inbox is another one."""
+        line = await rig.line()
+        before = line.transport.inbox
+        await self._cut(line)
+        assert line.states[-1] is State.CONNECTED
+        assert line.transport.inbox
+
+        assert line.transport.inbox != before or self.inbox_is_an_alias
+
+    inbox_is_an_alias = False  # where the broker gives each connection's inbox one public name
+
+    async def test_a_receiver_survives(self, rig: Rig, address: str) -> None:
+        """It receives as before, without being asked again; so does a subscription, and the inbox."""
+        server, caller = await rig.line(), await rig.line()
+        received = await server.receive(address)
+        await server.transport.subscribe(address, server.inbox.append)
+        await self._cut(server)
+        await self._cut(caller)
+        await _served(caller, address)
+        delivery = await received.first()
+        delivery.reply(delivery.message.reply(Kind.REPLY, b"back"))
+        await until(lambda: caller.inbox, "the reply")
+        await caller.transport.publish(address, Message(Kind.EVENT))
+        await until(lambda: server.inbox, "the event")
+
+    async def test_what_was_unsettled_comes_again(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """Marked as redelivered, if `redelivers`; settling the lost delivery does nothing."""
+        server, caller = await rig.line(), await rig.line()
+        received = await server.receive(address)
+        await caller.send(address)
+        lost = await received.first()
+        await self._cut(server)
+        lost.settle()
+        if capabilities.redelivers:
+            assert (await received.first(2)).redelivered
+
+    async def test_a_reply_outlives_the_servers_connection(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """Begun before the loss, answered during it: the caller gets its reply, at the latest when it comes again."""
+        server, caller = await rig.line(), await rig.line()
+        received = await server.receive(address)
+        await caller.send(address)
+        delivery = await received.first()
+        await delivery.begin()
+        await self.cut(server.transport)
+        delivery.reply(delivery.message.reply(Kind.REPLY, b"kept"))
+        await until(lambda: caller.inbox, "the reply")
+        assert caller.inbox[0].body == b"kept"
+
+    async def test_calls_in_flight_fail_at_once(self, rig: Rig, address: str) -> None:
+        """With `ConnectionLost`, since they may have run; the next call goes through by itself."""
+        probe = Probe(address)
+        await rig.server(probe.service)
+        client = await rig.client()
+        call = asyncio.create_task(client.call(probe.at("hold"), 1))
+        await until(lambda: probe.began, "the handler")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self.cut(client.transport)
+        with pytest.raises(ConnectionLost):
+            await call
+        assert loop.time() - began < 10 * AT_ONCE_S
+        assert await client.call(probe.at("echo"), "again") == "again"
+
+    async def test_idempotent_calls_are_sent_again(self, rig: Rig, address: str) -> None:
+        """The same message, the next attempt; the caller notices nothing."""
+        probe = Probe(address)
+        await rig.server(probe.service)
+        client = await rig.client()
+        call = asyncio.create_task(client.call(probe.at("hold_again"), 1, idempotent=True))
+        await until(lambda: probe.began, "the handler")
+        await self.cut(client.transport)
+        await until(lambda: len(probe.began) == 2, "the second attempt")
+        probe.gate.set()
+        assert await call == 1
+
+    async def test_a_server_is_found_again_after_its_connection_broke(self, rig: Rig, address: str) -> None:
+        """With its cancels, so that nothing is half back."""
+        probe = Probe(address)
+        server = await rig.server(probe.service)
+        client = await rig.client()
+        assert server._dispatcher is not None
+        transport = server._dispatcher.links[0].transport
+        states: list[State] = []
+        transport.on_state(lambda state, why: states.append(state))
+        await self.cut(transport)
+        await until(lambda: states and states[-1] is State.CONNECTED, "the server's connection")
+        call = asyncio.create_task(client.call(probe.at("hold"), 1, no_server="wait"))
+        await until(lambda: probe.began, "the handler")
+        call.cancel()
+        await until(lambda: probe.cancelled, "the cancel")
+
+    async def _cut(self, line: Line) -> None:
+        """Cut, and wait until it is back."""
+        count = len(line.states)
+        await self.cut(line.transport)
+        await until(lambda: State.RECONNECTING in line.states[count:], "the loss")
+        await until(lambda: line.states[-1] is State.CONNECTED, "the connection")
+
+
+async def _served(caller: Line, address: str) -> None:
+    """Send a request as soon as the receiver is back."""
+    await caller.send(address, must_be_served=False)
+
+
