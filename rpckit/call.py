@@ -159,6 +159,6 @@ def _seconds(timeout: float | None) -> float | None:
 
 def _checked(headers: Mapping[str, Any]) -> Mapping[str, str]:
     for name, value in headers.items():
-        if not isinstance(value, str):
+        if not isinstance(name, str) or not isinstance(value, str):
             raise UsageError(f"headers are strings both ways; {name!r:.60} is {type(value).__name__}")
     return headers

@@ -99,6 +99,7 @@ class Client:
         self._transport = open_transport(self.url, self.settings.options_for(self.url.scheme))
         self._transport.on_state(self._on_state)
         self._transport.on_undelivered(self._on_undelivered)
+        self._dialect = self._transport.options.dialect
         self._pending: PendingCalls[Waiter[Message]] = PendingCalls(self.settings.max_pending)
         self._state = State.CONNECTING
         self._why = ""
@@ -148,6 +149,7 @@ class Client:
     async def close(self) -> None:
         """End pending calls with `ConnectionLost`, then the connection. Twice is once."""
         self._closed = True
+        self._state = State.CLOSED
         self._why = "the client is closed"
         self._fail_pending(ConnectionLost("the client was closed while the call was pending"))
         if self._timer is not None:
@@ -237,12 +239,11 @@ class Client:
     def _prepare(
         self, address: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> Call:
+        loop = self._bind_to_loop()
         self._check_wait(options.no_server)
-        deadline, depth = _inherit(options.timeout)
-        dialect = self._transport.options.dialect
-        return Call(
-            address, method, args, kwargs, options, dict(options.headers), deadline, new_id(), depth, dialect
-        )
+        deadline, depth = _inherit(options.timeout, loop)
+        headers = dict(options.headers) if options.headers else {}
+        return Call(address, method, args, kwargs, options, headers, deadline, new_id(), depth, self._dialect)
 
     def _check_wait(self, no_server: NoServer) -> None:
         if no_server == "wait" and not self._transport.capabilities.queue_wait:
@@ -276,7 +277,7 @@ class Client:
 
     async def _attempt(self, call: Call) -> Message:
         """Send once and wait. The table is entered before sending and left exactly once."""
-        if not self._ready or self._pending.full:
+        if not self._ready:
             await self._wait_ready(call)
         call.attempt += 1
         message = self._message(call)
@@ -310,16 +311,20 @@ class Client:
             call.address,
             call.method,
             call.message_id,
-            content_type=call.content_type,
-            attempt=call.attempt,
-            depth=call.depth,
-            headers=call.headers,
-            body=body,
-            dialect=call.dialect,
-            persistent=call.options.idempotent,
+            "",
+            "",
+            call.content_type,
+            None,
+            None,
+            call.attempt,
+            call.depth,
+            call.headers,
+            body,
+            call.dialect,
+            call.options.idempotent,
         )
-        if call.deadline is not None:
-            now = asyncio.get_running_loop().time()
+        if call.deadline is not None and self._loop is not None:
+            now = self._loop.time()
             message.time_left_ms = call.deadline.time_left_ms(now)
             message.deadline_ms = call.deadline.unix_ms(now, time.time())
         return message
@@ -393,9 +398,8 @@ class Client:
     def _ready(self) -> bool:
         return (
             self._state is State.CONNECTED
-            and self._transport.inbox != ""  # connected, and not yet able to hear the reply
-            and self._loop is asyncio.get_running_loop()
-            and not self._closed
+            and self._transport.inbox != ""  # connected, and able to hear the reply
+            and not self._pending.full
         )
 
     async def _wait_ready(self, call: Call) -> None:
@@ -404,7 +408,7 @@ class Client:
         until = asyncio.get_running_loop().time() + self.settings.send_wait
         if call.deadline is not None:
             until = min(until, call.deadline.at)
-        while not self._ready or self._pending.full:
+        while not self._ready:
             if self._closed or self._state is State.CLOSED:
                 raise NotSent(f"{self.url}: {self._why}")
             if self._connecting is None:
@@ -448,15 +452,16 @@ class Client:
 
     # -- housekeeping ---------------------------------------------------------------------------
 
-    def _bind_to_loop(self) -> None:
+    def _bind_to_loop(self) -> asyncio.AbstractEventLoop:
         """A client serves one event loop at a time; in a new one it starts over."""
         loop = asyncio.get_running_loop()
         if self._loop is loop:
-            return
+            return loop
         if self._loop is not None:
             self._start_over()
         self._loop = loop
         self._timer = TableTimer(loop, self._expire, self._pending.next_deadline)
+        return loop
 
     def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -469,7 +474,7 @@ class Client:
         """Address and method; a plain peer has no method names, so its target is all address."""
         known = self._targets.get(target)
         if known is None:
-            native = self._transport.options.dialect == NATIVE
+            native = self._dialect == NATIVE
             known = split_target(target) if native else (check_address(target), "")
             if len(self._targets) < MAX_TARGETS:
                 self._targets[target] = known
@@ -512,9 +517,9 @@ class Peer:
         return f"<Peer {self._address!r} on {self._client.url}>"
 
 
-def _inherit(timeout: float | None) -> tuple[Deadline | None, int]:
+def _inherit(timeout: float | None, loop: asyncio.AbstractEventLoop) -> tuple[Deadline | None, int]:
     """A call's deadline and depth: its own time, or the sooner end of the call that it is nested in."""
-    deadline = None if timeout is None else Deadline(asyncio.get_running_loop().time() + timeout)
+    deadline = None if timeout is None else Deadline(loop.time() + timeout)
     context = current_context()
     if context is None:
         return deadline, 0

@@ -50,14 +50,21 @@ class Context:
 
     __slots__ = ("_log", "_loop", "arguments", "deadline", "message", "method", "service", "slot")
 
-    def __init__(self, message: Message, service: str, method: str, deadline: Deadline | None) -> None:
+    def __init__(
+        self,
+        message: Message,
+        service: str,
+        method: str,
+        deadline: Deadline | None,
+        loop: AbstractEventLoop | None = None,
+    ) -> None:
         self.message = message
         self.service = service
         self.method = method
         self.deadline = deadline
         self.arguments: tuple[Sequence[Any], dict[str, Any]] = ((), {})
         self._log: logging.LoggerAdapter[logging.Logger] | None = None
-        self._loop: AbstractEventLoop | None = None  # set on entering: a handler in a thread has none running
+        self._loop = loop  # a handler in a thread has none running
         self.slot: Slot | None = None
 
     @property
@@ -138,5 +145,4 @@ def current_context() -> Context | None:
 
 def enter_context(context: Context) -> None:
     """Make `context` the running call, for the rest of this task."""
-    context._loop = get_running_loop()
     _current.set(context)

@@ -110,7 +110,7 @@ class Job:
         self.delivery = delivery
         self.deadline = deadline
         self.key: CallKey = (link.name, message.reply_to, message.correlation_id)
-        self.context = Context(message, service.name, spec.name, deadline)
+        self.context = Context(message, service.name, spec.name, deadline, owner.loop)
         self.context.slot = self
         self.task: asyncio.Task[None] | None = None
         self.stop: Stop | None = None
@@ -162,8 +162,8 @@ class Dispatcher:
         self._plain_serial = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._loop = asyncio.get_running_loop()
-        self._timer = TableTimer(self._loop, self._expire, self.inflight.next_deadline)
+        self.loop = asyncio.get_running_loop()
+        self._timer = TableTimer(self.loop, self._expire, self.inflight.next_deadline)
         self._call_handler = compose(middleware, self._call_function)
         self._pool: ThreadPoolExecutor | None = None
 
@@ -184,7 +184,7 @@ class Dispatcher:
 
     def cancel(self, link: Link, message: Message) -> None:
         """A caller's cancel, by address or to our inbox."""
-        job = self.inflight.cancel((link.name, message.reply_to, message.correlation_id), self._loop.time())
+        job = self.inflight.cancel((link.name, message.reply_to, message.correlation_id), self.loop.time())
         if job is not None:
             self._stop(job, Stop.CANCELLED)
 
@@ -217,7 +217,7 @@ class Dispatcher:
 
     def _deadline(self, link: Link, message: Message) -> Deadline | None:
         deadline, skewed = deadline_on_arrival(
-            message.time_left_ms, message.deadline_ms, self._loop.time(), time.time()
+            message.time_left_ms, message.deadline_ms, self.loop.time(), time.time()
         )
         if skewed and not link.skew_logged:
             link.skew_logged = True
@@ -249,13 +249,14 @@ class Dispatcher:
         if running is None or running.ended:
             job.delivery.settle()
         else:
+            running.delivery.settle()  # does nothing if it came by a connection that is gone
             running.delivery = job.delivery
 
     # -- running -----------------------------------------------------------------------------------
 
     def _start(self, job: Job) -> None:
         """With a slot. A call whose time is up is not begun."""
-        now = self._loop.time()
+        now = self.loop.time()
         if job.deadline is not None and job.deadline.at <= now:
             self.inflight.finish(job.key)
             self._end_unbegun(job, Stop.DEADLINE)
@@ -263,7 +264,7 @@ class Dispatcher:
             self._check_idle()
             return
         self._limit(job, now)
-        job.task = self._loop.create_task(self._run(job))
+        job.task = self.loop.create_task(self._run(job))
         self._running[job.task] = job
 
     def _limit(self, job: Job, now: float) -> None:
@@ -318,7 +319,7 @@ class Dispatcher:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(min(THREADS, self.slots.limit), "rpckit-handler")
         context = contextvars.copy_context()
-        return await self._loop.run_in_executor(self._pool, context.run, function)
+        return await self.loop.run_in_executor(self._pool, context.run, function)
 
     # -- answering -----------------------------------------------------------------------------------
 
@@ -478,7 +479,7 @@ class Dispatcher:
         self.slots.release()
 
     async def reclaim_slot(self) -> None:
-        given: asyncio.Future[None] = self._loop.create_future()
+        given: asyncio.Future[None] = self.loop.create_future()
         self.slots.resume(partial(_give, given, self.slots))
         try:
             await given

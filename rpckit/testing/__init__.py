@@ -1,10 +1,12 @@
-"""What the tests of a program that uses rpckit need: brokers of one's own, bad networks, a clock that obeys.
+"""What the tests of a program that uses rpckit need: a server and a client in one process, brokers of one's
+own, bad networks, a clock that obeys. The suite for transports is `rpckit.testing.conformance`; it needs pytest.
 
 Invariant: standard library and rpckit only, so that it can stand in the wheel and in anybody's tests.
 """
 
 from rpckit.testing.brokers import RabbitMq
 from rpckit.testing.clock import FakeClock
+from rpckit.testing.pair import memory_pair
 from rpckit.testing.proxy import FaultProxy
 
-__all__ = ["FakeClock", "FaultProxy", "RabbitMq"]
+__all__ = ["FakeClock", "FaultProxy", "RabbitMq", "memory_pair"]

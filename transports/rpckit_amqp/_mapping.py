@@ -6,6 +6,7 @@ request, or `$reply`, `$fault` … A plain fault has `type: fault`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rpckit.message import NATIVE, PLAIN, Kind, Message
@@ -51,9 +52,9 @@ def from_properties(properties: Properties, body: bytes, address: str, kind: Kin
     """`kind` is what a plain message is where it was found: a request in a queue, a reply in an inbox."""
     if properties.app_id != APP_ID:
         return _from_plain(properties, body, address, kind)
-    headers = properties.headers or {}
-    message_kind = _TYPES.get(properties.type, Kind.REQUEST) if properties.type else Kind.REQUEST
-    return Message(
+    headers = properties.headers
+    message_kind = _TYPES.get(properties.type, Kind.REQUEST)
+    message = Message(
         message_kind,
         address,
         properties.type if message_kind is Kind.REQUEST else "",
@@ -61,13 +62,20 @@ def from_properties(properties: Properties, body: bytes, address: str, kind: Kin
         properties.correlation_id,
         properties.reply_to,
         properties.content_type,
-        _milliseconds(properties.expiration),
-        _integer(headers.get(H_DEADLINE)),
-        _integer(headers.get(H_ATTEMPT)) or 1,
-        _integer(headers.get(H_DEPTH)) or 0,
-        {} if len(headers) <= 1 and H_DEADLINE in headers else _user_headers(headers),
-        body,
+        _milliseconds(properties.expiration) if properties.expiration else None,
+        body=body,
     )
+    if headers:
+        _read_headers(message, headers)
+    return message
+
+
+def _read_headers(message: Message, headers: Mapping[str, Any]) -> None:
+    message.deadline_ms = _integer(headers.get(H_DEADLINE))
+    if len(headers) > 1 or message.deadline_ms is None:
+        message.attempt = _integer(headers.get(H_ATTEMPT)) or 1
+        message.depth = _integer(headers.get(H_DEPTH)) or 0
+        message.headers = _user_headers(headers)
 
 
 def _from_plain(properties: Properties, body: bytes, address: str, kind: Kind) -> Message:

@@ -107,8 +107,11 @@ class Express:
 
     def write_reply(self, data: bytes, until: float) -> None:
         """Publish again after a loss, unless `until` has passed by then."""
-        self.write(data)
-        self._replies.append((asyncio.get_running_loop().time(), until, data))
+        session = self._session
+        if session is None or session.blocked:
+            raise NotSent("the broker takes no replies now")
+        session.protocol.write(data)
+        self._replies.append((session.protocol.loop.time(), until, data))
 
 
 class Publication:

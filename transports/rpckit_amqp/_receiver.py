@@ -91,7 +91,7 @@ class Inbound:
 class AmqpDelivery:
     """One request. Settling one of a lost connection does nothing: the broker has delivered it again."""
 
-    __slots__ = ("_inbound", "_property_list", "_tag", "_transport", "message", "redelivered")
+    __slots__ = ("_inbound", "_property_list", "_tag", "_transport", "arrived_at", "message", "redelivered")
 
     def __init__(
         self,
@@ -107,6 +107,7 @@ class AmqpDelivery:
         self._property_list = property_list
         self.message = message
         self.redelivered = method.redelivered
+        self.arrived_at = inbound.session.protocol.last_read  # on the loop's clock
 
     async def begin(self) -> bool:
         """AMQP has no claim: what was redelivered is refused by the server instead."""

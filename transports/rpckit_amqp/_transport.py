@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from dataclasses import replace
 from itertools import count
 from typing import Any, ClassVar, cast
 
@@ -69,10 +70,11 @@ class AmqpTransport:
     """`amqp://` and `amqps://`: see `AmqpOptions` for what the URL may say."""
 
     options_model: ClassVar[type[TransportOptions]] = AmqpOptions
-    capabilities = CAPABILITIES
 
     def __init__(self, url: Url, options: TransportOptions) -> None:
         self.options = cast(AmqpOptions, options)
+        # brokers below 4.2 cannot tell that the owner of a direct reply-to has left
+        self.capabilities = replace(CAPABILITIES, knows_caller_gone=self.options.reply == "queue")
         self.url = url
         self.inbox = ""
         self._on_state: list[OnState] = []
@@ -178,6 +180,7 @@ class AmqpTransport:
 
     async def _publish_confirmed(self, message: Message, *, mandatory: bool) -> None:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        mandatory = mandatory and self._may_be_mandatory(message.address)
         data = self._confirmed.routes.lay_out(message, mandatory=mandatory)
         self._confirmed.publish(Publication(data, message, _tell_future, confirmed))
         try:
@@ -237,9 +240,9 @@ class AmqpTransport:
 
         Replies are mandatory: a returned one means that the caller is gone.
         """
-        mandatory = not (message.address.startswith(DIRECT_REPLY_TO) and self._direct_returns())
+        mandatory = self._may_be_mandatory(message.address)
         left = delivery.message.time_left_ms
-        until = asyncio.get_running_loop().time() + (REPLY_KEPT_S if left is None else left / 1000)
+        until = delivery.arrived_at + (REPLY_KEPT_S if left is None else left / 1000)
         if not confirmed and len(message.body) <= MAX_EXPRESS_REPLY and self._express.usable:
             self._express.write_reply(self._express.routes.lay_out(message, mandatory=mandatory), until)
             delivery.settle()
@@ -268,9 +271,11 @@ class AmqpTransport:
         if returned is not None:
             self._tell_gone(publication.routing_key)
 
-    def _direct_returns(self) -> bool:
+    def _may_be_mandatory(self, address: str) -> bool:
+        if not address.startswith(DIRECT_REPLY_TO):
+            return True
         session = self._publishing.session
-        return session is None or session.server_version < DIRECT_RETURNS_BEFORE
+        return session is not None and session.server_version >= DIRECT_RETURNS_BEFORE
 
     # -- queues -----------------------------------------------------------------------------------
 
@@ -315,9 +320,10 @@ class AmqpTransport:
     async def _prepare_publishing(self, session: Session) -> None:
         """Before it counts as connected: the reply queue, then the replies that an earlier session left."""
         self._outbound_inbound = Inbound(session)
+        # first, so that it has the same number in every session: kept replies are laid out for it
+        confirmed = await session.open_confirmed()
         if self._on_message is not None:
             await self._open_inbox(session)
-        confirmed = await session.open_confirmed()
         self._express.attach(session, self._on_return)
         self._confirmed.attach(session, confirmed)
 

@@ -159,7 +159,7 @@ class Deliveries(RigFixtures):
     async def test_handed_back_it_goes_to_another_server_as_if_never_delivered(
         self, rig: Rig, address: str, capabilities: Capabilities
     ) -> None:
-        """Every field of it, and not marked as redelivered. Without `settles` it may be lost, but runs no second time here."""
+        """Whole, and not marked as redelivered. Without `settles` it may be lost, and never comes back."""
         server, caller, other = await rig.line(), await rig.line(), await rig.line()
         received = await server.receive(address)
         body = b"b" * 300_000

@@ -51,10 +51,10 @@ class Connections(RigFixtures):
     async def test_states_are_told(self, rig: Rig) -> None:
         """`on_state` tells of the connection, and once of its end."""
         line = await rig.line()
-        assert line.states[-1] is State.CONNECTED
+        assert line.states[-1:] == [State.CONNECTED]
         await line.transport.close()
         await line.transport.close()
-        assert line.states[-1] is State.CLOSED
+        assert line.states[-1:] == [State.CLOSED]
         assert line.states.count(State.CLOSED) == 1
 
     async def test_closing_twice_is_closing_once(self, rig: Rig, address: str) -> None:
@@ -325,7 +325,7 @@ class Routes(RigFixtures):
     async def test_a_request_waits_for_its_server(
         self, rig: Rig, address: str, capabilities: Capabilities
     ) -> None:
-        """`must_be_served=False`: if `queue_wait`, it is there when a server comes; otherwise it is refused."""
+        """`must_be_served=False`: if `queue_wait`, a server that comes finds it; otherwise it is refused."""
         caller = await rig.line()
         if not capabilities.queue_wait:
             with pytest.raises((UsageError, NoResponder)):

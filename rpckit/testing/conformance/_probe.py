@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,11 +30,10 @@ class Probe:
         self.most_running = 0
         self.nested: Client | None = None
         self.service = Service("probe", address=address)
-        for function in (self.add, self.boom, self.refuse, self.unencodable, self.give_up, self.hold):
-            self.service.method(function)
-        for function in (self.nap, self.nap_in_thread, self.tell, self.respond, self.descend, self.delegate):
-            self.service.method(function)
-        self.service.method(self.burden)
+        plain: list[Callable[..., Any]] = [self.add, self.boom, self.refuse, self.unencodable, self.give_up]
+        plain += [self.burden, self.hold, self.nap, self.nap_in_thread, self.tell, self.respond]
+        for function in (*plain, self.descend, self.delegate):
+            self.service.method()(function)
         self.service.method(default=True)(self.echo)
         self.service.method(no_reply=True)(self.note)
         self.service.method(idempotent=True)(self.hold_again)

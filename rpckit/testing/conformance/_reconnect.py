@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Literal
 
 import pytest
 
@@ -16,9 +18,13 @@ __all__ = ["Reconnecting"]
 
 
 class Reconnecting(RigFixtures):
+    inbox_is_an_alias = False  # the broker knows each connection's inbox by one and the same public name
+
     async def cut(self, transport: Transport) -> None:
-        """A hook: break the connection under `transport`, as a failing network would. It comes back by itself."""
-        raise NotImplementedError(f"{type(self).__name__} needs cut(transport), or must not claim to reconnect")
+        """A hook: break the connection under `transport`, as a failing network would. It comes back."""
+        raise NotImplementedError(
+            f"{type(self).__name__} needs cut(transport), or must not claim to reconnect"
+        )
 
     async def test_the_loss_and_the_return_are_told(self, rig: Rig) -> None:
         """`reconnecting`, then `connected`, and the inbox is another one."""
@@ -26,20 +32,17 @@ class Reconnecting(RigFixtures):
         before = line.transport.inbox
         await self._cut(line)
         assert line.states[-1] is State.CONNECTED
-        assert line.transport.inbox
-
+        assert line.transport.inbox != ""
         assert line.transport.inbox != before or self.inbox_is_an_alias
 
-    inbox_is_an_alias = False  # where the broker gives each connection's inbox one public name
-
-    async def test_a_receiver_survives(self, rig: Rig, address: str) -> None:
+    async def test_a_receiver_survives(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """It receives as before, without being asked again; so does a subscription, and the inbox."""
         server, caller = await rig.line(), await rig.line()
         received = await server.receive(address)
         await server.transport.subscribe(address, server.inbox.append)
         await self._cut(server)
         await self._cut(caller)
-        await _served(caller, address)
+        await caller.send(address, must_be_served=not capabilities.queue_wait)
         delivery = await received.first()
         delivery.reply(delivery.message.reply(Kind.REPLY, b"back"))
         await until(lambda: caller.inbox, "the reply")
@@ -59,19 +62,23 @@ class Reconnecting(RigFixtures):
         if capabilities.redelivers:
             assert (await received.first(2)).redelivered
 
+    @pytest.mark.parametrize("confirmed", [False, True])
     async def test_a_reply_outlives_the_servers_connection(
-        self, rig: Rig, address: str, capabilities: Capabilities
+        self, rig: Rig, address: str, confirmed: bool
     ) -> None:
-        """Begun before the loss, answered during it: the caller gets its reply, at the latest when it comes again."""
+        """Begun before the loss, answered during it: the reply arrives, and nothing is left to wait for."""
         server, caller = await rig.line(), await rig.line()
         received = await server.receive(address)
         await caller.send(address)
         delivery = await received.first()
         await delivery.begin()
         await self.cut(server.transport)
-        delivery.reply(delivery.message.reply(Kind.REPLY, b"kept"))
+        delivery.reply(delivery.message.reply(Kind.REPLY, b"kept"), confirmed=confirmed)
         await until(lambda: caller.inbox, "the reply")
         assert caller.inbox[0].body == b"kept"
+        began = time.monotonic()
+        await server.transport.close()
+        assert time.monotonic() - began < 20 * AT_ONCE_S
 
     async def test_calls_in_flight_fail_at_once(self, rig: Rig, address: str) -> None:
         """With `ConnectionLost`, since they may have run; the next call goes through by itself."""
@@ -100,7 +107,9 @@ class Reconnecting(RigFixtures):
         probe.gate.set()
         assert await call == 1
 
-    async def test_a_server_is_found_again_after_its_connection_broke(self, rig: Rig, address: str) -> None:
+    async def test_a_server_is_found_again_after_its_connection_broke(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
         """With its cancels, so that nothing is half back."""
         probe = Probe(address)
         server = await rig.server(probe.service)
@@ -111,7 +120,7 @@ class Reconnecting(RigFixtures):
         transport.on_state(lambda state, why: states.append(state))
         await self.cut(transport)
         await until(lambda: states and states[-1] is State.CONNECTED, "the server's connection")
-        call = asyncio.create_task(client.call(probe.at("hold"), 1, no_server="wait"))
+        call = asyncio.create_task(client.call(probe.at("hold"), 1, no_server=_patient(capabilities)))
         await until(lambda: probe.began, "the handler")
         call.cancel()
         await until(lambda: probe.cancelled, "the cancel")
@@ -124,8 +133,6 @@ class Reconnecting(RigFixtures):
         await until(lambda: line.states[-1] is State.CONNECTED, "the connection")
 
 
-async def _served(caller: Line, address: str) -> None:
-    """Send a request as soon as the receiver is back."""
-    await caller.send(address, must_be_served=False)
-
-
+def _patient(capabilities: Capabilities) -> Literal["fail", "wait"]:
+    """A receiver may be back a moment later than its connection; who can wait for it does."""
+    return "wait" if capabilities.queue_wait else "fail"

@@ -15,15 +15,26 @@ import pytest
 import pytest_asyncio
 
 from rpckit.client import Client
+from rpckit.contract import Service
 from rpckit.errors import RpcError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
 from rpckit.registry import open_transport
 from rpckit.server import Server
-from rpckit.contract import Service
 from rpckit.transport import Capabilities, Delivery, Receiver, State, Transport
 
-__all__ = ["AT_ONCE_S", "PATIENCE_S", "Line", "Received", "Rig", "RigFixtures", "kill", "median_time", "quiet", "until"]
+__all__ = [
+    "AT_ONCE_S",
+    "PATIENCE_S",
+    "Line",
+    "Received",
+    "Rig",
+    "RigFixtures",
+    "kill",
+    "median_time",
+    "quiet",
+    "until",
+]
 
 AT_ONCE_S = 0.05  # seconds: the promise for errors and deadlines, asserted on a median
 PATIENCE_S = 10.0  # seconds for what must come; a busy CI machine needs some of it
@@ -32,12 +43,14 @@ POLL_S = 0.002  # seconds between two looks
 
 
 class RigFixtures:
-    """The fixtures of every test of the suite. `url` is yours to give, `forget` if something is left to delete."""
+    """The fixtures of every test of the suite. `url` is yours to give; `forget` where something is left."""
 
     @pytest.fixture
     def url(self) -> str:
         """Where the transport under test connects to: yours to give."""
-        raise NotImplementedError(f"{type(self).__name__} needs a fixture `url` that returns the transport's URL")
+        raise NotImplementedError(
+            f"{type(self).__name__} needs a fixture `url` that returns the transport's URL"
+        )
 
     async def forget(self, addresses: Sequence[str]) -> None:
         """A hook: delete what the broker keeps of these addresses. Awaited after everything is closed."""
@@ -114,10 +127,17 @@ class Line:
 
     def request(self, address: str, body: bytes = b"", **fields: Any) -> Message:
         """A request that wants its reply here."""
-        fields = {"message_id": new_id(), "correlation_id": new_id(), "reply_to": self.transport.inbox, **fields}
+        fields = {
+            "message_id": new_id(),
+            "correlation_id": new_id(),
+            "reply_to": self.transport.inbox,
+            **fields,
+        }
         return Message(Kind.REQUEST, address, body=body, **fields)
 
-    async def send(self, address: str, body: bytes = b"", *, must_be_served: bool = True, **fields: Any) -> Message:
+    async def send(
+        self, address: str, body: bytes = b"", *, must_be_served: bool = True, **fields: Any
+    ) -> Message:
         message = self.request(address, body, **fields)
         await self.transport.send(message, must_be_served=must_be_served)
         return message
@@ -134,9 +154,9 @@ class Line:
         except RpcError as error:
             return error
         await until(lambda: self.undelivered, "on_undelivered")
-        correlation_id, error = self.undelivered[-1]
+        correlation_id, told = self.undelivered[-1]
         assert correlation_id == sent.correlation_id
-        return error
+        return told
 
 
 class Received:
@@ -176,7 +196,7 @@ async def quiet() -> None:
 
 
 async def median_time(attempt: Callable[[], Awaitable[None]], *, tries: int = 5) -> float:
-    """Seconds that `attempt` takes, the median of a few tries: one hiccup of a busy machine proves nothing."""
+    """Seconds that `attempt` takes, the median of a few tries: one hiccup of a machine proves nothing."""
     loop = asyncio.get_running_loop()
     times = []
     for _ in range(tries):
