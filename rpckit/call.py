@@ -149,15 +149,15 @@ def read_reply(reply: Message) -> Reply:
     return Reply(reply.body, reply.headers, own_id, reply.content_type)
 
 
-def _seconds(timeout: float | None) -> float | None:
+def _seconds(timeout: Any) -> float | None:
     if timeout is None:
         return None
     if not (isinstance(timeout, int | float) and -MAX_TIMEOUT_S < timeout < MAX_TIMEOUT_S):
         raise UsageError(f"timeout is in seconds, or None to wait for ever; not {timeout!r:.60}")
-    return timeout
+    return float(timeout)
 
 
-def _checked(headers: Mapping[str, Any]) -> Mapping[str, str]:
+def _checked(headers: Mapping[Any, Any]) -> Mapping[str, str]:
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise UsageError(f"headers are strings both ways; {name!r:.60} is {type(value).__name__}")

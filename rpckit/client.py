@@ -255,7 +255,7 @@ class Client:
     async def _perform(self, call: Call) -> Any:
         """The innermost of the middleware: the attempts of a call, and the value of its reply."""
         write_body(call)
-        reply = await self._attempt_until_settled(call)
+        reply = await (self._attempt_until_settled(call) if call.options.idempotent else self._attempt(call))
         if len(reply.body) > self.settings.max_body:
             raise BadReply(f"the reply has {len(reply.body)} bytes: over max_body ({self.settings.max_body})")
         return read_value(reply)
@@ -266,14 +266,9 @@ class Client:
             try:
                 return await self._attempt(call)
             except ConnectionLost as error:
-                if not call.options.idempotent or self._closed or _overdue(call):
+                if self._closed or _overdue(call):
                     raise
                 log.info("sending %s again: %s", call.message_id, error)
-            except DID_NOT_RUN as error:
-                if not call.may_have_run:
-                    raise
-                text = f"attempt {call.attempt} did not run, but an earlier one may have: {error}"
-                raise OutcomeUnknown(text) from error
 
     async def _attempt(self, call: Call) -> Message:
         """Send once and wait. The table is entered before sending and left exactly once."""
@@ -286,18 +281,18 @@ class Client:
         waiter = self._enter(correlation_id, call.deadline)
         try:
             await self._transport.send(message, must_be_served=call.options.no_server == "fail")
-            reply = await _await_reply(waiter)
+            reply = await (_await_lending(waiter) if call.depth else waiter.wait())
         except asyncio.CancelledError:
             self._abandon(message)
             raise
-        except BaseException as error:
+        except RpcError as error:
             self._leave(correlation_id)
-            call.may_have_run = call.may_have_run or not isinstance(error, DID_NOT_RUN)
+            raise _in_view_of_earlier_attempts(call, _named(call, error)) from error.__cause__
+        except BaseException:
+            self._leave(correlation_id)
             raise
         if reply.kind is Kind.FAULT:
-            fault = read_error(reply)
-            call.may_have_run = call.may_have_run or not isinstance(fault, DID_NOT_RUN)
-            raise fault
+            raise _in_view_of_earlier_attempts(call, read_error(reply))
         return reply
 
     def _message(self, call: Call) -> Message:
@@ -530,7 +525,25 @@ def _inherit(timeout: float | None, loop: asyncio.AbstractEventLoop) -> tuple[De
     return deadline, context.depth + 1
 
 
-async def _await_reply(waiter: Waiter[Message]) -> Message:
+def _in_view_of_earlier_attempts(call: Call, error: RpcError) -> RpcError:
+    """From the second attempt on, "this one did not run" does not mean that none did."""
+    if not isinstance(error, DID_NOT_RUN):
+        call.may_have_run = True
+    elif call.may_have_run:
+        return OutcomeUnknown(f"attempt {call.attempt} did not run, but an earlier one may have: {error}")
+    return error
+
+
+def _named(call: Call, error: RpcError) -> RpcError:
+    """The table's timer knows of no names."""
+    if not isinstance(error, DeadlineExceeded):
+        return error
+    target = f"{call.address}.{call.method}" if call.method else call.address
+    limit = "the time of the call it is nested in" if call.depth else f"{call.options.timeout:g} s"
+    return DeadlineExceeded(f"no reply from {target} within {limit}; it may have run")
+
+
+async def _await_lending(waiter: Waiter[Message]) -> Message:
     """A handler that waits for a nested call lends its slot meanwhile."""
     context = current_context()
     if context is None or context.slot is None:

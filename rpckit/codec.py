@@ -35,6 +35,8 @@ JSON = "application/json"
 TEXT = "text/plain"
 BYTES = "application/octet-stream"
 
+BIG_INT = 1  # msgpack extension: an integer over 64 bits, big-endian two's complement
+
 
 class CodecError(ValueError):
     """The value or the bytes do not fit the content type."""
@@ -94,6 +96,8 @@ def _plain_data(value: Any) -> Any:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, set | frozenset):
         return list(value)
+    if isinstance(value, int):  # over 64 bits
+        return msgpack.ExtType(BIG_INT, value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True))
     return to_jsonable_python(value)
 
 
@@ -109,7 +113,13 @@ def _dump_msgpack(value: Any) -> bytes:
 
 
 def _load_msgpack(body: bytes) -> Any:
-    return msgpack.unpackb(body, strict_map_key=False)
+    return msgpack.unpackb(body, strict_map_key=False, ext_hook=_read_extension)
+
+
+def _read_extension(code: int, data: bytes) -> Any:
+    if code != BIG_INT:
+        raise CodecError(f"unknown msgpack extension {code}")
+    return int.from_bytes(data, "big", signed=True)
 
 
 def _dump_json(value: Any) -> bytes:

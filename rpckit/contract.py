@@ -84,9 +84,9 @@ class MethodSpec:
 
     def add_context(self, arguments: Arguments, context: Context) -> Arguments:
         """The arguments with the running call in its place among them."""
-        args, kwargs = arguments
         if self.context_parameter is None:
             return arguments
+        args, kwargs = arguments
         index = self.context_index
         if index is None or index > len(args):
             return args, {**kwargs, self.context_parameter: context}

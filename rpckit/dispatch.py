@@ -174,13 +174,16 @@ class Dispatcher:
         if self.draining:
             delivery.hand_back()
             return
-        spec = service.find(delivery.message.method)
-        fault = self._refusal(link, service, spec, delivery)
-        if fault is not None or spec is None:
-            self._answer_fault(delivery, fault or _unknown_method(service, delivery.message.method))
+        message = delivery.message
+        spec = service.find(message.method)
+        if spec is None:
+            self._answer_fault(delivery, _unknown_method(service, message.method))
             return
-        deadline = self._deadline(link, delivery.message)
-        self._admit(Job(self, link, service, spec, delivery, deadline))
+        fault = self._refusal(link, service, spec, delivery)
+        if fault is not None:
+            self._answer_fault(delivery, fault)
+            return
+        self._admit(Job(self, link, service, spec, delivery, self._deadline(link, message)))
 
     def cancel(self, link: Link, message: Message) -> None:
         """A caller's cancel, by address or to our inbox."""
@@ -193,17 +196,13 @@ class Dispatcher:
             self.inflight.finish(key)
             self._stop(job, Stop.GONE)
 
-    def _refusal(
-        self, link: Link, service: Service, spec: MethodSpec | None, delivery: Delivery
-    ) -> Fault | None:
+    def _refusal(self, link: Link, service: Service, spec: MethodSpec, delivery: Delivery) -> Fault | None:
         message = delivery.message
         if message.kind is not Kind.REQUEST:
             return Fault(Code.INVALID_ARGUMENT, f"a {message.kind} is not a request", origin=TOOLKIT)
         if len(message.body) > self.max_body:
             text = f"{len(message.body)} bytes: over max_body ({self.max_body})"
             return Fault(Code.INVALID_ARGUMENT, text, type="InvalidArgument")
-        if spec is None:
-            return _unknown_method(service, message.method)
         if (
             delivery.redelivered
             and not (spec.idempotent or link.claims)
@@ -332,8 +331,9 @@ class Dispatcher:
             return
         response = result if isinstance(result, Response) else None
         try:
-            body, content_type = write_result(request, response.body if response else result)
-            self._check_size(body)
+            body, content_type = write_result(request, result if response is None else response.body)
+            if len(body) > self.max_body:
+                raise codec.CodecError(f"{len(body)} bytes: over max_body ({self.max_body})")
             reply = request.reply(Kind.REPLY, body, content_type)
             if response is not None:
                 reply.headers = _response_headers(response)
@@ -343,10 +343,6 @@ class Dispatcher:
             log.error("the result of %s.%s cannot be sent: %s", job.service.name, job.spec.name, error)
             fault = Fault(Code.DATA_LOSS, f"{job.spec.name} ran, but its result cannot be sent: {error}")
             self._answer_fault(job.delivery, fault, job)
-
-    def _check_size(self, body: bytes) -> None:
-        if len(body) > self.max_body:
-            raise codec.CodecError(f"{len(body)} bytes: over max_body ({self.max_body})")
 
     def _answer_fault(self, delivery: Delivery, fault: Fault, job: Job | None = None) -> None:
         if job is not None:

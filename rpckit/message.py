@@ -67,9 +67,8 @@ class Message:
     def reply(self, kind: Kind, body: bytes, content_type: str = "") -> Message:
         """An answer to this request: to its reply_to, with its correlation_id, in its dialect."""
         return Message(
-            kind=kind,
-            address=self.reply_to,
-            message_id=self.message_id,
+            kind,
+            self.reply_to,
             correlation_id=self.correlation_id,
             content_type=content_type,
             body=body,

@@ -1,5 +1,5 @@
 """What the tests of a program that uses rpckit need: a server and a client in one process, brokers of one's
-own, bad networks, a clock that obeys. The suite for transports is `rpckit.testing.conformance`; it needs pytest.
+own, bad networks, a clock that obeys. The suite for transports, `rpckit.testing.conformance`, needs pytest.
 
 Invariant: standard library and rpckit only, so that it can stand in the wheel and in anybody's tests.
 """

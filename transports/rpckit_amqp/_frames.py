@@ -142,12 +142,11 @@ def reject_frame(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
     return _ACK.pack(METHOD, channel, 13, _CLASS_BASIC, 90, delivery_tag, 1 if requeue else 0, FRAME_END)
 
 
-def parse_deliver(payload: bytes) -> DeliverMethod:
-    """`payload` of a method frame, from class id on."""
-    start = 5 + payload[4]
-    tag = payload[5:start].decode()
-    delivery_tag, redelivered = _TAG_BIT.unpack_from(payload, start)
-    return DeliverMethod(tag, delivery_tag, bool(redelivered & 1))
+def parse_deliver(payload: bytes, start: int = 0) -> DeliverMethod:
+    """The arguments of a method frame whose class id stands at `start`."""
+    end = start + 5 + payload[start + 4]
+    delivery_tag, redelivered = _TAG_BIT.unpack_from(payload, end)
+    return DeliverMethod(payload[start + 5 : end].decode(), delivery_tag, redelivered & 1 == 1)
 
 
 def parse_ack(payload: bytes) -> tuple[int, bool]:
@@ -236,14 +235,29 @@ def property_list(
     if delivery_mode:
         flags |= F_DELIVERY_MODE
         head += bytes((delivery_mode,))
-    texts = (correlation_id, reply_to, expiration, message_id, type_, app_id)
     tail = ""
-    for flag, text in zip(_TEXT_FLAGS, texts, strict=True):
-        if text:
-            flags |= flag
-            tail += chr(len(text)) + text
-    # ASCII to the last: then no length is over 127, and all of it can be encoded at once
-    return flags.to_bytes(2, "big") + head + (tail.encode() if tail.isascii() else _long_tail(texts))
+    if correlation_id:
+        flags |= F_CORRELATION_ID
+        tail = chr(len(correlation_id)) + correlation_id
+    if reply_to:
+        flags |= F_REPLY_TO
+        tail += chr(len(reply_to)) + reply_to
+    if expiration:
+        flags |= F_EXPIRATION
+        tail += chr(len(expiration)) + expiration
+    if message_id:
+        flags |= F_MESSAGE_ID
+        tail += chr(len(message_id)) + message_id
+    if type_:
+        flags |= F_TYPE
+        tail += chr(len(type_)) + type_
+    if app_id:
+        flags |= F_APP_ID
+        tail += chr(len(app_id)) + app_id
+    if tail.isascii():  # to the last: then no length is over 127, and all of it can be encoded at once
+        return flags.to_bytes(2, "big") + head + tail.encode()
+    texts = (correlation_id, reply_to, expiration, message_id, type_, app_id)
+    return flags.to_bytes(2, "big") + head + _long_tail(texts)
 
 
 def _long_tail(texts: tuple[str, ...]) -> bytes:
@@ -333,7 +347,6 @@ _DEADLINE_FIELD = b"\x0a" + H_DEADLINE.encode() + b"l"
 _DEADLINE_TABLE = len(_DEADLINE_FIELD) + 8  # bytes
 _DEADLINE_HEAD = _LONG.pack(_DEADLINE_TABLE) + _DEADLINE_FIELD
 
-_TEXT_FLAGS = (F_CORRELATION_ID, F_REPLY_TO, F_EXPIRATION, F_MESSAGE_ID, F_TYPE, F_APP_ID)
 _TEXT_NAMES = ("correlation id", "reply_to", "expiration", "message id", "method", "app_id")
 _SHORTS: dict[str, bytes] = {}
 _CONTENT_START = struct.Struct(">HHQ")  # class, weight, body size

@@ -14,7 +14,7 @@ addresses of its own there::
         async def cut(self, transport: Transport) -> None: ...
 
 `Capabilities` select: a test of something the transport does not promise checks instead that it is
-refused, or that it ends as declared. Nothing is skipped. A test's name and docstring say the promise it checks.
+refused, or that it ends as declared. Nothing is skipped. A test's name and docstring say its promise.
 """
 
 import pytest

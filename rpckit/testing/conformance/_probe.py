@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,10 +30,19 @@ class Probe:
         self.most_running = 0
         self.nested: Client | None = None
         self.service = Service("probe", address=address)
-        plain: list[Callable[..., Any]] = [self.add, self.boom, self.refuse, self.unencodable, self.give_up]
-        plain += [self.burden, self.hold, self.nap, self.nap_in_thread, self.tell, self.respond]
-        for function in (*plain, self.descend, self.delegate):
-            self.service.method()(function)
+        self.service.method(self.add)
+        self.service.method(self.boom)
+        self.service.method(self.refuse)
+        self.service.method(self.unencodable)
+        self.service.method(self.give_up)
+        self.service.method(self.burden)
+        self.service.method(self.hold)
+        self.service.method(self.nap)
+        self.service.method(self.nap_in_thread)
+        self.service.method(self.tell)
+        self.service.method(self.respond)
+        self.service.method(self.descend)
+        self.service.method(self.delegate)
         self.service.method(default=True)(self.echo)
         self.service.method(no_reply=True)(self.note)
         self.service.method(idempotent=True)(self.hold_again)
