@@ -128,17 +128,17 @@ class Server:
 
         Raises `NotSent` when a connection is lost for good.
         """
-        async with self:
-            stopping = self._stopping
-            assert stopping is not None  # set by start
-            remove = _on_signals(self._interrupt)
-            try:
+        remove = _on_signals(self._interrupt)  # before starting: whoever sees it ready may stop it at once
+        try:
+            async with self:
+                stopping = self._stopping
+                assert stopping is not None  # set by start
                 await stopping.wait()
                 if self._fatal is not None:
                     raise NotSent(self._fatal)
                 await self.stop()
-            finally:
-                remove()
+        finally:
+            remove()
 
     def _interrupt(self) -> None:
         assert self._stopping is not None  # signals are handled only while running

@@ -145,7 +145,7 @@ class Envelopes(RigFixtures):
         await until(lambda: caller.inbox, "the reply")
         message = caller.inbox[0]
         assert (message.kind, message.correlation_id) == (kind, sent.correlation_id)
-        assert (message.message_id, message.dialect) == (sent.message_id, NATIVE)
+        assert (message.message_id, message.dialect) == (reply.message_id, NATIVE)
         assert (message.content_type, message.body) == ("application/x-anything", b"\x00\xff")
         assert dict(message.headers) == HEADERS
 
