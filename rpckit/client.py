@@ -273,7 +273,10 @@ class Client:
     async def _attempt(self, call: Call) -> Message:
         """Send once and wait. The table is entered before sending and left exactly once."""
         if not self._ready:
-            await self._wait_ready(call)
+            try:
+                await self._wait_ready(call)
+            except NotSent as error:
+                raise _in_view_of_earlier_attempts(call, error) from None
         call.attempt += 1
         message = self._message(call)
         message.correlation_id = correlation_id = new_id()
@@ -530,7 +533,7 @@ def _in_view_of_earlier_attempts(call: Call, error: RpcError) -> RpcError:
     if not isinstance(error, DID_NOT_RUN):
         call.may_have_run = True
     elif call.may_have_run:
-        return OutcomeUnknown(f"attempt {call.attempt} did not run, but an earlier one may have: {error}")
+        return OutcomeUnknown(f"this attempt did not run, but an earlier one may have: {error}")
     return error
 
 

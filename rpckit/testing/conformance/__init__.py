@@ -19,13 +19,14 @@ refused, or that it ends as declared. Nothing is skipped. A test's name and docs
 
 import pytest
 
-_PARTS = ("_calls", "_deliveries", "_envelopes", "_reconnect", "_rig", "_work")
+_PARTS = ("_calls", "_deliveries", "_envelopes", "_reconnect", "_rig", "_values", "_work")
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
-from rpckit.testing.conformance._calls import Absence, Errors, Results, Values  # noqa: E402  # rewriting comes first
+from rpckit.testing.conformance._calls import Absence, Errors, Results  # noqa: E402  # rewriting comes first
 from rpckit.testing.conformance._deliveries import Deliveries, Losses, Receivers  # noqa: E402
 from rpckit.testing.conformance._envelopes import Connections, Envelopes, Events, Routes  # noqa: E402
 from rpckit.testing.conformance._reconnect import Reconnecting  # noqa: E402
+from rpckit.testing.conformance._values import Values  # noqa: E402
 from rpckit.testing.conformance._work import Cancelling, Draining, Limits  # noqa: E402
 
 __all__ = ["CallConformance", "ReconnectConformance", "SeamConformance", "TransportConformance"]
