@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgpack
 from pydantic import BaseModel
@@ -35,6 +35,8 @@ JSON = "application/json"
 TEXT = "text/plain"
 BYTES = "application/octet-stream"
 
+F = TypeVar("F")
+
 BIG_INT = 1  # msgpack extension: an integer over 64 bits, big-endian two's complement
 
 
@@ -44,13 +46,20 @@ class CodecError(ValueError):
 
 def encode(content_type: str, value: Any) -> bytes:
     """The body of `value` in one of the four content types."""
-    body: bytes = _run(_ENCODERS, content_type, value, "encode")
-    return body
+    function = _ENCODERS.get(content_type) or _find(_ENCODERS, content_type)
+    try:
+        return function(value)
+    except Exception as error:
+        raise _codec_error("encode", content_type, error) from error
 
 
 def decode(content_type: str, body: bytes) -> Any:
     """The value of `body`; parameters of the content type (`; charset=…`) are ignored."""
-    return _run(_DECODERS, content_type, body, "decode")
+    function = _DECODERS.get(content_type) or _find(_DECODERS, content_type)
+    try:
+        return function(body)
+    except Exception as error:
+        raise _codec_error("decode", content_type, error) from error
 
 
 def encode_guess(value: Any) -> tuple[bytes, str]:
@@ -76,16 +85,20 @@ def decode_guess(content_type: str, body: bytes) -> Any:
     return body
 
 
-def _run(table: dict[str, Callable[[Any], Any]], content_type: str, value: Any, verb: str) -> Any:
-    function = table.get(content_type) or table.get(content_type.partition(";")[0].strip().lower())
+def _find(table: Mapping[str, F], content_type: str) -> F:
+    function = table.get(content_type.partition(";")[0].strip().lower())
     if function is None:
         raise CodecError(f"unknown content type {content_type[:100]!r}; known: {', '.join(table)}")
-    try:
-        return function(value)
-    except CodecError:
-        raise
-    except Exception as error:  # codecs raise ValueError, TypeError, OverflowError, RecursionError and more
-        raise CodecError(f"cannot {verb} {content_type}: {error!s:.200}") from error
+    return function
+
+
+def _codec_error(verb: str, content_type: str, error: Exception) -> CodecError:
+    """Codecs raise ValueError, TypeError, OverflowError, RecursionError and more: they all mean the same."""
+    return (
+        error
+        if isinstance(error, CodecError)
+        else CodecError(f"cannot {verb} {content_type}: {error!s:.200}")
+    )
 
 
 def _plain_data(value: Any) -> Any:

@@ -261,15 +261,11 @@ def _write_foreign(content_type: str, args: tuple[Any, ...], kwargs: dict[str, A
 
 
 def _native_arguments(body: Any) -> Arguments:
-    if not isinstance(body, dict):
+    args, kwargs = (body.get("args", ()), body.get("kwargs", {})) if isinstance(body, dict) else (None, None)
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
         raise codec.CodecError('the body must be {"args": […], "kwargs": {…}}')
-    args, kwargs = body.get("args", ()), body.get("kwargs", {})
-    if (
-        not isinstance(args, list | tuple)
-        or not isinstance(kwargs, dict)
-        or not all(type(k) is str for k in kwargs)
-    ):
-        raise codec.CodecError('the body must be {"args": […], "kwargs": {…}}')
+    if kwargs and not all(type(name) is str for name in kwargs):
+        raise codec.CodecError("keyword arguments have names that are strings")
     return args, kwargs
 
 

@@ -81,7 +81,7 @@ class Express:
     @property
     def usable(self) -> bool:
         session = self._session
-        return session is not None and not session.blocked and session.alive
+        return session is not None and not session.blocked
 
     def attach(self, session: Session, on_return: OnReturn) -> None:
         """A new session: the last replies of the old one go out once more."""
