@@ -21,7 +21,7 @@ class Backoff:
     most_later: float = 5.0
 
     def delay(self, attempt: int, elapsed: float, uniform: Callable[[], float]) -> float:
-        """Seconds before the next try. attempt: 0 for the first; elapsed: seconds since the loss; uniform: 0 ≤ u < 1."""
+        """Seconds before the next try. attempt: 0 for the first; elapsed: seconds since the loss; 0 ≤ uniform() < 1."""
         cap = self.most if elapsed < self.patience else self.most_later
         full = min(cap, self.first * 2.0 ** min(attempt, 16))
         return full * (1.0 - 0.5 * uniform())

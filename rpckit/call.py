@@ -11,7 +11,7 @@ from rpckit.contract import write_arguments
 from rpckit.deadline import Deadline
 from rpckit.errors import BadReply, RpcError, UsageError
 from rpckit.fault import read_fault
-from rpckit.message import NATIVE, Kind, Message
+from rpckit.message import NATIVE, Message
 
 __all__ = [
     "CORRELATION_HEADER",
@@ -121,9 +121,7 @@ def cancel_topic(address: str) -> str:
 def write_body(call: Call) -> None:
     """Encode a call's arguments, once for all its attempts. Raises `UsageError` when they cannot be sent."""
     if call.body is None:
-        call.body, call.content_type = write_arguments(
-            call.dialect, call.content_type, call.args, call.kwargs
-        )
+        call.body, call.content_type = write_arguments(call.dialect, call.content_type, call.args, call.kwargs)
 
 
 def read_value(reply: Message) -> Any:

@@ -248,9 +248,7 @@ class Client:
     def _check_wait(self, no_server: NoServer) -> None:
         if no_server == "wait" and not self._transport.capabilities.queue_wait:
             name = self._transport.capabilities.name
-            raise UsageError(
-                f'no_server="wait" needs a queue, which {name} has not: a server must be there first'
-            )
+            raise UsageError(f'no_server="wait" needs a queue, which {name} has not: a server must be there first')
 
     async def _perform(self, call: Call) -> Any:
         """The innermost of the middleware: the attempts of a call, and the value of its reply."""
@@ -301,9 +299,7 @@ class Client:
     def _message(self, call: Call) -> Message:
         body = call.body or b""
         if len(body) > self.settings.max_body:
-            raise UsageError(
-                f"{len(body)} bytes for {call.address}: over max_body ({self.settings.max_body})"
-            )
+            raise UsageError(f"{len(body)} bytes for {call.address}: over max_body ({self.settings.max_body})")
         message = Message(
             Kind.REQUEST,
             call.address,
@@ -415,9 +411,7 @@ class Client:
 
     def _not_ready(self) -> NotSent:
         if self._pending.full and self._state is State.CONNECTED:
-            return NotSent(
-                f"{self._pending.limit} calls are already pending; raise max_pending or call less at once"
-            )
+            return NotSent(f"{self._pending.limit} calls are already pending; raise max_pending or call less at once")
         return NotSent(f"{self.url} is {self._state}: {self._why or 'not connected yet'}")
 
     async def _connect(self) -> None:

@@ -63,7 +63,7 @@ def decode(content_type: str, body: bytes) -> Any:
 
 
 def encode_guess(value: Any) -> tuple[bytes, str]:
-    """Body and content type as message programs write them: None is empty, bytes and str as they are, otherwise JSON."""
+    """Body and content type as message programs write them: None is empty, bytes and str as they are, else JSON."""
     if value is None:
         return b"", ""
     if isinstance(value, bytes | bytearray | memoryview):
@@ -94,11 +94,7 @@ def _find(table: Mapping[str, F], content_type: str) -> F:
 
 def _codec_error(verb: str, content_type: str, error: Exception) -> CodecError:
     """Codecs raise ValueError, TypeError, OverflowError, RecursionError and more: they all mean the same."""
-    return (
-        error
-        if isinstance(error, CodecError)
-        else CodecError(f"cannot {verb} {content_type}: {error!s:.200}")
-    )
+    return error if isinstance(error, CodecError) else CodecError(f"cannot {verb} {content_type}: {error!s:.200}")
 
 
 def _plain_data(value: Any) -> Any:
@@ -136,9 +132,7 @@ def _read_extension(code: int, data: bytes) -> Any:
 
 
 def _dump_json(value: Any) -> bytes:
-    return json.dumps(
-        value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain_data
-    ).encode()
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain_data).encode()
 
 
 def _load_json(body: bytes) -> Any:

@@ -129,9 +129,7 @@ class CallLogFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         context = _current.get()
-        fields = (
-            context.log_fields() if context else {"correlation_id": "", "rpc_method": "", "deadline": None}
-        )
+        fields = context.log_fields() if context else {"correlation_id": "", "rpc_method": "", "deadline": None}
         for name, value in fields.items():
             if not hasattr(record, name):
                 setattr(record, name, value)

@@ -139,9 +139,7 @@ class Service:
         default: bool = False,
     ) -> Callable[[F], F]: ...
 
-    def method(
-        self, function: F | None = None, *, name: str | None = None, **options: Any
-    ) -> F | Callable[[F], F]:
+    def method(self, function: F | None = None, *, name: str | None = None, **options: Any) -> F | Callable[[F], F]:
         """Expose a function; bare, or with the options of `MethodSpec`. The function itself is left as it is."""
 
         def register(target: F) -> F:
@@ -198,9 +196,8 @@ def compile_method(function: Callable[..., Any], *, name: str | None = None, **o
 def check_address(address: str) -> str:
     """`address` if every transport can carry it, else `UsageError`."""
     if not _ADDRESS.fullmatch(address) or len(address) > MAX_NAME_BYTES:
-        raise UsageError(
-            f"address {address[:80]!r} cannot be used: 1 to {MAX_NAME_BYTES} letters, digits or any of _ - . : @ # , / + and space"
-        )
+        allowed = f"1 to {MAX_NAME_BYTES} letters, digits or any of _ - . : @ # , / + and space"
+        raise UsageError(f"address {address[:80]!r} cannot be used: {allowed}")
     return address
 
 
@@ -253,9 +250,7 @@ def write_result(request: Message, value: Any) -> tuple[bytes, str]:
 
 def _write_foreign(content_type: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     if len(args) + bool(kwargs) > 1:
-        raise UsageError(
-            "a plain peer takes one argument, or keyword arguments only: its body is the argument"
-        )
+        raise UsageError("a plain peer takes one argument, or keyword arguments only: its body is the argument")
     value = args[0] if args else kwargs or None
     return codec.encode(content_type, value) if content_type else codec.encode_guess(value)[0]
 
@@ -288,9 +283,7 @@ def _foreign_value(message: Message, spec: MethodSpec) -> Any:
         return message.body
     if len(spec.parameters) == 1 and wanted is str:
         return codec.decode(codec.TEXT, message.body)
-    return (
-        codec.decode(codec.JSON, message.body) if wanted is not Any else codec.decode_guess("", message.body)
-    )
+    return codec.decode(codec.JSON, message.body) if wanted is not Any else codec.decode_guess("", message.body)
 
 
 def _check_method_name(name: str) -> None:
@@ -317,9 +310,7 @@ def _wire_signature(name: str, function: Callable[..., Any]) -> tuple[inspect.Si
     parameters = []
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise UsageError(
-                f"{name}: *{parameter.name} cannot be described to callers; take a list or a dict instead"
-            )
+            raise UsageError(f"{name}: *{parameter.name} cannot be described to callers; take a list or a dict instead")
         annotation = hints.get(parameter.name, Any)
         if _is_context(annotation):
             context_parameter = parameter.name
@@ -355,9 +346,7 @@ def _compile_validator(name: str, signature: inspect.Signature) -> Callable[[Any
 
     capture.__name__ = capture.__qualname__ = name
     capture.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
-    capture.__annotations__ = {
-        parameter.name: parameter.annotation for parameter in signature.parameters.values()
-    }
+    capture.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
     try:
         return TypeAdapter[Arguments](capture).validator.validate_python  # type: ignore[arg-type]  # a callable's schema
     except PydanticUserError as error:
@@ -366,9 +355,7 @@ def _compile_validator(name: str, signature: inspect.Signature) -> Callable[[Any
 
 def _invalid(spec: MethodSpec, error: ValidationError) -> InvalidArgument:
     problems = error.errors(include_url=False, include_input=False, include_context=False)
-    details = [
-        {"argument": _argument_name(spec, problem["loc"]), "problem": problem["msg"]} for problem in problems
-    ]
+    details = [{"argument": _argument_name(spec, problem["loc"]), "problem": problem["msg"]} for problem in problems]
     listed = "; ".join(f"{detail['argument']}: {detail['problem']}" for detail in details[:5])
     return InvalidArgument(f"{spec.name}: {listed}", details={"errors": details[:20]})
 

@@ -208,16 +208,12 @@ class Dispatcher:
             and not (spec.idempotent or link.claims)
             and self.inflight.get((link.name, message.reply_to, message.correlation_id)) is None
         ):
-            text = (
-                f"{service.address}.{spec.name} was delivered before and may have run; it is not idempotent"
-            )
+            text = f"{service.address}.{spec.name} was delivered before and may have run; it is not idempotent"
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
         return None
 
     def _deadline(self, link: Link, message: Message) -> Deadline | None:
-        deadline, skewed = deadline_on_arrival(
-            message.time_left_ms, message.deadline_ms, self.loop.time(), time.time()
-        )
+        deadline, skewed = deadline_on_arrival(message.time_left_ms, message.deadline_ms, self.loop.time(), time.time())
         if skewed and not link.skew_logged:
             link.skew_logged = True
             log.warning(
@@ -384,9 +380,7 @@ class Dispatcher:
         if not self.debug:
             return Fault(Code.INTERNAL, "internal error", type="InternalError", error_id=error_id)
         details = {"traceback": "".join(traceback.format_exception(error))}
-        return Fault(
-            Code.INTERNAL, repr(error), type=type(error).__name__, details=details, error_id=error_id
-        )
+        return Fault(Code.INTERNAL, repr(error), type=type(error).__name__, details=details, error_id=error_id)
 
     # -- stopping ------------------------------------------------------------------------------------
 
@@ -427,9 +421,7 @@ class Dispatcher:
         if job.stop in (Stop.CANCELLED, Stop.GONE):
             self._settle(job)
         elif job.stop is Stop.DEADLINE:
-            self._answer_fault(
-                job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job
-            )
+            self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
         elif job.stop is Stop.DRAIN and job.spec.idempotent:
             job.ended = True
             job.delivery.hand_back()
@@ -437,9 +429,7 @@ class Dispatcher:
             text = f"{name} was stopped while it ran: the server is stopping"
             self._answer_fault(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
         else:
-            self._answer_fault(
-                job.delivery, Fault(Code.CANCELLED, f"{name} was cancelled on the server"), job
-            )
+            self._answer_fault(job.delivery, Fault(Code.CANCELLED, f"{name} was cancelled on the server"), job)
 
     async def drain(self, grace: float) -> None:
         """Run what was delivered for up to `grace` seconds, hand back what has not begun by then, stop the rest.

@@ -72,11 +72,7 @@ class InFlight(Generic[J]):
 
     def expire(self, now: float) -> list[tuple[CallKey, J]]:
         """Take out the calls whose time is up."""
-        return [
-            (key, self._jobs.pop(key))
-            for key in self._deadlines.pop_due(now, self._jobs)
-            if key in self._jobs
-        ]
+        return [(key, self._jobs.pop(key)) for key in self._deadlines.pop_due(now, self._jobs) if key in self._jobs]
 
     def drain(self) -> list[tuple[CallKey, J]]:
         drained = list(self._jobs.items())

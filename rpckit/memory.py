@@ -158,9 +158,7 @@ class _Queue:
 
 
 class _MemoryReceiver:
-    def __init__(
-        self, queue: _Queue, on_delivery: OnDelivery, prefetch: int, transport: MemoryTransport
-    ) -> None:
+    def __init__(self, queue: _Queue, on_delivery: OnDelivery, prefetch: int, transport: MemoryTransport) -> None:
         self.queue = queue
         self.transport = transport
         self.unsettled: dict[int, _MemoryDelivery] = {}

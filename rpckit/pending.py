@@ -32,7 +32,7 @@ class PendingCalls(Generic[W]):
         return len(self._calls) >= self.limit
 
     def add(self, correlation_id: str, waiter: W, *, deadline: float | None) -> None:
-        """Raises `ValueError` for an id already pending and `OverflowError` when full: both are the shell's to avoid."""
+        """Raises `ValueError` for an id already pending, `OverflowError` when full: both are the shell's to avoid."""
         if correlation_id in self._calls:
             raise ValueError("that correlation id is already pending")
         if len(self._calls) >= self.limit:

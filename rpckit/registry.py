@@ -36,9 +36,7 @@ def open_transport(url: str | Url, defaults: Mapping[str, Any] | None = None) ->
     return factory(parsed, transport_options(parsed, factory.options_model, defaults or {}))
 
 
-def transport_options(
-    url: Url, model: type[TransportOptions], defaults: Mapping[str, Any]
-) -> TransportOptions:
+def transport_options(url: Url, model: type[TransportOptions], defaults: Mapping[str, Any]) -> TransportOptions:
     """Options from the settings and the URL, checked. An unknown one is an error that lists the known ones."""
     try:
         return model.model_validate({**defaults, **url.query})

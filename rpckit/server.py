@@ -181,9 +181,7 @@ class Server:
             link.subscriptions.append(cancels)
         for service in self._services:
             accept = partial(dispatcher.accept, link, service)
-            link.receivers.append(
-                await link.transport.receive(service.address, accept, prefetch=dispatcher.prefetch)
-            )
+            link.receivers.append(await link.transport.receive(service.address, accept, prefetch=dispatcher.prefetch))
 
     def _on_state(self, url: Url, state: State, why: str) -> None:
         if state is State.CONNECTED:

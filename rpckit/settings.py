@@ -59,18 +59,12 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description='seconds a call may take; None, in words "none", for ever',
     )
-    send_wait: float = Field(
-        default=5.0, ge=0, description="seconds a call may wait to be sent before it is NotSent"
-    )
-    no_server: Literal["fail", "wait"] = Field(
-        default="fail", description="what a call does when nobody serves"
-    )
+    send_wait: float = Field(default=5.0, ge=0, description="seconds a call may wait to be sent before it is NotSent")
+    no_server: Literal["fail", "wait"] = Field(default="fail", description="what a call does when nobody serves")
     max_pending: int = Field(default=16_384, gt=0, description="calls that may wait for their reply at once")
     max_body: int = Field(default=1_048_576, gt=0, description="bytes of the largest body sent or read")
     concurrency: int = Field(default=100, gt=0, description="handlers that may run at once in a server")
-    grace: float = Field(
-        default=10.0, ge=0, description="seconds a stopping server gives to what it has begun"
-    )
+    grace: float = Field(default=10.0, ge=0, description="seconds a stopping server gives to what it has begun")
     debug: bool = Field(default=False, description="send tracebacks to callers")
     profile: str | None = Field(default=None, description="the table [profiles.NAME] that overrides its file")
     transports: dict[str, dict[str, Any]] = Field(default_factory=dict, description="options, by family")
@@ -240,9 +234,7 @@ def _read_toml(path: Path) -> Values:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise UsageError(
-            f"the settings in {os.path.relpath(path)} cannot be read: {error.strerror}"
-        ) from error
+        raise UsageError(f"the settings in {os.path.relpath(path)} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{os.path.relpath(path)} is not valid TOML: {error}") from error
 

@@ -65,6 +65,4 @@ class TypedClient:
             return returns.validate_python(value)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]["msg"]
-            raise BadReply(
-                f"{self.address}.{method} returned something else than it promises: {problem}"
-            ) from error
+            raise BadReply(f"{self.address}.{method} returned something else than it promises: {problem}") from error

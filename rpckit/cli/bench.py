@@ -56,9 +56,7 @@ def bench(
         _print(figures, f"{target} on {client.url}, {concurrency} callers", as_json)
 
 
-async def _measure(
-    client: Client, call: Callable[[], Awaitable[object]], concurrency: int, duration: float
-) -> Figures:
+async def _measure(client: Client, call: Callable[[], Awaitable[object]], concurrency: int, duration: float) -> Figures:
     """One call first, so that what cannot work is said at once; then the load, its progress on stderr."""
     figures = Figures()
     async with client:

@@ -68,9 +68,7 @@ async def run_load(
     return figures
 
 
-async def _caller(
-    call: Callable[[], Awaitable[object]], figures: Figures, began: float, until: float
-) -> None:
+async def _caller(call: Callable[[], Awaitable[object]], figures: Figures, began: float, until: float) -> None:
     while (sent := time.perf_counter()) < until:
         try:
             await call()

@@ -37,9 +37,7 @@ def from_settings(usual: str = "") -> str:
 
 Url = Annotated[
     str | None,
-    typer.Option(
-        "--url", "-u", metavar="URL", help=f"The broker, such as amqp://localhost.  {from_settings()}"
-    ),
+    typer.Option("--url", "-u", metavar="URL", help=f"The broker, such as amqp://localhost.  {from_settings()}"),
 ]
 Timeout = Annotated[
     str | None,
@@ -50,9 +48,7 @@ Timeout = Annotated[
         help=f'Seconds to wait; "none" for ever.  {from_settings("30")}',
     ),
 ]
-Header = Annotated[
-    list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="A header; may be repeated.")
-]
+Header = Annotated[list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="A header; may be repeated.")]
 Kw = Annotated[
     list[str] | None, typer.Option("--kw", metavar="NAME=VALUE", help="A keyword argument; may be repeated.")
 ]
@@ -64,9 +60,7 @@ Dialect = Annotated[
         help="How requests are written: native, or plain for servers that are not rpckit.",
     ),
 ]
-Wait = Annotated[
-    bool, typer.Option("--wait", help="When nobody serves the address, queue until somebody does.")
-]
+Wait = Annotated[bool, typer.Option("--wait", help="When nobody serves the address, queue until somebody does.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Arguments = Annotated[
     list[str] | None,

@@ -36,9 +36,7 @@ References = Annotated[
 ]
 Concurrency = Annotated[
     int | None,
-    typer.Option(
-        "--concurrency", "-c", metavar="N", min=1, help=f"Handlers at once.  {options.from_settings('100')}"
-    ),
+    typer.Option("--concurrency", "-c", metavar="N", min=1, help=f"Handlers at once.  {options.from_settings('100')}"),
 ]
 Grace = Annotated[
     float | None,

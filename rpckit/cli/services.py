@@ -40,14 +40,10 @@ def _import(name: str) -> ModuleType:
         raise
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UsageError(
-                f"there is no module {error.name!r} here; run it in the folder that has it"
-            ) from error
+            raise UsageError(f"there is no module {error.name!r} here; run it in the folder that has it") from error
         raise UsageError(f"{name} needs the module {error.name!r}, which is not installed") from error
     except Exception as error:
-        raise UsageError(
-            f"{name} cannot be imported: {type(error).__name__}: {error}. See --debug"
-        ) from error
+        raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}. See --debug") from error
 
 
 def _services_in(module: ModuleType) -> str:

@@ -58,9 +58,7 @@ class RabbitMq:
     coroutine run the slow ones (`start`, `shutdown`, `wait_ready`, `ctl`) in a thread.
     """
 
-    def __init__(
-        self, *, config: Mapping[str, str] | None = None, start_timeout: float = START_TIMEOUT
-    ) -> None:
+    def __init__(self, *, config: Mapping[str, str] | None = None, start_timeout: float = START_TIMEOUT) -> None:
         self.port = free_port()
         self._dist_port = free_port()
         self._node = f"rpckit-{self.port}@localhost"
@@ -144,9 +142,7 @@ class RabbitMq:
         except subprocess.TimeoutExpired as error:
             raise BrokerError(f"rabbitmqctl {' '.join(args)} took more than {timeout:g} s") from error
         if done.returncode:
-            raise BrokerError(
-                f"rabbitmqctl {' '.join(args)} failed\n{done.stderr.strip() or done.stdout.strip()}"
-            )
+            raise BrokerError(f"rabbitmqctl {' '.join(args)} failed\n{done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
     def flush(self) -> None:

@@ -51,8 +51,6 @@ async def memory_pair(
     broker = MemoryBroker(clock=clock)  # held here, so that the name means it
     MemoryBroker.register(name, broker)
     url = f"memory://{name}"
-    server = Server(
-        *services, url=url, middleware=middleware, concurrency=concurrency, grace=grace, **settings
-    )
+    server = Server(*services, url=url, middleware=middleware, concurrency=concurrency, grace=grace, **settings)
     async with server, Client(url, middleware=client_middleware, **settings) as client:
         yield client

@@ -227,9 +227,7 @@ class _Pipe:
     ) -> None:
         self._proxy, self._lane = proxy, lane
         self._reader, self._writer = reader, writer
-        self._queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(
-            QUEUED_CHUNKS
-        )  # (due, data); b"" ends it
+        self._queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUED_CHUNKS)  # (due, data); b"" ends it
 
     async def fill(self) -> None:
         now = asyncio.get_running_loop().time

@@ -21,9 +21,7 @@ NAMES = [contender.name for contender in CONTENDERS]
 
 
 def options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks", description="floor, rpckit and its peers"
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="floor, rpckit and its peers")
     add = parser.add_argument
     add("--rounds", type=int, default=5, help="rounds, each through all contenders (%(default)s)")
     add("--seconds", type=float, default=1.75, help="seconds per measurement (%(default)s)")

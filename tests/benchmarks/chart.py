@@ -51,9 +51,7 @@ def draw(path: Path, figures: Figures, caption: str) -> bool:
 def _bars(axes: Axes, values: dict[str, float], title: str, hint: str, form: str) -> None:
     """Horizontal bars in the order of the contenders, each with its value at its end."""
     names = list(values)
-    bars = axes.barh(
-        [LABELS[name] for name in names], list(values.values()), color=[_colour(n) for n in names]
-    )
+    bars = axes.barh([LABELS[name] for name in names], list(values.values()), color=[_colour(n) for n in names])
     axes.bar_label(bars, labels=[form.format(value) for value in values.values()], padding=4, fontsize=9)
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_fontweight("bold" if _colour(name) == OURS else "normal")

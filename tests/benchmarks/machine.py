@@ -61,7 +61,5 @@ async def _broker(url: str) -> str:
             said = protocol.server_properties
             await protocol.close(timeout=2)
     except (OSError, TimeoutError, aioamqp.AioamqpException) as error:
-        raise SystemExit(
-            f"RabbitMQ did not let us in ({type(error).__name__}); is --amqp-url right?"
-        ) from error
+        raise SystemExit(f"RabbitMQ did not let us in ({type(error).__name__}); is --amqp-url right?") from error
     return f"{said.get('product', 'unknown')} {said.get('version', '')}".strip()

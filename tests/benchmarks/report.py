@@ -53,9 +53,7 @@ def write_json(
     stored = {
         "machine": machine,
         "settings": settings,
-        "results": [
-            _result(figures, name, callers) for name, rows in figures.samples.items() for callers in rows
-        ],
+        "results": [_result(figures, name, callers) for name, rows in figures.samples.items() for callers in rows],
         "soaks": {name: asdict(soak) for name, soak in figures.soaks.items()},
         "failures": figures.failures,
         "skipped": figures.skipped,
@@ -73,9 +71,7 @@ def _rows(figures: Figures, callers: int) -> list[tuple[str, ...]]:
             continue
         ratio = figures.ratio(name, "floor", callers)
         shown = f"{ratio:.2f}" if ratio is not None else "-"
-        rows.append(
-            (str(callers), LABELS[name], f"{found.rate:,.0f}", shown, f"{found.p50:.2f}", f"{found.p99:.2f}")
-        )
+        rows.append((str(callers), LABELS[name], f"{found.rate:,.0f}", shown, f"{found.p50:.2f}", f"{found.p99:.2f}"))
     return rows
 
 

@@ -79,9 +79,7 @@ async def _soak(contender: Contender, plan: Plan, brokers: Brokers, figures: Fig
         looks = []
         for count in (first, last - first):
             deadline = GRACE + count / SLOWEST
-            await client.ask(
-                deadline + ANSWERING, do="calls", callers=SOAK_CALLERS, count=count, deadline=deadline
-            )
+            await client.ask(deadline + ANSWERING, do="calls", callers=SOAK_CALLERS, count=count, deadline=deadline)
             looks.append([(await worker.ask(ANSWERING, do="rss"))["rss"] for worker in (client, server)])
     (client_first, server_first), (client_last, server_last) = looks
     figures.soaks[contender.name] = Soak(plan.soak, (client_first, client_last), (server_first, server_last))

@@ -30,9 +30,7 @@ Say = Callable[..., None]
 async def commands(answer: Callable[[Command], Awaitable[Command]], say: Say) -> None:
     """Answer the commands on stdin, one after the other, until it ends."""
     reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         say("done", **await answer(json.loads(line)))
 

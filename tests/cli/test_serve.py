@@ -91,9 +91,7 @@ def test_a_second_signal_stops_at_once(serve: Serve, start: Start, address: str)
         assert "Traceback" not in server.output
 
 
-def test_two_servers_may_replace_one_another_without_a_call_lost(
-    serve: Serve, start: Start, address: str
-) -> None:
+def test_two_servers_may_replace_one_another_without_a_call_lost(serve: Serve, start: Start, address: str) -> None:
     """A rolling restart under load: every call is answered."""
     bench = None
     with serve() as old:

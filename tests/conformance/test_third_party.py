@@ -29,12 +29,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     project = tomllib.loads((DISTRIBUTION / "pyproject.toml").read_text())["project"]
     info = tmp_path / f"rpckit_unix-{project['version']}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    points = [
-        f"{scheme} = {target}" for scheme, target in project["entry-points"]["rpckit.transports"].items()
-    ]
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = [f"{scheme} = {target}" for scheme, target in project["entry-points"]["rpckit.transports"].items()]
     (info / "entry_points.txt").write_text("\n".join(["[rpckit.transports]", *points, ""]))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.syspath_prepend(DISTRIBUTION)

@@ -149,9 +149,7 @@ async def test_every_message_is_as_it_was_recorded(captured: dict[str, Vector]) 
 
 @pytest.mark.parametrize("dialect", ["native", "plain"])
 @pytest.mark.parametrize("what", ["reply", "fault"])
-async def test_a_server_answers_a_recorded_request_as_recorded(
-    amqp_url: str, dialect: str, what: str
-) -> None:
+async def test_a_server_answers_a_recorded_request_as_recorded(amqp_url: str, dialect: str, what: str) -> None:
     """Bytes of the past, which a client of that time still sends. Only the argument asks for a fault."""
     request, answer = golden()[f"{dialect} request"], golden()[f"{dialect} {what}"]
     argument = bytes.fromhex(request["body"])

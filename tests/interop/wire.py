@@ -56,9 +56,7 @@ class Tap:
                         return message
                 await asyncio.sleep(0.01)
 
-    async def forward(
-        self, host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def forward(self, host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.add(asyncio.current_task())
         self._sent.append(sent := bytearray())
         broker_reader, broker_writer = await asyncio.open_connection(host, port)

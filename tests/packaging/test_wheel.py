@@ -84,9 +84,7 @@ def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_every_module_of_ours_is_in_it(names: set[str]) -> None:
     folders = {"rpckit": ROOT / "rpckit"}
-    folders |= {
-        path.name: path for path in (ROOT / "transports").iterdir() if (path / "__init__.py").exists()
-    }
+    folders |= {path.name: path for path in (ROOT / "transports").iterdir() if (path / "__init__.py").exists()}
     for package, folder in folders.items():
         modules = {f"{package}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")}
         assert modules <= names

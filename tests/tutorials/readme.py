@@ -20,9 +20,7 @@ __all__ = ["Command", "Excerpt", "Program", "Step", "Stop", "matches", "read_ste
 
 _MARK = r"<!-- (?P<{}>[^\n]+?) -->"
 _FENCE = r"```(?P<language>\w*)\n(?P<text>.*?)^```$"
-_PART = re.compile(
-    rf"^(?:{_MARK.format('mark')}\n)?{_FENCE}|^{_MARK.format('alone')}$", re.MULTILINE | re.DOTALL
-)
+_PART = re.compile(rf"^(?:{_MARK.format('mark')}\n)?{_FENCE}|^{_MARK.format('alone')}$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 

@@ -35,9 +35,7 @@ def broker(amqp_url: str) -> Iterator[str]:
             yield amqp_url
 
 
-@pytest.mark.parametrize(
-    "excerpt", [step for step in STEPS if isinstance(step, Excerpt)], ids=lambda e: e.path
-)
+@pytest.mark.parametrize("excerpt", [step for step in STEPS if isinstance(step, Excerpt)], ids=lambda e: e.path)
 def test_each_excerpt_stands_in_its_file(excerpt: Excerpt) -> None:
     """But for empty lines and the margin, which a formatter chooses."""
     shown = _lines(dedent(excerpt.text))
@@ -51,9 +49,7 @@ def _lines(text: str) -> str:
 
 def test_the_readme_shows_all_kinds_of_steps() -> None:
     """Should its form change, the tests here must not become empty."""
-    counts = {
-        kind: sum(isinstance(step, kind) for step in STEPS) for kind in (Excerpt, Program, Command, Stop)
-    }
+    counts = {kind: sum(isinstance(step, kind) for step in STEPS) for kind in (Excerpt, Program, Command, Stop)}
     assert counts[Excerpt] >= 6
     assert counts[Program] >= 5
     assert counts[Command] >= 14
@@ -76,9 +72,7 @@ def _play(step: Step, url: str, terminals: ExitStack, servers: list[Process]) ->
             ready = _here(step.printed.strip(), _shown(url))
             servers.append(terminals.enter_context(running(argv, ready=ready, env=clean_env(RPCKIT_URL=url))))
         case Command():
-            ran = finish(
-                ["/bin/sh", "-c", f"exec 2>&1; {_here(step.line, url)}"], env=clean_env(RPCKIT_URL=url)
-            )
+            ran = finish(["/bin/sh", "-c", f"exec 2>&1; {_here(step.line, url)}"], env=clean_env(RPCKIT_URL=url))
             assert matches(ran.out, step.printed), f"$ {step.line}\n{ran.out}"
         case Program():
             _run(step, url)
@@ -120,9 +114,7 @@ def _shown(url: str) -> str:
 
 @pytest.mark.parametrize("way", ["as it stands", "async with"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_the_client_works_with_and_without_async_with_and_ends_silently(
-    broker: str, way: str, loop: str
-) -> None:
+def test_the_client_works_with_and_without_async_with_and_ends_silently(broker: str, way: str, loop: str) -> None:
     program = PLAIN_USE if way == "as it stands" else WITH_USE
     runner = "asyncio.run(main())" if loop == "asyncio" else UVLOOP_RUN
     argv = ["/bin/sh", "-c", "exec rpckit serve tutorials.fibonacci.service:service"]
@@ -151,9 +143,7 @@ async def test_each_program_runs_over_memory(
 def test_service_and_client_are_programs_of_their_own(broker: str) -> None:
     env = clean_env(RPCKIT_URL=broker)
     with running([sys.executable, str(TUTORIAL / "service.py")], ready="", env=env):
-        waiting = finish(
-            rpckit("call", "rpc_queue.fib", "4", "--wait"), env=env
-        )  # it says nothing when it is ready
+        waiting = finish(rpckit("call", "rpc_queue.fib", "4", "--wait"), env=env)  # it says nothing when it is ready
         assert waiting.out == "3\n", waiting.err
         ran = finish([sys.executable, *QUIET, str(TUTORIAL / "client.py")], env=env)
         assert ran == (0, "fib(4) is 3\n", "")

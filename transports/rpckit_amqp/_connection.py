@@ -80,14 +80,10 @@ class Session:
         """Of RabbitMQ; empty for another broker."""
         properties = self.protocol.server_properties or {}
         numbers = str(properties.get("version", "")).split("-")[0].split(".")
-        return (
-            tuple(int(number) for number in numbers if number.isdecimal())
-            if "RabbitMQ" in str(properties)
-            else ()
-        )
+        return tuple(int(number) for number in numbers if number.isdecimal()) if "RabbitMQ" in str(properties) else ()
 
     async def control(self, what: str, operation: Callable[[FastChannel], Awaitable[T]]) -> T:
-        """Ask on the control channel. Raises `Refused` or `ConnectionLost`. Cancelling is safe: the answer is awaited."""
+        """Ask on the control channel. Raises `Refused` or `ConnectionLost`. Cancelling is safe: the answer is read."""
         return await self._own(self._serialised(what, operation, control=True))
 
     async def on_data(self, what: str, operation: Callable[[FastChannel], Awaitable[T]]) -> T:
@@ -99,7 +95,7 @@ class Session:
             task.cancel()
 
     async def _own(self, work: Awaitable[T]) -> T:
-        """The driver keeps one waiter for each kind of question: a caller that is cancelled must not leave one behind."""
+        """The driver keeps one waiter for each kind of question: a cancelled caller must not leave one behind."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -111,9 +107,7 @@ class Session:
                 raise self._lost() from None
             raise
 
-    async def _serialised(
-        self, what: str, operation: Callable[[FastChannel], Awaitable[T]], *, control: bool
-    ) -> T:
+    async def _serialised(self, what: str, operation: Callable[[FastChannel], Awaitable[T]], *, control: bool) -> T:
         async with self._lock:
             channel = await self._control_channel() if control else self.data
             return await self._bounded(operation(channel), channel, what)
@@ -312,10 +306,11 @@ class Connection:
             await asyncio.sleep(backoff.delay(attempt, loop.time() - began, random.random))
             attempt += 1
             try:
-                return await self._connect()
+                await self._connect()
+                return
             except UsageError as error:
                 self._enter(State.CLOSED, str(error))
-                return None
+                return
             except RpcError as error:
                 if attempt == 1 or attempt % 60 == 0:
                     log.warning("attempt %d to reconnect failed: %s", attempt, error)
@@ -348,9 +343,7 @@ class Connection:
             return
         protocol, now = session.protocol, asyncio.get_running_loop().time()
         if now - self._expected > self._beat_every:
-            protocol.last_read = (
-                now  # this loop slept, not the broker: what came in meanwhile is still to be read
-            )
+            protocol.last_read = now  # this loop slept, not the broker: what came in meanwhile is still to be read
         if now - protocol.last_read > 1.75 * self.options.heartbeat:
             protocol.abort(f"no sign of life from the broker for {now - protocol.last_read:.1f} s")
             return

@@ -260,9 +260,7 @@ class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no typ
             return
         self._lost = True
         self._writable.set()
-        reason = self.close_reason or CloseReason(
-            0, f"the connection was lost ({exc or 'closed by the other side'})"
-        )
+        reason = self.close_reason or CloseReason(0, f"the connection was lost ({exc or 'closed by the other side'})")
         self.close_reason = reason
         self.stop_now.set()
         self._close_channels(reason.code, reason.text)
@@ -344,23 +342,12 @@ class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no typ
         if channel is not None and end - header >= OVERHEAD:
             kind, of, size = FRAME_HEAD.unpack_from(buffer, header)
             body = header + OVERHEAD + size
-            if (
-                kind == HEADER
-                and of == channel_id
-                and end - body >= OVERHEAD
-                and buffer[body - 1] == FRAME_END
-            ):
+            if kind == HEADER and of == channel_id and end - body >= OVERHEAD and buffer[body - 1] == FRAME_END:
                 kind, of, size = FRAME_HEAD.unpack_from(buffer, body)
                 stop: int = body + OVERHEAD + size
                 payload = buffer[header + FRAME_HEAD.size : body - 1]
                 whole = int.from_bytes(payload[4:12], "big") == size
-                if (
-                    whole
-                    and kind == BODY
-                    and of == channel_id
-                    and stop <= end
-                    and buffer[stop - 1] == FRAME_END
-                ):
+                if whole and kind == BODY and of == channel_id and stop <= end and buffer[stop - 1] == FRAME_END:
                     method = parse_deliver(buffer, position + FRAME_HEAD.size)
                     channel.deliver(method, payload, buffer[body + FRAME_HEAD.size : stop - 1])
                     return stop
@@ -420,7 +407,8 @@ def _ignore(*_: object) -> None:
 def _check_driver() -> None:
     """The driver's names that this module leans on. Raises `ImportError` naming what is missing."""
     wanted = {
-        AmqpProtocol: "CHANNEL_FACTORY _close_channels _close_ok _heartbeat_timer_recv_reset dispatch_frame get_frame run tune",
+        AmqpProtocol: "CHANNEL_FACTORY _close_channels _close_ok _heartbeat_timer_recv_reset"
+        " dispatch_frame get_frame run tune",
         Channel: "connection_closed server_basic_cancel queue_declare basic_consume basic_cancel confirm_select",
         aioamqp: "connect",
     }

@@ -34,15 +34,11 @@ def refused_connection(
         detail = reason.text if reason is not None else (str(cause) or type(cause).__name__)
         return NotSent(f"cannot connect to {where}: {detail}")
     if reason.code == ACCESS_REFUSED:
-        return UsageError(
-            f"{where} refused user {username!r} or its access to vhost {vhost!r}: check the user and password in the URL "
-            f"(rabbitmqctl list_permissions -p {vhost}); it said: {reason}"
-        )
+        mend = f"check user and password in the URL, or its rights: rabbitmqctl list_permissions -p {vhost}"
+        return UsageError(f"{where} refused user {username!r} for vhost {vhost!r}: {mend}; it said: {reason}")
     if reason.code == NOT_ALLOWED:
-        return UsageError(
-            f"{where} has no vhost {vhost!r}, or user {username!r} may not use it: a leading slash of its name is written "
-            f"as %2F; it said: {reason}"
-        )
+        mend = "or user {username!r} may not use it; a slash in its name is written as %2F"
+        return UsageError(f"{where} has no vhost {vhost!r}, {mend.format(username=username)}; it said: {reason}")
     return NotSent(f"{where} closed the connection: {reason}")
 
 

@@ -20,9 +20,9 @@ __all__ = [
     "BODY",
     "FRAME_END",
     "FRAME_HEAD",
-    "H_DEADLINE",
     "HEADER",
     "HEARTBEAT_FRAME",
+    "H_DEADLINE",
     "MAX_BODY",
     "METHOD",
     "OVERHEAD",
@@ -100,12 +100,7 @@ class ReturnMethod:
 
 
 def publish_frame(channel: int, exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
-    payload = (
-        _PUBLISH
-        + _short(exchange, "exchange")
-        + _short(routing_key, "address")
-        + bytes((1 if mandatory else 0,))
-    )
+    payload = _PUBLISH + _short(exchange, "exchange") + _short(routing_key, "address") + bytes((1 if mandatory else 0,))
     return FRAME_HEAD.pack(METHOD, channel, len(payload)) + payload + _END
 
 
@@ -114,9 +109,7 @@ def content_frames(channel: int, properties: bytes, body: bytes, frame_max: int)
     size = 12 + len(properties)
     if size + OVERHEAD > frame_max:
         raise UsageError(f"the headers take {size} bytes; this broker's frames hold {frame_max - OVERHEAD}")
-    head = (
-        FRAME_HEAD.pack(HEADER, channel, size) + _CONTENT_START.pack(_CLASS_BASIC, 0, len(body)) + properties
-    )
+    head = FRAME_HEAD.pack(HEADER, channel, size) + _CONTENT_START.pack(_CLASS_BASIC, 0, len(body)) + properties
     if not body:
         return head + _END
     if len(body) + OVERHEAD <= frame_max:
@@ -314,9 +307,7 @@ def _read_table(payload: bytes, offset: int) -> tuple[Mapping[str, Any], int]:
     end = start + size
     if end > len(payload):
         raise FrameError("a table runs past its frame")
-    if size == _DEADLINE_TABLE and payload.startswith(
-        _DEADLINE_FIELD, start
-    ):  # nothing but ours: most requests
+    if size == _DEADLINE_TABLE and payload.startswith(_DEADLINE_FIELD, start):  # nothing but ours: most requests
         return {H_DEADLINE: _INT64.unpack_from(payload, end - 8)[0]}, end
     return _read_fields(payload, offset, start, end), end
 

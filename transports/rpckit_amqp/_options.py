@@ -28,11 +28,7 @@ class AmqpOptions(TransportOptions):
     reply: Literal["queue", "direct"] = Field(
         "queue", description="replies come on an exclusive queue, or by RabbitMQ's direct reply-to"
     )
-    declare: Declare = Field(
-        "classic", description="the kind of request queue that is created where none exists"
-    )
-    cafile: str | None = Field(
-        None, description="amqps: a PEM file of authorities to trust instead of the system's"
-    )
+    declare: Declare = Field("classic", description="the kind of request queue that is created where none exists")
+    cafile: str | None = Field(None, description="amqps: a PEM file of authorities to trust instead of the system's")
     certfile: str | None = Field(None, description="amqps: this side's certificate, PEM")
     keyfile: str | None = Field(None, description="amqps: its private key, PEM")

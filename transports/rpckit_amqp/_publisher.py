@@ -50,21 +50,15 @@ class _Routes:
 
     def lay_out(self, message: Message, *, mandatory: bool, exchange: str = "") -> bytes:
         """All frames of a message. Raises `UsageError` for what does not fit."""
-        return self.around(
-            message.address, lay_out(message), message.body, mandatory=mandatory, exchange=exchange
-        )
+        return self.around(message.address, lay_out(message), message.body, mandatory=mandatory, exchange=exchange)
 
-    def around(
-        self, address: str, properties: bytes, body: bytes, *, mandatory: bool, exchange: str = ""
-    ) -> bytes:
+    def around(self, address: str, properties: bytes, body: bytes, *, mandatory: bool, exchange: str = "") -> bytes:
         key = (exchange, address, mandatory)
         frame = self._frames.get(key)
         if frame is None:
             if len(self._frames) >= MAX_ROUTES:
                 self._frames.clear()
-            frame = self._frames[key] = publish_frame(
-                self._channel_id, exchange, address, mandatory=mandatory
-            )
+            frame = self._frames[key] = publish_frame(self._channel_id, exchange, address, mandatory=mandatory)
         return frame + content_frames(self._channel_id, properties, body, self._frame_max)
 
 
@@ -215,11 +209,7 @@ class Confirmed:
         self._check_flushed()
 
     def _settle(self, publication: Publication, accepted: bool) -> None:
-        error = (
-            None
-            if accepted
-            else NotSent("the broker refused the message (nack): its queue is full or not well")
-        )
+        error = None if accepted else NotSent("the broker refused the message (nack): its queue is full or not well")
         publication.done(publication, error, publication.returned)
 
     def _on_return(self, method: ReturnMethod, properties: Properties) -> None:

@@ -44,9 +44,7 @@ class Inbound:
         session.data.on_deliver = self._on_deliver
         session.data.on_undecodable = self._on_undecodable
 
-    def _on_deliver(
-        self, method: DeliverMethod, properties: Properties, body: bytes, property_list: bytes
-    ) -> None:
+    def _on_deliver(self, method: DeliverMethod, properties: Properties, body: bytes, property_list: bytes) -> None:
         known = self.handlers.get(method.consumer_tag)
         if known is None:
             return  # cancelled meanwhile: unsettled, it goes back with the channel
@@ -139,9 +137,7 @@ class _Consuming:
         self._tags: list[str] = []
         self._stopped = False
 
-    async def _consume(
-        self, inbound: Inbound, queue: str, handler: Handler, *, acked: bool, prefetch: int = 0
-    ) -> str:
+    async def _consume(self, inbound: Inbound, queue: str, handler: Handler, *, acked: bool, prefetch: int = 0) -> str:
         tag = self._transport.next_consumer_tag()
         inbound.handlers[tag] = (handler, acked)
 
@@ -164,9 +160,7 @@ class _Consuming:
 class AmqpReceiver(_Consuming):
     """Requests at one address."""
 
-    def __init__(
-        self, transport: AmqpTransport, address: str, on_delivery: OnDelivery, prefetch: int
-    ) -> None:
+    def __init__(self, transport: AmqpTransport, address: str, on_delivery: OnDelivery, prefetch: int) -> None:
         super().__init__(transport)
         self.address = address
         self._on_delivery = on_delivery
@@ -224,9 +218,7 @@ class AmqpReceiver(_Consuming):
         inbound = self._inbound
         while inbound is not None and inbound.session.alive and len(self._tags) != self._wanted:
             if len(self._tags) < self._wanted:
-                tag = await self._consume(
-                    inbound, self.address, self._deliver, acked=True, prefetch=self._step
-                )
+                tag = await self._consume(inbound, self.address, self._deliver, acked=True, prefetch=self._step)
                 self._tags.append(tag)
             else:
                 await self._cancel([self._tags.pop()])
@@ -280,9 +272,7 @@ class AmqpSubscription(_Consuming):
         tags, self._tags = self._tags, []
         await self._cancel(tags)
 
-    def _deliver(
-        self, inbound: Inbound, method: DeliverMethod, properties: Properties, body: bytes, _: bytes
-    ) -> None:
+    def _deliver(self, inbound: Inbound, method: DeliverMethod, properties: Properties, body: bytes, _: bytes) -> None:
         if not self._paused:
             self._on_message(from_properties(properties, body, self.topic, Kind.EVENT))
 

@@ -173,9 +173,7 @@ class AmqpTransport:
         await self.ensure_exchange(session)
         routes = self._express.routes
         self._express.write(
-            routes.around(
-                event_key(topic), lay_out(message), message.body, mandatory=False, exchange=EVENTS_EXCHANGE
-            )
+            routes.around(event_key(topic), lay_out(message), message.body, mandatory=False, exchange=EVENTS_EXCHANGE)
         )
 
     async def _publish_confirmed(self, message: Message, *, mandatory: bool) -> None:
@@ -187,9 +185,7 @@ class AmqpTransport:
             async with asyncio.timeout(_seconds_left(message) or CONFIRM_S):
                 await confirmed
         except TimeoutError:
-            raise ConnectionLost(
-                f"the broker did not confirm the message to {message.address!r} in time"
-            ) from None
+            raise ConnectionLost(f"the broker did not confirm the message to {message.address!r} in time") from None
 
     async def _ensure_queue_in_time(self, session: Session, message: Message) -> None:
         try:
@@ -261,9 +257,7 @@ class AmqpTransport:
         except NotSent:
             delivery.requeue()
 
-    def _reply_done(
-        self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None
-    ) -> None:
+    def _reply_done(self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:
         delivery = cast(AmqpDelivery, publication.owner)
         if error is not None:
             log.warning("a reply was not taken: %s", error)

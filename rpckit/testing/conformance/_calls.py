@@ -72,9 +72,7 @@ class Errors(RigFixtures):
         assert 0.19 < await median_time(attempt, tries=3) < 0.2 + AT_ONCE_S
         await until(lambda: len(probe.cancelled) == 3, "the end of three handlers")
 
-    async def test_arguments_that_cannot_be_sent_are_the_callers_mistake(
-        self, rig: Rig, address: str
-    ) -> None:
+    async def test_arguments_that_cannot_be_sent_are_the_callers_mistake(self, rig: Rig, address: str) -> None:
         """`UsageError`, and the next call is as good as ever."""
         probe = Probe(address)
         await rig.server(probe.service)
@@ -130,9 +128,7 @@ class Errors(RigFixtures):
 
 
 class Absence(RigFixtures):
-    async def test_nobody_serves_is_known_at_once(
-        self, rig: Rig, address: str, capabilities: Capabilities
-    ) -> None:
+    async def test_nobody_serves_is_known_at_once(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """`NoResponder` within 50 ms; a transport that cannot know lets the deadline tell."""
         client = await rig.client()
         expected = NoResponder if capabilities.knows_no_responder else DeadlineExceeded
@@ -165,9 +161,7 @@ class Absence(RigFixtures):
         with pytest.raises(NoResponder):
             await old.call(probe.at("echo"), 1)
 
-    async def test_a_call_may_wait_for_its_server(
-        self, rig: Rig, address: str, capabilities: Capabilities
-    ) -> None:
+    async def test_a_call_may_wait_for_its_server(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """`no_server="wait"`, if `queue_wait`; asking for it is a `UsageError` otherwise."""
         client, probe = await rig.client(), Probe(address)
         if not capabilities.queue_wait:
@@ -203,9 +197,7 @@ class Absence(RigFixtures):
         else:
             await client.notify(f"{address}.note", 1)
 
-    async def test_at_least_once_is_given_or_refused(
-        self, rig: Rig, address: str, capabilities: Capabilities
-    ) -> None:
+    async def test_at_least_once_is_given_or_refused(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """A method that demands what the transport cannot give is refused at start-up, with its name."""
         service = Service("demanding", address=address)
         service.method(idempotent=True, delivery="at_least_once")(_nothing)

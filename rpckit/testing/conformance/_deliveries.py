@@ -163,9 +163,7 @@ class Deliveries(RigFixtures):
         server, caller, other = await rig.line(), await rig.line(), await rig.line()
         received = await server.receive(address)
         body = b"b" * 300_000
-        sent = await caller.send(
-            address, body, method="fib", time_left_ms=30_000, headers={"user": "7"}, attempt=2
-        )
+        sent = await caller.send(address, body, method="fib", time_left_ms=30_000, headers={"user": "7"}, attempt=2)
         delivery = await received.first()
         at_other = await other.receive(address)
         await received.receiver.stop()

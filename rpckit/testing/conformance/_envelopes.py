@@ -285,9 +285,7 @@ class Routes(RigFixtures):
         assert (delivery.message.reply_to, delivery.message.body) == ("", b"news")
         delivery.settle()
 
-    async def test_nobody_serves_is_told_at_once(
-        self, rig: Rig, address: str, capabilities: Capabilities
-    ) -> None:
+    async def test_nobody_serves_is_told_at_once(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """`NoResponder`, raised or by `on_undelivered`, within 50 ms; who cannot know accepts the request."""
         caller = await rig.line()
         if not capabilities.knows_no_responder:
@@ -309,9 +307,7 @@ class Routes(RigFixtures):
         with pytest.raises(NoResponder):
             await caller.send(address, reply_to="")
 
-    async def test_a_stopped_server_serves_no_more(
-        self, rig: Rig, address: str, capabilities: Capabilities
-    ) -> None:
+    async def test_a_stopped_server_serves_no_more(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """Also when its queue is still there."""
         server, caller = await rig.line(), await rig.line()
         received = await server.receive(address)
@@ -322,9 +318,7 @@ class Routes(RigFixtures):
             await caller.send(address)
         assert len(received) == 0
 
-    async def test_a_request_waits_for_its_server(
-        self, rig: Rig, address: str, capabilities: Capabilities
-    ) -> None:
+    async def test_a_request_waits_for_its_server(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """`must_be_served=False`: if `queue_wait`, a server that comes finds it; otherwise it is refused."""
         caller = await rig.line()
         if not capabilities.queue_wait:

@@ -22,9 +22,7 @@ class Reconnecting(RigFixtures):
 
     async def cut(self, transport: Transport) -> None:
         """A hook: break the connection under `transport`, as a failing network would. It comes back."""
-        raise NotImplementedError(
-            f"{type(self).__name__} needs cut(transport), or must not claim to reconnect"
-        )
+        raise NotImplementedError(f"{type(self).__name__} needs cut(transport), or must not claim to reconnect")
 
     async def test_the_loss_and_the_return_are_told(self, rig: Rig) -> None:
         """`reconnecting`, then `connected`, and the inbox is another one."""
@@ -49,9 +47,7 @@ class Reconnecting(RigFixtures):
         await caller.transport.publish(address, Message(Kind.EVENT))
         await until(lambda: server.inbox, "the event")
 
-    async def test_what_was_unsettled_comes_again(
-        self, rig: Rig, address: str, capabilities: Capabilities
-    ) -> None:
+    async def test_what_was_unsettled_comes_again(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """Marked as redelivered, if `redelivers`; settling the lost delivery does nothing."""
         server, caller = await rig.line(), await rig.line()
         received = await server.receive(address)
@@ -63,9 +59,7 @@ class Reconnecting(RigFixtures):
             assert (await received.first(2)).redelivered
 
     @pytest.mark.parametrize("confirmed", [False, True])
-    async def test_a_reply_outlives_the_servers_connection(
-        self, rig: Rig, address: str, confirmed: bool
-    ) -> None:
+    async def test_a_reply_outlives_the_servers_connection(self, rig: Rig, address: str, confirmed: bool) -> None:
         """Begun before the loss, answered during it: the reply arrives, and nothing is left to wait for."""
         server, caller = await rig.line(), await rig.line()
         received = await server.receive(address)

@@ -48,9 +48,7 @@ class RigFixtures:
     @pytest.fixture
     def url(self) -> str:
         """Where the transport under test connects to: yours to give."""
-        raise NotImplementedError(
-            f"{type(self).__name__} needs a fixture `url` that returns the transport's URL"
-        )
+        raise NotImplementedError(f"{type(self).__name__} needs a fixture `url` that returns the transport's URL")
 
     async def forget(self, addresses: Sequence[str]) -> None:
         """A hook: delete what the broker keeps of these addresses. Awaited after everything is closed."""
@@ -135,9 +133,7 @@ class Line:
         }
         return Message(Kind.REQUEST, address, body=body, **fields)
 
-    async def send(
-        self, address: str, body: bytes = b"", *, must_be_served: bool = True, **fields: Any
-    ) -> Message:
+    async def send(self, address: str, body: bytes = b"", *, must_be_served: bool = True, **fields: Any) -> Message:
         message = self.request(address, body, **fields)
         await self.transport.send(message, must_be_served=must_be_served)
         return message

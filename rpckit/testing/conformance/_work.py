@@ -58,9 +58,7 @@ class Limits(RigFixtures):
         assert await client.call(probe.at("hold"), "third") == "third"
         assert probe.began == ["first", "third"]
 
-    async def test_two_servers_share_the_work(
-        self, rig: Rig, address: str, capabilities: Capabilities
-    ) -> None:
+    async def test_two_servers_share_the_work(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """If `balances`; in any case each call runs once."""
         one, other = Probe(address), Probe(address)
         await rig.server(one.service, concurrency=2)
@@ -132,10 +130,7 @@ class Cancelling(RigFixtures):
         client = await rig.client()
         moments = random.Random(1)
         ends = await asyncio.gather(
-            *(
-                _cancelled_after(moments.uniform(0, 0.2), client.call(probe.at("nap"), 0.01, n))
-                for n in range(1000)
-            )
+            *(_cancelled_after(moments.uniform(0, 0.2), client.call(probe.at("nap"), 0.01, n)) for n in range(1000))
         )
         assert {end for n, end in enumerate(ends) if end != n} <= {None}
         assert client.pending == 0
@@ -163,9 +158,7 @@ class Draining(RigFixtures):
         server = await rig.server(leaving.service, concurrency=1)
         client = await rig.client()
         calls = [
-            asyncio.create_task(
-                client.call(leaving.at("hold"), n, timeout=PATIENCE_S if capabilities.settles else 1)
-            )
+            asyncio.create_task(client.call(leaving.at("hold"), n, timeout=PATIENCE_S if capabilities.settles else 1))
             for n in range(5)
         ]
         await until(lambda: server.in_flight == 5, "five calls")
@@ -204,9 +197,7 @@ class Draining(RigFixtures):
         server = await rig.server(dying.service)
         client = await rig.client()
         timeout = PATIENCE_S if capabilities.redelivers else 0.5
-        call = asyncio.create_task(
-            client.call(dying.at("hold_again"), "again", timeout=timeout, idempotent=True)
-        )
+        call = asyncio.create_task(client.call(dying.at("hold_again"), "again", timeout=timeout, idempotent=True))
         await until(lambda: dying.began, "the handler")
         await rig.server(other.service)
         other.gate.set()

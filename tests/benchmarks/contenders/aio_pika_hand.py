@@ -55,9 +55,7 @@ async def serve(url: str, ready: Callable[[], None]) -> None:
 
     async def on_request(message: AbstractIncomingMessage) -> None:
         async with message.process(requeue=False):
-            reply = aio_pika.Message(
-                str(int(message.body) + 1).encode(), correlation_id=message.correlation_id
-            )
+            reply = aio_pika.Message(str(int(message.body) + 1).encode(), correlation_id=message.correlation_id)
             await channel.default_exchange.publish(reply, routing_key=message.reply_to or "")
 
     await queue.consume(on_request)

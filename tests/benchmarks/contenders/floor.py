@@ -49,9 +49,7 @@ def content(reply_to: bytes) -> bytes:
     """Header and body frame of a message; an empty `reply_to` means a reply, which has none."""
     flags = HAS_CORRELATION_ID | (HAS_REPLY_TO if reply_to else 0)
     properties = short(ID) + (short(reply_to) if reply_to else b"")
-    return frame(HEADER, struct.pack(">HHQH", BASIC, 0, len(NUMBER), flags) + properties) + frame(
-        BODY, NUMBER
-    )
+    return frame(HEADER, struct.pack(">HHQH", BASIC, 0, len(NUMBER), flags) + properties) + frame(BODY, NUMBER)
 
 
 def publication(routing_key: bytes, reply_to: bytes = b"") -> bytes:
@@ -63,9 +61,7 @@ def publication(routing_key: bytes, reply_to: bytes = b"") -> bytes:
 
 def delivery(routing_key: bytes, reply_to: bytes = b"") -> bytes:
     """A delivery as the broker will send it, with the holes in their places."""
-    method = (
-        struct.pack(">HH", BASIC, DELIVER) + short(TAG.encode()) + bytes(9) + short(b"") + short(routing_key)
-    )
+    method = struct.pack(">HH", BASIC, DELIVER) + short(TAG.encode()) + bytes(9) + short(b"") + short(routing_key)
     return frame(METHOD, method) + content(reply_to)
 
 

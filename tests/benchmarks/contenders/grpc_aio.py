@@ -19,9 +19,7 @@ def encode(n: int) -> bytes:
 class GrpcCaller:
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        self.call = channel.unary_unary(
-            f"/{SERVICE}/{METHOD}", request_serializer=encode, response_deserializer=int
-        )
+        self.call = channel.unary_unary(f"/{SERVICE}/{METHOD}", request_serializer=encode, response_deserializer=int)
 
     async def close(self) -> None:
         await self._channel.close()
@@ -32,9 +30,7 @@ async def increment(n: int, context: object) -> int:
 
 
 async def serve(url: str, ready: Callable[[], None]) -> None:
-    handler = grpc.unary_unary_rpc_method_handler(
-        increment, request_deserializer=int, response_serializer=encode
-    )
+    handler = grpc.unary_unary_rpc_method_handler(increment, request_deserializer=int, response_serializer=encode)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
     server.add_insecure_port(urlsplit(url).netloc)

@@ -82,9 +82,7 @@ class UnixTransport:
 
     async def connect(self) -> None:
         try:
-            self._listening = await asyncio.start_unix_server(
-                self._accept, self.root / self.me, backlog=BACKLOG
-            )
+            self._listening = await asyncio.start_unix_server(self._accept, self.root / self.me, backlog=BACKLOG)
         except OSError as error:
             raise NotSent(f"cannot listen in {self.root}: {error.strerror}") from error
         self._tell_state(State.CONNECTED, f"listening in {self.root}")
