@@ -1,11 +1,11 @@
 """Every exchange and queue as data: name, type, lifetime, who creates it, who deletes it.
 
-| name                       | what                          | lives as long as | made by                       | deleted by   |
-|----------------------------|-------------------------------|------------------|-------------------------------|--------------|
-| `<address>`                | requests, durable             | for ever         | server, or a call that waits  | the operator |
-| `rpckit.reply.<128 bits>`  | a client's replies, exclusive | its connection   | client                        | the broker   |
-| `rpckit.events.<128 bits>` | one subscriber, exclusive     | its connection   | subscriber                    | the broker   |
-| `rpckit.events`            | topic exchange, durable       | for ever         | whoever is first              | the operator |
+| name                       | what                          | lives as long as | made by              | deleted by |
+|----------------------------|-------------------------------|------------------|----------------------|------------|
+| `<address>`                | requests, durable             | for ever         | server, waiting call | operator   |
+| `rpckit.reply.<128 bits>`  | a client's replies, exclusive | its connection   | client               | broker     |
+| `rpckit.events.<128 bits>` | one subscriber, exclusive     | its connection   | subscriber           | broker     |
+| `rpckit.events`            | topic exchange, durable       | for ever         | whoever is first     | operator   |
 """
 
 from __future__ import annotations
