@@ -1,0 +1,1 @@
+"""What breaks, on purpose: brokers, links, servers and callers."""

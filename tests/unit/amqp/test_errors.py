@@ -1,0 +1,58 @@
+"""What the broker says, as an error of ours that says what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from rpckit.errors import NotSent, RpcError, UsageError
+from rpckit_amqp._driver import CloseReason
+from rpckit_amqp._errors import Refused, refused_connection
+
+WHERE = "amqp://host:5672"
+
+
+def refused(code: int, text: str = "said so") -> RpcError:
+    reason = CloseReason(code, text)
+    return refused_connection(WHERE, "guest", "/", reason, ConnectionResetError("reset"))
+
+
+@pytest.mark.parametrize("code, words", [(403, "user and password in the URL"), (530, "no vhost '/'")])
+def test_what_trying_again_cannot_help_is_a_usage_error(code: int, words: str) -> None:
+    error = refused(code)
+    assert type(error) is UsageError
+    assert words in str(error)
+    assert "said so" in str(error)
+    assert WHERE in str(error)
+
+
+@pytest.mark.parametrize("code", [320, 501, 541])
+def test_a_broker_that_goes_away_is_worth_another_try(code: int) -> None:
+    error = refused(code)
+    assert type(error) is NotSent
+    assert f"{code} said so" in str(error)
+
+
+def test_without_a_reason_the_cause_is_told() -> None:
+    error = refused_connection(WHERE, "guest", "/", None, ConnectionRefusedError("connection refused"))
+    assert type(error) is NotSent
+    assert str(error) == f"cannot connect to {WHERE}: connection refused"
+    silent = refused_connection(WHERE, "guest", "/", None, EOFError())
+    assert str(silent).endswith("EOFError")
+    told = refused_connection(WHERE, "guest", "/", CloseReason(0, "lost"), EOFError())
+    assert str(told).endswith("lost")
+
+
+@pytest.mark.parametrize(
+    "code, advice", [(406, "rabbitmqctl delete_queue"), (403, "rabbitmqctl set_permissions"), (404, "")]
+)
+def test_a_refusal_names_what_was_asked_and_the_mending_command(code: int, advice: str) -> None:
+    error = Refused(CloseReason(code, "NO"), "to declare the queue 'q'")
+    assert error.code == code
+    assert str(error).startswith(f"RabbitMQ refused to declare the queue 'q': {code} NO")
+    assert advice in str(error)
+    assert isinstance(error, UsageError)
+
+
+def test_a_reason_shows_its_code_only_when_there_is_one() -> None:
+    assert str(CloseReason(0, "lost")) == "lost"
+    assert str(CloseReason(320, "shutdown")) == "320 shutdown"

@@ -1,0 +1,393 @@
+"""Publishing: each confirmed message ends once, and replies outlive a lost connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pamqp.frame
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpckit.errors import ConnectionLost, NotSent, RpcError
+from rpckit.message import Kind, Message
+from rpckit_amqp._connection import Session
+from rpckit_amqp._driver import FRAME_MAX, CloseReason, FastChannel
+from rpckit_amqp._frames import Properties, ReturnMethod
+from rpckit_amqp._publisher import MAX_REPLIES, MAX_ROUTES, Confirmed, Express, Publication
+
+NO_ROUTE = ReturnMethod(312, "NO_ROUTE", "q")
+
+
+class FakeLoop:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+class FakeProtocol:
+    server_frame_max = FRAME_MAX
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.loop = FakeLoop()
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+class FakeChannel:
+    on_confirm: Callable[[int, bool, bool], None]
+    on_return: Callable[[ReturnMethod, Properties], None]
+
+    def __init__(self, protocol: FakeProtocol, channel_id: int = 1) -> None:
+        self.protocol = protocol
+        self.channel_id = channel_id
+
+
+class FakeSession:
+    """What a publisher needs of a session."""
+
+    def __init__(self) -> None:
+        self.blocked = False
+        self.alive = True
+        self.protocol = FakeProtocol()
+        self.data = FakeChannel(self.protocol)
+        self.confirms = FakeChannel(self.protocol, 2)
+
+    @property
+    def written(self) -> list[bytes]:
+        return self.protocol.written
+
+    def take(self) -> list[bytes]:
+        taken, self.protocol.written = self.protocol.written, []
+        return taken
+
+
+class Outcome:
+    """Publications and how each ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, RpcError | None, ReturnMethod | None]] = []
+
+    def done(self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:
+        self.ended.append((str(publication.owner), error, returned))
+
+    def publication(self, name: str, *, until: float | None = None, **fields: Any) -> Publication:
+        message = Message(Kind.REPLY, "q", correlation_id=f"c-{name}", message_id=f"m-{name}", **fields)
+        made = Publication(name.encode(), message, self.done, name)
+        made.until = until
+        return made
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self.ended]
+
+
+def attach(confirmed: Confirmed) -> FakeSession:
+    session = FakeSession()
+    confirmed.attach(cast(Session, session), cast(FastChannel, session.confirms))
+    return session
+
+
+def is_returned(session: FakeSession, name: str) -> None:
+    session.confirms.on_return(NO_ROUTE, Properties(correlation_id=f"c-{name}", message_id=f"m-{name}"))
+
+
+@pytest.fixture
+async def confirmed() -> Confirmed:
+    return Confirmed()
+
+
+@pytest.fixture
+def outcome() -> Outcome:
+    return Outcome()
+
+
+@pytest.fixture
+async def session(confirmed: Confirmed) -> FakeSession:
+    return attach(confirmed)
+
+
+def publish(confirmed: Confirmed, outcome: Outcome, *names: str, until: float | None = None) -> None:
+    for name in names:
+        confirmed.publish(outcome.publication(name, until=until))
+
+
+# -- confirmed --------------------------------------------------------------------------------------
+
+
+async def test_a_single_confirm_ends_its_message_only(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    publish(confirmed, outcome, "a", "b", "c")
+    assert session.written == [b"a", b"b", b"c"]
+    session.confirms.on_confirm(2, False, True)
+    assert outcome.ended == [("b", None, None)]
+    assert len(confirmed) == 2
+
+
+async def test_a_multiple_confirm_ends_all_up_to_it_in_order(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    publish(confirmed, outcome, "a", "b", "c", "d")
+    session.confirms.on_confirm(2, False, True)
+    session.confirms.on_confirm(3, True, True)
+    assert outcome.names == ["b", "a", "c"]
+    assert len(confirmed) == 1
+
+
+async def test_a_confirm_that_comes_twice_or_for_nobody_ends_nothing(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    publish(confirmed, outcome, "a")
+    session.confirms.on_confirm(1, False, True)
+    session.confirms.on_confirm(1, False, True)
+    session.confirms.on_confirm(9, False, True)
+    session.confirms.on_confirm(9, True, True)
+    assert outcome.names == ["a"]
+
+
+@pytest.mark.parametrize("multiple", [False, True])
+async def test_a_nack_is_not_sent(multiple: bool, confirmed: Confirmed, session: FakeSession, outcome: Outcome) -> None:
+    publish(confirmed, outcome, "a")
+    session.confirms.on_confirm(1, multiple, False)
+    ((_, error, returned),) = outcome.ended
+    assert isinstance(error, NotSent)
+    assert "nack" in str(error)
+    assert returned is None
+
+
+async def test_a_return_comes_before_its_confirm_and_is_told_with_it(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    publish(confirmed, outcome, "a", "b")
+    is_returned(session, "b")
+    assert outcome.ended == []
+    session.confirms.on_confirm(2, True, True)
+    assert outcome.ended == [("a", None, None), ("b", None, NO_ROUTE)]
+
+
+async def test_two_copies_of_one_message_are_returned_each_by_itself(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    publish(confirmed, outcome, "a", "a", "a")
+    is_returned(session, "a")
+    is_returned(session, "a")
+    session.confirms.on_confirm(3, True, True)
+    assert [returned for _, _, returned in outcome.ended] == [NO_ROUTE, NO_ROUTE, None]
+
+
+async def test_a_return_of_nobodys_message_is_passed_over(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    publish(confirmed, outcome, "a")
+    is_returned(session, "other")
+    session.confirms.on_return(ReturnMethod(312, "NO_ROUTE", "elsewhere"), Properties(correlation_id="c-a"))
+    session.confirms.on_confirm(1, False, True)
+    assert outcome.ended == [("a", None, None)]
+
+
+async def test_a_plain_message_is_found_without_its_message_id(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    message = Message(Kind.REPLY, "q", correlation_id="c-a")
+    confirmed.publish(Publication(b"a", message, outcome.done, "a"))
+    session.confirms.on_return(NO_ROUTE, Properties(correlation_id="c-a"))
+    session.confirms.on_confirm(1, False, True)
+    assert outcome.ended == [("a", None, NO_ROUTE)]
+
+
+# -- losses -----------------------------------------------------------------------------------------
+
+
+async def test_a_loss_ends_what_is_not_kept_and_publishes_the_rest_again(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    far = asyncio.get_running_loop().time() + 60
+    publish(confirmed, outcome, "request")
+    publish(confirmed, outcome, "one", "two", until=far)
+    session.confirms.on_confirm(2, False, True)
+    confirmed.detach(CloseReason(320, "shutdown"))
+    assert outcome.names == ["one", "request"]
+    error = outcome.ended[1][1]
+    assert isinstance(error, ConnectionLost)
+    assert str(error) == "320 shutdown"
+    again = attach(confirmed)
+    assert again.written == [b"two"]
+    again.confirms.on_confirm(1, False, True)
+    assert outcome.names == ["one", "request", "two"]
+    assert len(confirmed) == 0
+
+
+async def test_confirms_of_a_session_that_is_gone_do_not_end_those_of_the_next(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    publish(confirmed, outcome, "a", until=asyncio.get_running_loop().time() + 60)
+    confirmed.detach("lost")
+    again = attach(confirmed)
+    publish(confirmed, outcome, "b")
+    assert again.written == [b"a", b"b"]
+    again.confirms.on_confirm(2, False, True)
+    assert outcome.names == ["b"]
+
+
+async def test_without_a_session_replies_wait_and_requests_are_not_sent(confirmed: Confirmed, outcome: Outcome) -> None:
+    with pytest.raises(NotSent, match="not connected"):
+        publish(confirmed, outcome, "request")
+    publish(confirmed, outcome, "one", "two", until=asyncio.get_running_loop().time() + 60)
+    assert outcome.ended == []
+    assert attach(confirmed).written == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("fault, words", [("blocked", "takes no messages"), ("dead", "not connected")])
+async def test_nothing_is_written_to_a_session_that_takes_nothing(
+    fault: str, words: str, confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    session.blocked, session.alive = fault == "blocked", fault != "dead"
+    with pytest.raises(NotSent, match=words):
+        publish(confirmed, outcome, "request")
+    publish(confirmed, outcome, "reply", until=asyncio.get_running_loop().time() + 60)
+    assert session.written == []
+    session.blocked, session.alive = False, True
+    confirmed.flush_backlog()
+    assert session.written == [b"reply"]
+
+
+async def test_replies_nobody_waits_for_any_more_are_not_published_again(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    now = asyncio.get_running_loop().time()
+    publish(confirmed, outcome, "late", until=now - 1)
+    publish(confirmed, outcome, "in time", until=now + 60)
+    confirmed.detach("lost")
+    assert attach(confirmed).written == [b"in time"]
+    assert outcome.ended == [("late", None, None)]
+
+
+async def test_flushed_waits_for_confirms_and_backlog(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    assert await confirmed.flushed(0)
+    publish(confirmed, outcome, "a", until=asyncio.get_running_loop().time() + 60)
+    assert not await confirmed.flushed(0.001)
+    confirmed.detach("lost")
+    assert not await confirmed.flushed(0.001)
+    again = attach(confirmed)
+    waiting = asyncio.ensure_future(confirmed.flushed(1))
+    await asyncio.sleep(0)
+    again.confirms.on_confirm(1, False, True)
+    assert await waiting
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("publish"), st.booleans(), st.just(True)),
+            st.tuples(st.just("confirm"), st.integers(1, 6), st.booleans()),
+            st.tuples(st.just("confirm multiple"), st.integers(1, 6), st.booleans()),
+            st.tuples(st.just("lose"), st.just(0), st.just(True)),
+        ),
+        max_size=25,
+    )
+)
+def test_every_message_ends_exactly_once_whatever_the_broker_says(steps: list[tuple[str, int, bool]]) -> None:
+    async def run() -> None:
+        confirmed, outcome = Confirmed(), Outcome()
+        session = attach(confirmed)
+        far = asyncio.get_running_loop().time() + 60
+        published = 0
+        for what, number, accepted in steps:
+            if what == "publish":
+                published += 1
+                publish(confirmed, outcome, str(published), until=far if number else None)
+            elif what == "lose":
+                confirmed.detach("lost")
+                session = attach(confirmed)
+            else:
+                session.confirms.on_confirm(number, what == "confirm multiple", accepted)
+            assert len(outcome.ended) + len(confirmed) == published
+        assert len(set(outcome.names)) == len(outcome.ended)
+        session.confirms.on_confirm(10_000, True, True)
+        assert sorted(outcome.names, key=int) == [str(number) for number in range(1, published + 1)]
+        assert await confirmed.flushed(0)
+
+    asyncio.run(run())
+
+
+# -- laying out -------------------------------------------------------------------------------------
+
+
+async def test_a_message_is_laid_out_whole(confirmed: Confirmed, session: FakeSession) -> None:
+    data = confirmed.routes.lay_out(Message(Kind.REPLY, "q", correlation_id="c", body=b"30"), mandatory=True)
+    names = []
+    while data:
+        consumed, channel, frame = pamqp.frame.unmarshal(data)
+        names.append((channel, frame.name))
+        data = data[consumed:]
+    assert names == [(2, "Basic.Publish"), (2, "ContentHeader"), (2, "ContentBody")]
+
+
+async def test_remembered_routes_are_bounded(confirmed: Confirmed, session: FakeSession) -> None:
+    for number in range(MAX_ROUTES + 5):
+        confirmed.routes.lay_out(Message(Kind.REPLY, f"q{number}"), mandatory=False)
+    assert len(confirmed.routes._frames) == 5
+
+
+# -- express ----------------------------------------------------------------------------------------
+
+
+def connected(express: Express, session: FakeSession | None = None) -> FakeSession:
+    session = session or FakeSession()
+    express.attach(cast(Session, session), lambda method, properties: None)
+    return session
+
+
+async def test_express_writes_at_once() -> None:
+    express = Express(heartbeat=10)
+    session = connected(express)
+    express.write(b"request")
+    assert session.written == [b"request"]
+    assert express.usable
+
+
+async def test_express_without_a_session_or_blocked_is_not_sent() -> None:
+    express = Express(heartbeat=10)
+    with pytest.raises(NotSent, match="not connected"):
+        express.write(b"request")
+    session = connected(express)
+    session.blocked = True
+    assert not express.usable
+    with pytest.raises(NotSent, match="takes no messages"):
+        express.write(b"request")
+    with pytest.raises(NotSent, match="takes no replies"):
+        express.write_reply(b"reply", until=1e9)
+
+
+async def test_replies_written_just_before_a_loss_go_out_once_more() -> None:
+    express = Express(heartbeat=10)
+    session = connected(express)
+    now = asyncio.get_running_loop().time()
+    session.protocol.loop.now = now - 30
+    express.write_reply(b"arrived", until=now + 60)
+    session.protocol.loop.now = now - 5
+    express.write_reply(b"nobody waits", until=now - 1)
+    express.write_reply(b"may be lost", until=now + 60)
+    express.write(b"request")
+    express.detach()
+    again = FakeSession()
+    again.protocol.loop.now = now
+    connected(express, again)
+    assert again.written == [b"may be lost"]
+
+
+async def test_remembered_replies_are_bounded() -> None:
+    express = Express(heartbeat=10)
+    connected(express)
+    for number in range(MAX_REPLIES + 5):
+        express.write_reply(str(number).encode(), until=1e9)
+    assert len(express._replies) == MAX_REPLIES

@@ -1,0 +1,620 @@
+"""The client: every call ends, with the right error, and leaves its table once."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from rpckit import (
+    BadReply,
+    Call,
+    Client,
+    ConnectionLost,
+    Context,
+    DeadlineExceeded,
+    NoResponder,
+    NotSent,
+    OutcomeUnknown,
+    Response,
+    RpcError,
+    Server,
+    Service,
+    Settings,
+    TypedClient,
+    UsageError,
+)
+from rpckit.memory import MemoryBroker, MemoryTransport
+from rpckit.message import Message
+from rpckit.transport import OnMessage, State
+
+Serve = Callable[..., Awaitable[Server]]
+BRIEF = 0.01  # seconds: enough for a memory broker
+
+
+class Desk:
+    """A service whose work a test can watch and hold up."""
+
+    def __init__(self) -> None:
+        self.seen: list[Context] = []
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.cancelled = 0
+        self.service = Service("desk")
+        for method in (self.echo, self.hold, self.idle, self.plus):
+            self.service.method(method)
+
+    async def echo(self, value: Any, ctx: Context) -> Response:
+        self.seen.append(ctx)
+        return Response(value, headers={"x-token": "t"}, correlation_id="c-own")
+
+    async def hold(self, ctx: Context) -> int:
+        self.seen.append(ctx)
+        self.begun.set()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return len(self.seen)
+
+    async def idle(self) -> None: ...
+
+    async def plus(self, a: int, b: int = 1) -> int:
+        return a + b
+
+
+@pytest.fixture
+async def desk(serve: Serve) -> Desk:
+    desk = Desk()
+    await serve(desk.service, debug=True)
+    return desk
+
+
+def memory(client: Client) -> MemoryTransport:
+    assert isinstance(client.transport, MemoryTransport)
+    return client.transport
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the other side is about to do."""
+    async with asyncio.timeout(2):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def settled(task: asyncio.Future[Any]) -> BaseException | None:
+    """The error a call ended with, if any."""
+    await asyncio.wait([task])
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+# -- calling ------------------------------------------------------------------------------------
+
+
+async def test_call_returns_the_result(client: Client, desk: Desk) -> None:
+    assert await client.call("desk.plus", 2, b=3) == 5
+    assert await client.call("desk.idle") is None
+    assert client.pending == 0
+
+
+async def test_a_peer_has_the_methods_as_attributes(client: Client, desk: Desk) -> None:
+    peer = client.at("desk")
+    assert await peer.plus(2) == 3
+    assert repr(peer) == f"<Peer 'desk' on {client.url}>"
+    assert not hasattr(peer, "__deepcopy__")
+
+
+async def test_a_peers_call_goes_to_the_only_method(client: Client, serve: Serve) -> None:
+    service = Service("one")
+
+    @service.method
+    async def double(n: int) -> int:
+        return 2 * n
+
+    await serve(service)
+    assert await client.at("one").call(4) == 8
+
+
+async def test_headers_go_both_ways(client: Client, desk: Desk) -> None:
+    await client.at("desk").using(headers={"user": "7"}).echo("hi")
+    assert desk.seen[0].headers == {"user": "7"}
+
+
+async def test_a_raw_request_gets_body_headers_and_the_responses_own_correlation_id(
+    client: Client, serve: Serve
+) -> None:
+    service = Service("shout")
+
+    @service.method
+    async def shout(msg: str, ctx: Context) -> Response:
+        return Response(msg.upper(), headers={"x-token": ctx.headers["user"]}, correlation_id="c-1")
+
+    await serve(service)
+    reply = await client.request("shout", "Hi!", headers={"user": "7"})
+    assert (reply.body, reply.decode()) == (b"HI!", "HI!")
+    assert reply.headers["x-token"] == "7"
+    assert reply.correlation_id == "c-1"
+
+
+async def test_a_body_that_cannot_be_sent_is_a_usage_error(client: Client) -> None:
+    for body in (object(), "\ud800"):
+        with pytest.raises(UsageError, match="cannot be sent"):
+            await client.request("desk", body)
+    with pytest.raises(UsageError, match="cannot be sent"):
+        await client.call("desk.echo", object())
+
+
+async def test_notify_runs_the_method_and_returns_nothing(client: Client, serve: Serve) -> None:
+    service, ran = Service("log"), asyncio.Event()
+    contexts: list[Context] = []
+
+    @service.method(no_reply=True)
+    async def write(line: str, ctx: Context) -> None:
+        contexts.append(ctx)
+        ran.set()
+
+    await serve(service)
+    assert await client.notify("log.write", "a line") is None  # type: ignore[func-returns-value]
+    await asyncio.wait_for(ran.wait(), 1)
+    assert (contexts[0].caller, contexts[0].attempt) == ("", 1)
+
+
+async def test_notify_tells_when_nobody_serves(client: Client) -> None:
+    with pytest.raises(NoResponder):
+        await client.notify("nobody.write", "a line")
+
+
+async def test_no_server_wait_queues_for_a_server_to_come(client: Client, serve: Serve) -> None:
+    task = asyncio.ensure_future(client.call("desk.plus", 1, no_server="wait"))
+    await asyncio.sleep(0)
+    await serve(Desk().service)
+    assert await task == 2
+
+
+async def test_a_typed_client_refuses_what_the_method_does_not_promise(url: str, desk: Desk) -> None:
+    from pydantic import TypeAdapter
+
+    class DeskClient(TypedClient):
+        address = "desk"
+
+        async def plus(self, a: Any) -> int:
+            return await self._call("plus", TypeAdapter(int), (a,))
+
+        async def echo(self, value: Any) -> int:
+            return await self._call("echo", TypeAdapter(int), (value,), idempotent=True)
+
+    async with DeskClient(url) as typed:
+        assert await typed.using(timeout=1).plus(1) == 2
+        with pytest.raises(BadReply, match=r"desk\.echo returned something else"):
+            await typed.echo("text")
+
+
+@pytest.mark.parametrize("options", [{"timeout": float("inf")}, {"headers": {"user": 7}}])
+async def test_options_that_cannot_be_are_refused_before_anything_is_sent(
+    options: dict[str, Any], client: Client, desk: Desk
+) -> None:
+    with pytest.raises(UsageError):
+        await client.call("desk.idle", **options)
+    assert client.pending == 0
+
+
+def test_settings_and_overrides_cannot_both_be_given(url: str) -> None:
+    with pytest.raises(UsageError, match="both given"):
+        Client(url, settings=Settings(), timeout=3)
+
+
+# -- every call ends ------------------------------------------------------------------------------
+
+
+async def test_nobody_serving_is_known_at_once(client: Client) -> None:
+    with pytest.raises(NoResponder, match="nobody serves 'nobody'"):
+        await client.call("nobody.fib", 30)
+    assert client.pending == 0
+
+
+async def test_the_deadline_ends_a_call(client: Client, desk: Desk) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await client.call("desk.hold", timeout=BRIEF)
+    assert client.pending == 0
+
+
+async def test_a_deadline_already_past_ends_a_call(client: Client, desk: Desk) -> None:
+    with pytest.raises(RpcError):
+        await client.call("desk.hold", timeout=-1)
+    assert client.pending == 0
+
+
+async def test_reply_after_the_deadline_is_counted_not_raised(client: Client, serve: Serve) -> None:
+    service, go_on = Service("late"), asyncio.Event()
+
+    @service.method
+    async def stubborn() -> int:
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            pass
+        await go_on.wait()
+        return 1
+
+    await serve(service)
+    with pytest.raises(DeadlineExceeded):
+        await client.call("late.stubborn", timeout=0.02)
+    go_on.set()
+    await until(lambda: client.late_replies == 1)
+
+
+async def test_reply_after_cancel_is_counted_not_raised(client: Client, serve: Serve) -> None:
+    service, begun = Service("late"), asyncio.Event()
+
+    @service.method
+    async def stubborn() -> int:
+        begun.set()
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            pass
+        return 1
+
+    await serve(service)
+    task = asyncio.ensure_future(client.call("late.stubborn"))
+    await begun.wait()
+    task.cancel()
+    assert isinstance(await settled(task), asyncio.CancelledError)
+    await until(lambda: client.late_replies == 1)
+    assert client.pending == 0
+
+
+async def test_cancelling_a_call_cancels_the_work(client: Client, desk: Desk) -> None:
+    task = asyncio.ensure_future(client.call("desk.hold"))
+    await desk.begun.wait()
+    task.cancel()
+    assert isinstance(await settled(task), asyncio.CancelledError)
+    assert client.pending == 0
+    await until(lambda: desk.cancelled == 1)
+
+
+async def test_wait_for_around_a_call_cancels_the_work(client: Client, desk: Desk) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(client.call("desk.hold"), 0.03)
+    await until(lambda: desk.cancelled == 1)
+
+
+async def test_a_full_table_makes_calls_wait_then_not_sent(url: str, desk: Desk) -> None:
+    async with Client(url, max_pending=1, send_wait=BRIEF) as client:
+        first = asyncio.ensure_future(client.call("desk.hold"))
+        await desk.begun.wait()
+        with pytest.raises(NotSent, match="1 calls are already pending; raise max_pending"):
+            await client.call("desk.plus", 1)
+        desk.go_on.set()
+        assert await first == 1
+
+
+async def test_a_call_waiting_for_room_goes_as_soon_as_there_is_some(url: str, desk: Desk) -> None:
+    async with Client(url, max_pending=1) as client:
+        first = asyncio.ensure_future(client.call("desk.hold"))
+        await desk.begun.wait()
+        waiting = [asyncio.ensure_future(client.call("desk.plus", n)) for n in range(3)]
+        await asyncio.sleep(0)
+        desk.go_on.set()
+        assert await asyncio.gather(first, *waiting) == [1, 1, 2, 3]
+
+
+async def test_a_call_cancelled_while_it_waits_for_room_leaves_the_room_to_others(url: str, desk: Desk) -> None:
+    async with Client(url, max_pending=1) as client:
+        first = asyncio.ensure_future(client.call("desk.hold"))
+        await desk.begun.wait()
+        gone, other = (asyncio.ensure_future(client.call("desk.plus", n)) for n in (1, 2))
+        await asyncio.sleep(0)
+        gone.cancel()
+        desk.go_on.set()
+        assert await other == 3
+        assert await first == 1
+        assert isinstance(await settled(gone), asyncio.CancelledError)
+
+
+async def test_a_call_waiting_for_room_ends_by_its_own_deadline(url: str, desk: Desk) -> None:
+    async with Client(url, max_pending=1) as client:
+        first = asyncio.ensure_future(client.call("desk.hold"))
+        await desk.begun.wait()
+        with pytest.raises(NotSent):
+            await client.call("desk.plus", 1, timeout=BRIEF)
+        desk.go_on.set()
+        await first
+
+
+@pytest.mark.parametrize("state", ["dropped", "blocked"])
+async def test_a_call_without_a_connection_waits_then_is_not_sent(url: str, desk: Desk, state: str) -> None:
+    async with Client(url, send_wait=BRIEF) as client:
+        memory(client).drop() if state == "dropped" else memory(client).block()
+        with pytest.raises(NotSent, match="reconnecting" if state == "dropped" else "blocked"):
+            await client.call("desk.plus", 1)
+        later = asyncio.ensure_future(client.call("desk.plus", 1))
+        await asyncio.sleep(0)
+        memory(client).restore()
+        assert await later == 2
+
+
+async def test_closing_ends_what_is_pending_and_what_comes_later(url: str, desk: Desk) -> None:
+    client = Client(url)
+    pending = asyncio.ensure_future(client.call("desk.hold"))
+    await desk.begun.wait()
+    await client.close()
+    await client.close()
+    assert isinstance(await settled(pending), ConnectionLost)
+    with pytest.raises(NotSent, match="closed"):
+        await client.call("desk.plus", 1)
+    assert client.state is State.CLOSED
+
+
+async def test_closing_ends_a_call_that_waits_for_a_connection(url: str) -> None:
+    client = Client(url)
+    await client.connect()
+    memory(client).drop()
+    waiting = asyncio.ensure_future(client.call("desk.plus", 1))
+    await asyncio.sleep(0)
+    await client.close()
+    assert isinstance(await settled(waiting), NotSent)
+
+
+async def test_a_body_over_the_limit_is_not_sent(url: str, desk: Desk) -> None:
+    async with Client(url, max_body=100) as client:
+        with pytest.raises(UsageError, match=r"over max_body \(100\)"):
+            await client.call("desk.echo", "x" * 200)
+        assert client.pending == 0
+
+
+async def test_a_reply_over_the_limit_is_a_bad_reply(url: str, serve: Serve) -> None:
+    service = Service("big")
+
+    @service.method
+    async def big() -> str:
+        return "x" * 200
+
+    await serve(service)
+    async with Client(url, max_body=100) as client:
+        with pytest.raises(BadReply, match=r"over max_body \(100\)"):
+            await client.call("big.big")
+
+
+async def test_a_reply_that_cannot_be_read_is_a_bad_reply(client: Client, serve: Serve) -> None:
+    service = Service("odd")
+
+    @service.method
+    async def odd() -> None: ...
+
+    server = await serve(service)
+    (link,) = server._dispatcher.links  # type: ignore[union-attr]
+    transport = link.transport
+    assert isinstance(transport, MemoryTransport)
+    route = transport.route_reply
+
+    def garble(message: Message) -> None:
+        message.body = b"\xc1"
+        route(message)
+
+    transport.route_reply = garble  # type: ignore[method-assign]
+    with pytest.raises(BadReply):
+        await client.call("odd.odd")
+
+
+# -- lost connections -----------------------------------------------------------------------------
+
+
+async def test_a_lost_connection_ends_calls_that_may_not_run_twice(client: Client, desk: Desk) -> None:
+    task = asyncio.ensure_future(client.call("desk.hold"))
+    await desk.begun.wait()
+    memory(client).drop("the cable was pulled")
+    error = await settled(task)
+    assert isinstance(error, ConnectionLost)
+    assert "the cable was pulled" in str(error)
+    assert client.pending == 0
+
+
+async def test_an_idempotent_call_is_sent_again_after_a_lost_connection(client: Client, desk: Desk) -> None:
+    task = asyncio.ensure_future(client.call("desk.hold", idempotent=True))
+    await desk.begun.wait()
+    memory(client).drop()
+    memory(client).restore()
+    desk.go_on.set()
+    assert await task == 2
+    first, second = desk.seen
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert first.message_id == second.message_id
+    assert first.correlation_id != second.correlation_id
+    assert first.caller != second.caller
+
+
+async def test_from_the_second_attempt_on_no_responder_is_outcome_unknown(
+    client: Client, serve: Serve, desk: Desk
+) -> None:
+    task = asyncio.ensure_future(client.call("desk.hold", idempotent=True))
+    await desk.begun.wait()
+    memory(client).drop()
+    desk.go_on.set()
+    for receiver in list(memory(client).broker.queue("desk").receivers):
+        await receiver.stop()
+    memory(client).restore()
+    error = await settled(task)
+    assert type(error) is OutcomeUnknown
+    assert "this attempt did not run, but an earlier one may have: nobody serves" in str(error)
+
+
+async def test_a_first_attempt_that_did_not_run_is_told_as_it_is(client: Client) -> None:
+    with pytest.raises(NoResponder):
+        await client.call("nobody.fib", idempotent=True)
+
+
+async def test_a_lost_connection_that_stays_away_ends_an_idempotent_call(url: str, desk: Desk) -> None:
+    async with Client(url, send_wait=BRIEF) as client:
+        task = asyncio.ensure_future(client.call("desk.hold", idempotent=True))
+        await desk.begun.wait()
+        memory(client).drop()
+        assert type(await settled(task)) is OutcomeUnknown
+
+
+# -- middleware -----------------------------------------------------------------------------------
+
+
+async def test_middleware_may_retry_with_the_same_message_id_and_the_next_attempt(url: str, desk: Desk) -> None:
+    async def twice(call: Call, call_next: Callable[[Call], Awaitable[Any]]) -> Any:
+        await call_next(call)
+        return await call_next(call)
+
+    async with Client(url, middleware=[twice]) as client:
+        assert await client.call("desk.echo", "hi") == "hi"
+    first, second = desk.seen
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert first.message_id == second.message_id
+    assert first.correlation_id != second.correlation_id
+
+
+async def test_a_retry_of_middleware_keeps_the_first_attempts_doubt(url: str, desk: Desk) -> None:
+    async def retry(call: Call, call_next: Callable[[Call], Awaitable[Any]]) -> Any:
+        try:
+            return await call_next(call)
+        except ConnectionLost:
+            call.address = "nobody"
+            return await call_next(call)
+
+    async with Client(url, middleware=[retry]) as client:
+        task = asyncio.ensure_future(client.call("desk.hold"))
+        await desk.begun.wait()
+        memory(client).drop()
+        memory(client).restore()
+        assert type(await settled(task)) is OutcomeUnknown
+
+
+async def test_middleware_sees_and_changes_headers_and_results(url: str, desk: Desk) -> None:
+    async def stamp(call: Call, call_next: Callable[[Call], Awaitable[Any]]) -> Any:
+        call.headers["trace"] = f"{call.address}.{call.method}"
+        return [await call_next(call)]
+
+    async with Client(url, middleware=[stamp]) as client:
+        assert await client.call("desk.echo", 1) == [1]
+    assert desk.seen[0].headers == {"trace": "desk.echo"}
+
+
+# -- event loops ----------------------------------------------------------------------------------
+
+
+class SlowInbox(MemoryTransport):
+    """Is connected for a while before it can hear replies, as a broker's transport is."""
+
+    async def open_inbox(self, on_message: OnMessage) -> None:
+        await asyncio.sleep(0.002)
+        await super().open_inbox(on_message)
+
+
+class UnwillingTransport(MemoryTransport):
+    """Connects at the third attempt."""
+
+    attempts = 0
+
+    async def connect(self) -> None:
+        self.attempts += 1
+        if self.attempts < 3:
+            raise NotSent("no route to the broker")
+        await super().connect()
+
+
+class RefusedTransport(MemoryTransport):
+    async def connect(self) -> None:
+        raise UsageError("no such user")
+
+
+async def test_a_call_waits_until_its_reply_can_be_heard(url: str, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: SlowInbox)
+    client = Client(url, timeout=1)
+    assert await asyncio.gather(*(client.call("desk.plus", n) for n in range(3))) == [1, 2, 3]
+    await client.close()
+
+
+async def test_a_client_without_async_with_keeps_trying_to_connect(
+    url: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: UnwillingTransport)
+    monkeypatch.setattr("rpckit.client.random.random", lambda: 0.99)
+    monkeypatch.setattr("rpckit.client.Backoff.delay", lambda *_: 0.001)
+    client = Client(url)
+    assert await client.call("desk.plus", 1) == 2
+    await client.close()
+
+
+async def test_connect_fails_at_once_and_can_be_tried_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: UnwillingTransport)
+    client = Client(url)
+    for _ in range(2):
+        with pytest.raises(NotSent, match="no route"):
+            await client.connect()
+    await client.connect()
+    assert client.state is State.CONNECTED
+    await client.close()
+
+
+async def test_a_refusal_for_good_ends_waiting_calls_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: RefusedTransport)
+    client = Client(url)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="no such user"):
+            await client.call("desk.plus", 1)
+    await client.close()
+
+
+def test_a_client_used_in_two_event_loops_in_turn_works(url: str, broker: MemoryBroker) -> None:
+    client = Client(url)
+
+    async def work() -> int:
+        service = Service("s")
+
+        @service.method
+        async def plus(a: int) -> int:
+            return a + 1
+
+        async with Server(service, url=url):
+            result: int = await client.call("s.plus", 1)
+            return result
+
+    assert [asyncio.run(work()), asyncio.run(work())] == [2, 2]
+
+
+SILENT = """
+import asyncio
+from rpckit import Client, Server, Service
+
+service = Service("s")
+
+@service.method
+async def plus(a: int) -> int:
+    return a + 1
+
+@service.method
+async def hold() -> None:
+    await asyncio.sleep(60)
+
+client = Client("memory://silent")
+
+async def main():
+    async with Server(service, url="memory://silent", grace=1):
+        assert await client.call("s.plus", 1) == 2
+        pending = asyncio.ensure_future(client.call("s.hold"))
+        await asyncio.sleep(0.01)
+        pending.cancel()
+        await asyncio.gather(pending, return_exceptions=True)
+    asyncio.ensure_future(client.call("nobody.hold", no_server="wait"))
+    await asyncio.sleep(0.01)
+
+asyncio.run(main())
+asyncio.run(main())
+"""
+
+
+def test_a_client_without_async_with_ends_silently_with_its_loop() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", SILENT], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

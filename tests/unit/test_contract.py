@@ -1,0 +1,431 @@
+"""What a service promises, and the forms in which arguments and results travel."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from rpckit import codec
+from rpckit.context import Context
+from rpckit.contract import (
+    MAX_NAME_BYTES,
+    MethodSpec,
+    Service,
+    check_address,
+    compile_method,
+    read_arguments,
+    split_target,
+    write_arguments,
+    write_result,
+)
+from rpckit.errors import InvalidArgument, UsageError
+from rpckit.message import NATIVE, PLAIN, Kind, Message
+
+
+async def fib(n: int) -> int:
+    """The n-th Fibonacci number."""
+    return n
+
+
+async def several(a: int, b: str = "b") -> str:
+    return b * a
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+class Order(BaseModel):
+    at: datetime.date
+
+
+def spec_of(function: Any) -> MethodSpec:
+    return compile_method(function)
+
+
+def request(body: bytes, content_type: str = codec.MSGPACK, dialect: str = NATIVE) -> Message:
+    return Message(Kind.REQUEST, "q", content_type=content_type, body=body, dialect=dialect)
+
+
+# -- services ---------------------------------------------------------------------------------
+
+
+def test_a_service_lives_at_its_name_unless_told_otherwise() -> None:
+    assert Service("fibonacci").address == "fibonacci"
+    assert Service("fibonacci", address="rpc_queue").address == "rpc_queue"
+
+
+def test_method_leaves_the_function_as_it_is() -> None:
+    service = Service("s")
+    assert service.method(fib) is fib
+    assert service.method(name="other", idempotent=True)(fib) is fib
+    assert [spec.idempotent for spec in service.methods.values()] == [False, True]
+    assert service.methods["other"].doc == "The n-th Fibonacci number."
+
+
+def test_the_only_method_is_the_default_one() -> None:
+    service = Service("s")
+    assert service.find("") is None
+    service.method(fib)
+    assert service.find("") is service.find("fib")
+    service.method(several)
+    assert service.find("") is None
+
+
+def test_a_marked_method_is_the_default_of_several() -> None:
+    service = Service("s")
+    service.method(fib)
+    service.method(default=True)(several)
+    assert service.default_method is service.methods["several"]
+
+
+def test_methods_are_found_by_their_exact_name_only() -> None:
+    service = Service("s")
+    service.method(fib)
+    for name in ("Fib", "fib ", "__init__", "fib.__call__", "_add"):
+        assert service.find(name) is None
+
+
+def test_two_methods_of_one_name_are_refused() -> None:
+    service = Service("s")
+    service.method(fib)
+    with pytest.raises(UsageError, match="already has a method 'fib'"):
+        service.method(fib)
+
+
+def test_two_default_methods_are_refused() -> None:
+    service = Service("s")
+    service.method(default=True)(fib)
+    with pytest.raises(UsageError, match="only one can be"):
+        service.method(default=True)(several)
+
+
+def test_from_object_exposes_public_async_methods_bound_to_it() -> None:
+    class Calculator:
+        def __init__(self) -> None:
+            self.base = 10
+
+        async def add(self, a: int) -> int:
+            return self.base + a
+
+        async def _hidden(self) -> None: ...
+
+        def plain(self) -> None: ...
+
+        @property
+        def value(self) -> int:
+            raise AssertionError("properties are not touched")
+
+    service = Service.from_object(Calculator(), name="calculator")
+    assert list(service.methods) == ["add"]
+    assert service.methods["add"].validate((["1"], {})) == ((1,), {})
+
+
+def test_from_object_without_public_methods_is_refused() -> None:
+    with pytest.raises(UsageError, match="no public async methods"):
+        Service.from_object(object(), name="nothing")
+
+
+# -- what can be served -------------------------------------------------------------------------
+
+
+async def with_varargs(*numbers: int) -> None: ...
+
+
+async def with_kwargs(**options: int) -> None: ...
+
+
+async def stream() -> Any:
+    yield 1
+
+
+async def with_lost_name(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821
+    ...
+
+
+@pytest.mark.parametrize(
+    "function, options, words",
+    [
+        (with_varargs, {}, r"\*numbers cannot be described"),
+        (with_kwargs, {}, r"\*options cannot be described"),
+        (stream, {}, "generators cannot be served yet"),
+        (with_lost_name, {}, "name something that cannot be found"),
+        (fib, {"name": "__init__"}, "cannot be a method's name"),
+        (fib, {"name": "a.b"}, "cannot be a method's name"),
+        (fib, {"name": "1st"}, "cannot be a method's name"),
+        (fib, {"name": "$reply"}, "cannot be a method's name"),
+        (fib, {"name": "n" * (MAX_NAME_BYTES + 1)}, "cannot be a method's name"),
+        (fib, {"idempotnet": True}, "unknown option 'idempotnet'; known: .*idempotent"),
+        (fib, {"delivery": "at_least_once"}, "must be idempotent=True"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_when_the_service_is_built(
+    function: Any, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        compile_method(function, **options)
+
+
+def test_plain_functions_run_in_a_thread() -> None:
+    def plain() -> None: ...
+
+    assert spec_of(plain).in_thread
+    assert not spec_of(fib).in_thread
+
+
+@pytest.mark.parametrize("address", ["", "a" * 256, "umläut", "a{b}", "a\n", "a*b", "a?b"])
+def test_an_address_that_not_every_broker_can_carry_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="cannot be used"):
+        check_address(address)
+
+
+@pytest.mark.parametrize("address", ["rpc_queue", "channel:test-channel", "a.b.c", "x" * 255, "a b/c@d#e,f+g"])
+def test_usual_addresses_are_taken_as_they_are(address: str) -> None:
+    assert check_address(address) == address
+
+
+def test_the_last_dot_parts_address_and_method() -> None:
+    assert split_target("rpc_queue.fib") == ("rpc_queue", "fib")
+    assert split_target("list:a.b.fib") == ("list:a.b", "fib")
+
+
+@pytest.mark.parametrize("target", ["fib", ".fib", "rpc_queue.", "rpc_queue.1", "q.a-b", ""])
+def test_a_target_without_address_or_method_is_refused(target: str) -> None:
+    with pytest.raises(UsageError, match=r"not ADDRESS\.METHOD"):
+        split_target(target)
+
+
+# -- arguments ----------------------------------------------------------------------------------
+
+
+def test_arguments_are_converted_to_the_annotated_types() -> None:
+    async def method(at: datetime.datetime, point: Point, order: Order, tags: set[str]) -> None: ...
+
+    args, kwargs = spec_of(method).validate(
+        (["2026-01-02T03:04:05"], {"point": {"x": 1, "y": 2}, "order": {"at": "2026-01-02"}, "tags": ["a"]})
+    )
+    assert args == (datetime.datetime(2026, 1, 2, 3, 4, 5),)
+    assert kwargs == {"point": Point(1, 2), "order": Order(at=datetime.date(2026, 1, 2)), "tags": {"a"}}
+
+
+def test_what_is_left_out_is_the_functions_default() -> None:
+    assert spec_of(several).validate((["2"], {})) == ((2,), {"b": "b"})
+
+
+@pytest.mark.parametrize(
+    "args, kwargs, argument",
+    [
+        ([], {}, "n"),
+        (["many"], {}, "n"),
+        ([1, 2], {}, "1"),
+        ([1], {"n": 1}, "n"),
+        ([1], {"m": 1}, "m"),
+        ([], {"n": [1]}, "n"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(args: list[Any], kwargs: dict[str, Any], argument: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        spec_of(fib).validate((args, kwargs))
+    assert caught.value.details is not None
+    assert argument in [each["argument"] for each in caught.value.details["errors"]]
+
+
+def test_every_bad_argument_is_named_at_once_with_its_place_inside() -> None:
+    async def method(points: list[Point], n: int) -> None: ...
+
+    with pytest.raises(InvalidArgument) as caught:
+        spec_of(method).validate(([[{"x": 1, "y": 2}, {"x": "no", "y": 2}], "x"], {}))
+    assert caught.value.details is not None
+    assert [each["argument"] for each in caught.value.details["errors"]] == ["points.1.x", "n"]
+
+
+def test_errors_do_not_repeat_what_was_sent() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        spec_of(fib).validate((["secret-password"], {}))
+    assert "secret" not in f"{caught.value} {caught.value.details}"
+
+
+def test_a_context_parameter_is_not_an_argument() -> None:
+    async def method(a: int, ctx: Context) -> None: ...
+
+    spec = spec_of(method)
+    assert list(spec.parameters) == ["a"]
+    with pytest.raises(InvalidArgument):
+        spec.validate(([1], {"ctx": 1}))
+
+
+CONTEXT = Context(Message(Kind.REQUEST), "s", "m", None)
+
+
+async def context_first(ctx: Context, a: int, b: int = 0) -> tuple[int, int, Context]:
+    return a, b, ctx
+
+
+async def context_last(a: int, b: int, ctx: Context) -> tuple[int, int, Context]:
+    return a, b, ctx
+
+
+async def context_between(a: int, ctx: Context, b: int) -> tuple[int, int, Context]:
+    return a, b, ctx
+
+
+async def context_by_name(a: int, b: int, *, ctx: Context) -> tuple[int, int, Context]:
+    return a, b, ctx
+
+
+async def context_positional_only(ctx: Context, a: int, /, b: int) -> tuple[int, int, Context]:
+    return a, b, ctx
+
+
+@pytest.mark.parametrize(
+    "function, args, kwargs",
+    [
+        *[
+            (function, args, kwargs)
+            for function in (context_first, context_last, context_between, context_by_name)
+            for args, kwargs in (([1, 2], {}), ([1], {"b": 2}), ([], {"a": 1, "b": 2}))
+        ],
+        (context_positional_only, [1, 2], {}),
+        (context_positional_only, [1], {"b": 2}),
+    ],
+)
+async def test_the_context_goes_to_its_place_wherever_that_is(
+    function: Any, args: list[int], kwargs: dict[str, int]
+) -> None:
+    spec = spec_of(function)
+    args_given, kwargs_given = spec.add_context(spec.validate((args, kwargs)), CONTEXT)
+    assert await function(*args_given, **kwargs_given) == (1, 2, CONTEXT)
+
+
+# -- native bodies --------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(-9, 9), max_size=3),
+    st.dictionaries(st.text(max_size=5), st.integers(-9, 9), max_size=3),
+    st.sampled_from(["", codec.MSGPACK, codec.JSON]),
+)
+def test_native_arguments_come_back_as_they_were(args: list[int], kwargs: dict[str, int], content_type: str) -> None:
+    body, written = write_arguments(NATIVE, content_type, tuple(args), kwargs)
+    assert written == (content_type or codec.MSGPACK)
+    back_args, back_kwargs = read_arguments(request(body, written), spec_of(fib))
+    assert (list(back_args), back_kwargs) == (args, kwargs)
+
+
+@pytest.mark.parametrize(
+    "value", [None, [], 7, {"args": 1}, {"kwargs": []}, {"kwargs": {1: 2}}, {"args": {}, "kwargs": {}}]
+)
+def test_native_bodies_of_another_shape_are_invalid_arguments(value: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"the body must be|names that are strings"):
+        read_arguments(request(codec.encode(codec.MSGPACK, value)), spec_of(fib))
+
+
+@given(
+    st.binary(max_size=40),
+    st.sampled_from([NATIVE, PLAIN]),
+    st.sampled_from([*"ab", "", codec.JSON, codec.MSGPACK]),
+)
+def test_any_body_is_read_or_is_an_invalid_argument(body: bytes, dialect: str, content_type: str) -> None:
+    for function in (fib, several):
+        spec = spec_of(function)
+        try:
+            spec.validate(read_arguments(request(body, content_type, dialect), spec))
+        except InvalidArgument:
+            pass
+
+
+def test_arguments_that_cannot_be_sent_are_our_own_mistake() -> None:
+    with pytest.raises(UsageError, match="cannot be sent"):
+        write_arguments(NATIVE, "", (object(),), {})
+    with pytest.raises(UsageError, match="cannot be sent"):
+        write_arguments(PLAIN, "", ("\ud800",), {})
+
+
+def test_native_results_mirror_the_content_type_of_their_request() -> None:
+    assert write_result(request(b"", codec.JSON), [1]) == (b"[1]", codec.JSON)
+    assert write_result(request(b""), [1]) == (b"\x91\x01", codec.MSGPACK)
+
+
+# -- plain bodies -----------------------------------------------------------------------------------
+
+
+async def takes_bytes(raw: bytes) -> None: ...
+
+
+async def takes_text(text: str) -> None: ...
+
+
+async def takes_anything(value) -> None: ...  # type: ignore[no-untyped-def]
+
+
+async def takes_nothing() -> None: ...
+
+
+@pytest.mark.parametrize(
+    "function, body, content_type, expected",
+    [
+        (fib, b"30", "", ((30,), {})),
+        (takes_bytes, b"\xff30", "", ((b"\xff30",), {})),
+        (takes_text, b"30", "", (("30",), {})),
+        (takes_text, b'"30"', codec.JSON, (("30",), {})),
+        (takes_anything, b"30", "", ((30,), {})),
+        (takes_anything, b"thirty", "", (("thirty",), {})),
+        (takes_nothing, b"ignored", "", ((), {})),
+        (several, b'{"a": 1, "b": "x"}', "", ((), {"a": 1, "b": "x"})),
+        (several, b"7", "", ((7,), {})),
+        (fib, b'{"n": 1}', "", (({"n": 1},), {})),
+        (takes_text, b"Hi!", "text/plain; charset=utf-8", (("Hi!",), {})),
+    ],
+)
+def test_a_plain_body_is_read_as_the_method_is_annotated(
+    function: Any, body: bytes, content_type: str, expected: Any
+) -> None:
+    args, kwargs = read_arguments(request(body, content_type, PLAIN), spec_of(function))
+    assert (tuple(args), kwargs) == expected
+
+
+@pytest.mark.parametrize("function, body", [(fib, b"thirty"), (takes_text, b"\xff"), (fib, b"")])
+def test_a_plain_body_that_cannot_be_read_is_an_invalid_argument(function: Any, body: bytes) -> None:
+    with pytest.raises(InvalidArgument):
+        read_arguments(request(body, "", PLAIN), spec_of(function))
+
+
+@pytest.mark.parametrize(
+    "args, kwargs, body",
+    [((30,), {}, b"30"), (("Hi!",), {}, b"Hi!"), ((), {}, b""), ((), {"a": 1}, b'{"a":1}')],
+)
+def test_plain_arguments_are_the_body_itself(args: tuple[Any, ...], kwargs: dict[str, Any], body: bytes) -> None:
+    assert write_arguments(PLAIN, "", args, kwargs) == (body, "")
+
+
+@pytest.mark.parametrize("args, kwargs", [((1, 2), {}), ((1,), {"a": 2})])
+def test_a_plain_peer_takes_one_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="takes one argument"):
+        write_arguments(PLAIN, "", args, kwargs)
+
+
+@pytest.mark.parametrize(
+    "content_type, value, expected",
+    [
+        ("", 832040, (b"832040", "")),
+        ("", "Hi!", (b"Hi!", "")),
+        ("", b"\xff", (b"\xff", "")),
+        ("", None, (b"", "")),
+        (codec.JSON, "Hi!", (b'"Hi!"', codec.JSON)),
+        (codec.TEXT, "Hi!", (b"Hi!", codec.TEXT)),
+        (codec.TEXT, 30, (b"30", codec.JSON)),
+        (codec.MSGPACK, 30, (b"\x1e", codec.MSGPACK)),
+    ],
+)
+def test_plain_results_go_back_the_way_the_request_came(
+    content_type: str, value: Any, expected: tuple[bytes, str]
+) -> None:
+    assert write_result(request(b"", content_type, PLAIN), value) == expected

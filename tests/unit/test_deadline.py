@@ -1,0 +1,92 @@
+"""Deadlines in their two forms, and the heap that orders them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpckit.deadline import COMPACT_AFTER, Deadline, DeadlineHeap, clocks_disagree, deadline_on_arrival
+
+UNIX = 1_700_000_000.0
+
+
+def test_deadline_counts_from_now() -> None:
+    deadline = Deadline.after(3.0, now=10.0)
+    assert deadline.at == 13.0
+    assert deadline.remaining(12.0) == 1.0
+    assert deadline.remaining(14.0) == -1.0
+
+
+@pytest.mark.parametrize("at, left", [(10.0, 1), (9.0, 1), (10.0004, 1), (10.0011, 2), (13.0, 3000)])
+def test_time_left_is_whole_milliseconds_rounded_up_and_never_zero(at: float, left: int) -> None:
+    assert Deadline(at).time_left_ms(10.0) == left
+
+
+def test_unix_milliseconds_follow_the_wall_clock() -> None:
+    assert Deadline(13.0).unix_ms(10.0, UNIX) == 1_700_000_003_000
+
+
+def test_no_form_of_a_deadline_is_no_deadline() -> None:
+    assert deadline_on_arrival(None, None, 10.0, UNIX) == (None, False)
+
+
+def test_time_left_counts_from_arrival() -> None:
+    assert deadline_on_arrival(2_000, None, 10.0, UNIX) == (Deadline(12.0), False)
+
+
+def test_absolute_deadline_alone_is_taken_as_it_is() -> None:
+    assert deadline_on_arrival(None, int((UNIX + 4) * 1000), 10.0, UNIX) == (Deadline(14.0), False)
+
+
+def test_time_spent_in_a_queue_is_counted_through_the_absolute_deadline() -> None:
+    waited = int((UNIX + 0.5) * 1000)
+    assert deadline_on_arrival(2_000, waited, 10.0, UNIX) == (Deadline(10.5), False)
+
+
+@pytest.mark.parametrize("apart", [-5.1, 7.1])
+def test_absolute_deadline_of_a_skewed_clock_is_ignored(apart: float) -> None:
+    deadline, skewed = deadline_on_arrival(2_000, int((UNIX + apart) * 1000), 10.0, UNIX)
+    assert (deadline, skewed) == (Deadline(12.0), True)
+
+
+@pytest.mark.parametrize("apart, disagree", [(-4.9, False), (-5.1, True), (6.9, False), (7.1, True)])
+def test_clocks_disagree_beyond_five_seconds_of_what_is_possible(apart: float, disagree: bool) -> None:
+    assert clocks_disagree(2_000, int((UNIX + apart) * 1000), UNIX) is disagree
+
+
+@given(st.integers(1, 10**9), st.integers(0, 2**53), st.floats(0, 1e6), st.floats(0, 4e9))
+def test_arrival_never_gives_more_than_the_time_left(left: int, absolute: int, now: float, unix: float) -> None:
+    deadline, _ = deadline_on_arrival(left, absolute, now, unix)
+    assert deadline is not None
+    assert deadline.at <= now + left / 1000
+
+
+def test_heap_gives_keys_soonest_first_and_once() -> None:
+    heap: DeadlineHeap[str] = DeadlineHeap()
+    alive = {"a": None, "b": None, "c": None}
+    for key, at in (("a", 3.0), ("b", 1.0), ("c", 2.0)):
+        heap.push(key, at, alive, len(alive))
+    assert heap.pop_due(0.5, alive) == []
+    assert heap.pop_due(2.0, alive) == ["b", "c"]
+    assert heap.pop_due(2.0, alive) == []
+    assert heap.next(alive) == 3.0
+
+
+def test_heap_skips_keys_that_have_left_their_table() -> None:
+    heap: DeadlineHeap[str] = DeadlineHeap()
+    alive = {"a": None, "b": None}
+    heap.push("a", 1.0, alive, 2)
+    heap.push("b", 2.0, alive, 2)
+    del alive["a"]
+    assert heap.next(alive) == 2.0
+    assert heap.pop_due(5.0, alive) == ["b"]
+    assert heap.next({}) is None
+
+
+def test_dead_entries_are_bounded_behind_one_living_call() -> None:
+    heap: DeadlineHeap[int] = DeadlineHeap()
+    for key in range(10_000):
+        heap.push(key, 1e6 - key, {key: None, 0: None}, 2)
+    assert len(heap) <= 2 * 2 + COMPACT_AFTER
+    assert heap.pop_due(1e9, {0: None}) == [0]

@@ -1,0 +1,297 @@
+"""The server: what is refused at start-up, and how it drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rpckit import (
+    Client,
+    Context,
+    NoResponder,
+    NotSent,
+    OutcomeUnknown,
+    Response,
+    Server,
+    Service,
+    Settings,
+    UsageError,
+)
+from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport
+
+Serve = Callable[..., Awaitable[Server]]
+BRIEF = 0.01  # seconds: enough for a memory broker
+
+
+class Work:
+    """A service of one method that does what the test lets it."""
+
+    def __init__(self, **options: Any) -> None:
+        self.begun: list[int] = []
+        self.cancelled: list[int] = []
+        self.go_on = asyncio.Event()
+        self.service = Service("s")
+
+        async def work(n: int) -> int:
+            self.begun.append(n)
+            try:
+                await self.go_on.wait()
+            except asyncio.CancelledError:
+                self.cancelled.append(n)
+                raise
+            return n
+
+        self.service.method(**options)(work)
+
+
+def calls(client: Client, *numbers: int) -> list[asyncio.Future[Any]]:
+    return [asyncio.ensure_future(client.call("s.work", n)) for n in numbers]
+
+
+def memory(server: Server) -> MemoryTransport:
+    assert server._dispatcher is not None
+    transport = server._dispatcher.links[0].transport
+    assert isinstance(transport, MemoryTransport)
+    return transport
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the other side is about to do."""
+    async with asyncio.timeout(2):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+# -- starting ---------------------------------------------------------------------------------------
+
+
+async def test_nothing_to_serve_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="nothing to serve"):
+        await Server(url=url).start()
+
+
+async def test_a_service_without_methods_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="'empty' has no methods"):
+        await Server(Service("empty"), url=url).start()
+
+
+async def test_two_services_at_one_address_are_refused(url: str) -> None:
+    other = Service("other", address="s")
+    other.method(name="work")(Work().service.methods["work"].function)
+    with pytest.raises(UsageError, match="two services at the address 's'"):
+        await Server(Work().service, other, url=url).start()
+
+
+async def test_at_least_once_is_refused_where_the_transport_cannot(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Work(idempotent=True, delivery="at_least_once").service
+    async with Server(service, url=url):
+        pass
+    monkeypatch.setattr(MemoryTransport, "capabilities", replace(CAPABILITIES, redelivers=False))
+    with pytest.raises(UsageError, match=r's\.work demands delivery="at_least_once", which memory cannot'):
+        await Server(service, url=url).start()
+
+
+async def test_a_failed_start_leaves_nothing_running(url: str, broker: MemoryBroker) -> None:
+    server = Server(Work().service, url=[url, "nothing://"])
+    with pytest.raises(UsageError, match="no transport for nothing"):
+        await server.start()
+    assert not broker.served("s")
+    await server.stop()
+
+
+async def test_settings_and_overrides_cannot_both_be_given(url: str) -> None:
+    with pytest.raises(UsageError, match="concurrency are both given"):
+        Server(url=url, settings=Settings(), concurrency=3)
+
+
+async def test_one_function_is_served_at_one_address_without_a_service(url: str, client: Client) -> None:
+    server = Server(url=url)
+
+    @server.handler("channel:test-channel")
+    async def shout(msg: str, ctx: Context) -> Response:
+        return Response(msg.upper(), headers={"x-token": "t"})
+
+    async with server:
+        reply = await client.request("channel:test-channel", "Hi!")
+    assert (reply.decode(), reply.headers["x-token"]) == ("HI!", "t")
+
+
+async def test_services_are_served_on_several_transports_at_once(url: str) -> None:
+    work = Work()
+    work.go_on.set()
+    urls = [url, f"{url}-other"]
+    async with Server(work.service, url=urls):
+        for number, each in enumerate(urls):
+            async with Client(each) as client:
+                assert await client.call("s.work", number) == number
+
+
+async def test_a_server_can_start_again_after_it_stopped(url: str, client: Client) -> None:
+    work = Work()
+    work.go_on.set()
+    server = Server(work.service, url=url)
+    for number in range(2):
+        async with server:
+            assert await client.call("s.work", number) == number
+        with pytest.raises(NoResponder):
+            await client.call("s.work", number)
+
+
+async def test_a_server_names_the_method_that_blocks_its_loop(
+    client: Client, serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("rpckit.watch.BLOCKED_S", 0.005)
+    monkeypatch.setattr("rpckit.watch.BEAT_S", 0.002)
+    service = Service("s")
+
+    @service.method
+    async def blocking() -> None:
+        time.sleep(0.03)  # noqa: ASYNC251  # it is what is looked for
+
+    await serve(service)
+    await asyncio.sleep(0.003)
+    await client.call("s.blocking")
+    warnings = [each.getMessage() for each in caplog.records if each.name == "rpckit.watch"]
+    assert [each for each in warnings if each.startswith("s.blocking blocks the event loop")]
+
+
+# -- stopping ---------------------------------------------------------------------------------------
+
+
+async def test_stopping_lets_what_was_delivered_run_within_the_grace_period(url: str, client: Client) -> None:
+    work = Work()
+    server = Server(work.service, url=url, concurrency=1)
+    await server.start()
+    tasks = calls(client, 1, 2, 3)
+    await until(lambda: server.in_flight == 3)
+    stopping = asyncio.ensure_future(server.stop(grace=5))
+    await asyncio.sleep(BRIEF)
+    with pytest.raises(NoResponder):
+        await client.call("s.work", 4)
+    work.go_on.set()
+    assert await asyncio.gather(*tasks) == [1, 2, 3]
+    await stopping
+    assert work.cancelled == []
+
+
+async def test_what_has_not_begun_by_then_is_handed_back_in_order(
+    url: str, client: Client, broker: MemoryBroker, serve: Serve
+) -> None:
+    work = Work()
+    server = Server(work.service, url=url, concurrency=2)
+    await server.start()
+    tasks = calls(client, *range(10))
+    await until(lambda: server.in_flight == 10 and len(work.begun) == 2)
+    await server.stop(grace=0)
+    assert work.begun == work.cancelled == [0, 1]
+    assert broker.depth("s") == 8
+    for task in tasks[:2]:
+        with pytest.raises(OutcomeUnknown, match="the server is stopping"):
+            await task
+    again = Work()
+    again.go_on.set()
+    await serve(again.service, concurrency=1)
+    assert await asyncio.gather(*tasks[2:]) == again.begun == list(range(2, 10))
+
+
+async def test_begun_work_that_may_run_again_is_handed_back_when_it_is_stopped(
+    url: str, client: Client, serve: Serve
+) -> None:
+    work = Work(idempotent=True)
+    server = Server(work.service, url=url)
+    await server.start()
+    (task,) = calls(client, 7)
+    await until(lambda: work.begun == [7])
+    await server.stop(grace=0)
+    assert work.cancelled == [7]
+    again = Work(idempotent=True)
+    again.go_on.set()
+    await serve(again.service)
+    assert await task == 7
+
+
+async def test_stopping_twice_is_once_and_stopping_before_starting_is_nothing(url: str) -> None:
+    server = Server(Work().service, url=url)
+    await server.stop()
+    await server.start()
+    await server.stop()
+    await server.stop()
+    assert server.in_flight == 0
+
+
+async def test_stopping_ends_the_threads_it_started(url: str, client: Client) -> None:
+    service = Service("s")
+
+    @service.method
+    def work() -> str:
+        return threading.current_thread().name
+
+    before = set(threading.enumerate())
+    async with Server(service, url=url):
+        assert (await client.call("s.work")).startswith("rpckit-handler")
+        assert len(set(threading.enumerate()) - before) == 2
+    await until(lambda: not set(threading.enumerate()) - before)
+
+
+async def test_stopping_leaves_no_address_behind(url: str, broker: MemoryBroker) -> None:
+    async with Server(Work().service, url=url):
+        assert broker.served("s")
+    assert not broker.served("s")
+    assert not any(broker.topics.values())
+
+
+async def test_a_server_that_loses_its_connection_serves_again_when_it_is_back(client: Client, serve: Serve) -> None:
+    work = Work()
+    work.go_on.set()
+    server = await serve(work.service)
+    memory(server).drop()
+    with pytest.raises(NoResponder):
+        await client.call("s.work", 1)
+    memory(server).restore()
+    assert await client.call("s.work", 2) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_run_serves_until_a_signal_then_drains(number: signal.Signals, url: str, client: Client) -> None:
+    work = Work()
+    running = asyncio.ensure_future(Server(work.service, url=url).run())
+    task = asyncio.ensure_future(client.call("s.work", 1, no_server="wait"))
+    while not work.begun:
+        await asyncio.sleep(0)
+    os.kill(os.getpid(), number)
+    await asyncio.sleep(BRIEF)
+    assert not running.done()
+    work.go_on.set()
+    assert await task == 1
+    await running
+
+
+async def test_run_ends_with_an_error_when_its_connection_is_lost_for_good(url: str, broker: MemoryBroker) -> None:
+    server = Server(Work().service, url=url)
+    running = asyncio.ensure_future(server.run())
+    await until(lambda: broker.served("s"))
+    await memory(server).close()
+    with pytest.raises(NotSent, match="closed by this process"):
+        await running
+
+
+async def test_stopping_says_what_was_still_in_flight(
+    url: str, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(Work().service, url=url)
+    await server.start()
+    tasks = calls(client, 1)
+    await until(lambda: server.in_flight == 1)
+    with caplog.at_level(logging.WARNING):
+        await server.stop(grace=0)
+    assert "with 1 calls in flight" in caplog.text
+    await asyncio.gather(*tasks, return_exceptions=True)
