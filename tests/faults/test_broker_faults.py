@@ -138,9 +138,7 @@ async def test_a_frozen_link_breaks_no_promise(broker: RabbitMq, side: Side, fig
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("side", ["client", "server"])
-async def test_a_link_that_is_silent_one_way_breaks_no_promise(
-    broker: RabbitMq, side: Side, figure: Figure
-) -> None:
+async def test_a_link_that_is_silent_one_way_breaks_no_promise(broker: RabbitMq, side: Side, figure: Figure) -> None:
     async with swarm_through(broker.url, side) as (swarm, proxy):
         proxy.freeze("to_client")
         await asyncio.sleep(2.5)

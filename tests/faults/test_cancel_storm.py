@@ -44,9 +44,7 @@ async def test_ten_thousand_cancelled_calls_leave_nothing(amqp_url: str) -> None
             nonlocal answered, cancelled
             for serial in serials:
                 value = f"{serial}-{random.random()}"
-                call = asyncio.create_task(
-                    client.call(f"{service.address}.echo", value, random.random() * 0.01)
-                )
+                call = asyncio.create_task(client.call(f"{service.address}.echo", value, random.random() * 0.01))
                 await asyncio.sleep(random.random() ** 2 * MOST_PATIENT)
                 call.cancel()
                 try:

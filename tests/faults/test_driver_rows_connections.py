@@ -332,17 +332,13 @@ async def test_a_refused_reply_queue_leaves_no_connection(own_rabbitmq: RabbitMq
 # -- closing --------------------------------------------------------------------------------------
 
 
-async def test_a_forced_close_fails_pending_calls_at_once(
-    own_rabbitmq: RabbitMq, address: str, figure: Figure
-) -> None:
+async def test_a_forced_close_fails_pending_calls_at_once(own_rabbitmq: RabbitMq, address: str, figure: Figure) -> None:
     """A18: consumers and reply futures heard nothing."""
     async with Server(service_at(address), url=own_rabbitmq.url, grace=0), Client(own_rabbitmq.url) as client:
         call = asyncio.create_task(client.call(f"{address}.slow", 10))
         await asyncio.sleep(0.1)
         began = asyncio.get_running_loop().time()
-        closing = asyncio.create_task(
-            asyncio.to_thread(own_rabbitmq.ctl, "close_all_connections", "maintenance work")
-        )
+        closing = asyncio.create_task(asyncio.to_thread(own_rabbitmq.ctl, "close_all_connections", "maintenance work"))
         with pytest.raises(ConnectionLost, match="maintenance work"):
             await call
         figure(
@@ -377,9 +373,7 @@ async def test_closing_a_lost_connection_is_quiet(own_rabbitmq: RabbitMq, addres
         await server.stop()
 
 
-async def test_stopping_a_server_whose_link_is_lost_meanwhile_is_quiet(
-    own_rabbitmq: RabbitMq, address: str
-) -> None:
+async def test_stopping_a_server_whose_link_is_lost_meanwhile_is_quiet(own_rabbitmq: RabbitMq, address: str) -> None:
     """A23 and A29: the question under way was cancelled, and whoever stopped the server with it."""
     async with proxied(own_rabbitmq.url) as (proxy, url):
         server = Server(service_at(address), url=url)
@@ -392,9 +386,7 @@ async def test_stopping_a_server_whose_link_is_lost_meanwhile_is_quiet(
         await asyncio.wait_for(stopping, 5)
 
 
-async def test_closing_over_a_frozen_link_ends_soon(
-    own_rabbitmq: RabbitMq, address: str, figure: Figure
-) -> None:
+async def test_closing_over_a_frozen_link_ends_soon(own_rabbitmq: RabbitMq, address: str, figure: Figure) -> None:
     """A13 and A29: a goodbye that nobody answers."""
     async with proxied(own_rabbitmq.url, heartbeat=HEARTBEAT) as (proxy, url):
         server, client = Server(service_at(address), url=url), Client(url)
@@ -479,9 +471,7 @@ async def test_a_missing_or_broken_cafile_is_a_clear_error(secured: Secured, tmp
 async def test_the_wrong_scheme_for_a_port_ends_soon(secured: Secured, scheme: str) -> None:
     """A15 and A32: TLS to a plain port, and plain to a TLS port."""
     port = secured.tls_port if scheme == "amqp" else secured.broker.port
-    error, took = await seconds_of(
-        Client(f"{scheme}://guest:guest@127.0.0.1:{port}/?connect_timeout=2").connect()
-    )
+    error, took = await seconds_of(Client(f"{scheme}://guest:guest@127.0.0.1:{port}/?connect_timeout=2").connect())
     assert isinstance(error, NotSent)
     assert took < 2.5
 

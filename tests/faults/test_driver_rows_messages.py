@@ -14,6 +14,7 @@ The rows of connections (A12 to A18, A22, A26, A29 to A32) are in `test_driver_r
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 from array import array
@@ -276,7 +277,7 @@ async def test_replies_with_unreadable_headers_are_dropped_and_counted(world: Wo
     inbox = world.client.transport.inbox
     await asyncio.to_thread(publish_raw, world.url, inbox, *UNREADABLE)
     await world.still_well(*sessions)
-    await eventually(lambda: world.client.transport._outbound_inbound.undecodable == len(UNREADABLE))  # type: ignore[attr-defined]
+    await eventually(lambda: world.client.transport._requester.inbound.undecodable == len(UNREADABLE))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -295,9 +296,7 @@ async def test_replies_with_unreadable_headers_are_dropped_and_counted(world: Wo
     ],
     ids=lambda properties: repr(properties)[:60],
 )
-async def test_strange_but_readable_headers_do_no_harm(
-    world: World, properties: pika.BasicProperties
-) -> None:
+async def test_strange_but_readable_headers_do_no_harm(world: World, properties: pika.BasicProperties) -> None:
     """A6: `timestamp` and tables that the driver choked on."""
     sessions = world.sessions()
     await asyncio.to_thread(publish_raw, world.url, world.address, properties)
@@ -404,9 +403,7 @@ async def test_a_frame_that_is_no_frame_ends_the_connection(world: World) -> Non
 # -- channels and queues ----------------------------------------------------------------------------
 
 
-async def test_a_channel_closed_by_the_broker_is_replaced(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_channel_closed_by_the_broker_is_replaced(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """A20: the consumer was told nothing, and the reason was lost."""
     caplog.set_level(logging.WARNING)
     inbound = world.serving._inbound
@@ -436,9 +433,7 @@ async def test_callers_cancelled_during_a_declaration_leave_nothing_behind(world
     """A23: `SynchronizationError('Waiter already exists')` until the late answer came."""
     sessions = world.sessions()
     for n in range(60):
-        task = asyncio.create_task(
-            world.client.call(f"{world.address}.echo", n, no_server="wait" if n % 2 else "fail")
-        )
+        task = asyncio.create_task(world.client.call(f"{world.address}.echo", n, no_server="wait" if n % 2 else "fail"))
         await asyncio.sleep(random.random() * 0.002)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -446,6 +441,8 @@ async def test_callers_cancelled_during_a_declaration_leave_nothing_behind(world
     await world.still_well(*sessions)
 
 
+# uvloop closes a connection that is cancelled as it is made, and does not tell its StreamWriter
+@pytest.mark.filterwarnings("ignore:unclosed <_StreamWriter:ResourceWarning")
 async def test_a_server_cancelled_while_it_starts_leaves_nothing_behind(amqp_url: str) -> None:
     """A24: `basic_consume` cancelled as its answer came, with messages waiting, deadlocked the reader."""
     world = World(amqp_url)
@@ -453,8 +450,7 @@ async def test_a_server_cancelled_while_it_starts_leaves_nothing_behind(amqp_url
         pass  # its queue is there from here on
     async with world.client:
         calls = [
-            asyncio.create_task(world.client.call(f"{world.address}.echo", n, no_server="wait"))
-            for n in range(40)
+            asyncio.create_task(world.client.call(f"{world.address}.echo", n, no_server="wait")) for n in range(40)
         ]
         for _ in range(15):
             server = Server(world.service, url=amqp_url)
@@ -467,6 +463,8 @@ async def test_a_server_cancelled_while_it_starts_leaves_nothing_behind(amqp_url
             results = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(result, RpcError) or result == n for n, result in enumerate(results))
     delete_queue(amqp_url, world.address)
+    del server, starting
+    gc.collect()  # here, where the warning is expected
 
 
 async def test_closing_ends_a_notification_that_waits_for_its_confirm(world: World) -> None:

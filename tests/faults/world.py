@@ -129,15 +129,11 @@ class Swarm:
     async def served_since(self, since: float) -> float:
         """Until each caller has had a result of a call begun since then; the seconds to the first of them."""
         await eventually(
-            lambda: (
-                len(self._served) == self._callers and all(began >= since for began in self._served.values())
-            ),
+            lambda: len(self._served) == self._callers and all(began >= since for began in self._served.values()),
             2 * CALL_TIMEOUT,  # a call lost with its queue waits for its deadline
         )
         entries = self.history.entries.values()
-        return min(
-            entry.ended - since for entry in entries if entry.ended and entry.ok and entry.invoked >= since
-        )
+        return min(entry.ended - since for entry in entries if entry.ended and entry.ok and entry.invoked >= since)
 
     def check(self) -> None:
         assert self.history.problems(slept=self._lag.longest) == []
@@ -164,9 +160,7 @@ class Swarm:
             await self._one(caller, f"{caller}-{serial}", again, call)
             await asyncio.sleep(PAUSE * (0.5 + random.random()))
 
-    async def _one(
-        self, caller: int, call_id: str, idempotent: bool, call: Callable[[str], Awaitable[object]]
-    ) -> None:
+    async def _one(self, caller: int, call_id: str, idempotent: bool, call: Callable[[str], Awaitable[object]]) -> None:
         loop = asyncio.get_running_loop()
         entry = self.history.invoke(call_id, idempotent=idempotent, now=loop.time(), timeout=CALL_TIMEOUT)
         try:

@@ -4,102 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rpckit.errors import RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
 from rpckit.transport import OnDelivery, OnMessage
 
-from ._acks import AckBook
-from ._connection import Session
 from ._driver import FastChannel
-from ._frames import DeliverMethod, Properties, ack_frame, reject_frame
+from ._frames import DeliverMethod, Properties
+from ._inbound import Handler, Inbound
 from ._mapping import from_properties
+from ._queues import Queues
+from ._replier import Replier
 from ._topology import EVENTS_EXCHANGE, event_key, events_queue
 
-if TYPE_CHECKING:
-    from ._transport import AmqpTransport
-
-__all__ = ["AmqpDelivery", "AmqpReceiver", "AmqpSubscription", "Inbound"]
+__all__ = ["AmqpDelivery", "AmqpReceiver", "AmqpSubscription"]
 
 log = logging.getLogger(__name__)
 
 MAX_CONSUMERS = 64  # of one receiver: each adds a prefetch for handlers that wait for nested calls
-Handler = Callable[["Inbound", DeliverMethod, Properties, bytes, bytes], None]
-
-
-class Inbound:
-    """What comes in on one session's data channel, and the acks that go back."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.handlers: dict[str, tuple[Handler, bool]] = {}
-        self.undecodable = 0
-        self.book = AckBook()
-        self._ack_due = False
-        self._channel_id = session.data.channel_id
-        session.data.on_deliver = self._on_deliver
-        session.data.on_undecodable = self._on_undecodable
-
-    def _on_deliver(self, method: DeliverMethod, properties: Properties, body: bytes, property_list: bytes) -> None:
-        known = self.handlers.get(method.consumer_tag)
-        if known is None:
-            return  # cancelled meanwhile: unsettled, it goes back with the channel
-        handler, acked = known
-        if acked:
-            self.book.add(method.delivery_tag)
-        handler(self, method, properties, body, property_list)
-
-    def _on_undecodable(self, method: DeliverMethod) -> None:
-        """Never requeued: the next one could not read it either."""
-        self.undecodable += 1
-        known = self.handlers.get(method.consumer_tag)
-        if known is not None and known[1]:
-            self.write(reject_frame(self._channel_id, method.delivery_tag, requeue=False))
-
-    def settle(self, tag: int) -> None:
-        if self.book.settle(tag) and not self._ack_due:
-            self._ack_due = True
-            self.session.protocol.loop.call_soon(self._ack)
-
-    def reject(self, tag: int) -> None:
-        if self.book.drop(tag):
-            self.write(reject_frame(self._channel_id, tag, requeue=False))
-
-    def requeue(self, tag: int) -> None:
-        if self.book.drop(tag):
-            self.write(reject_frame(self._channel_id, tag, requeue=True))
-
-    def write(self, frame: bytes) -> None:
-        if self.session.alive:
-            self.session.protocol.write(frame)
-
-    def _ack(self) -> None:
-        self._ack_due = False
-        upto, singles = self.book.take()
-        frames = [] if upto is None else [ack_frame(self._channel_id, upto, multiple=True)]
-        frames += [ack_frame(self._channel_id, tag, multiple=False) for tag in singles]
-        if frames:
-            self.write(b"".join(frames))
 
 
 class AmqpDelivery:
     """One request. Settling one of a lost connection does nothing: the broker has delivered it again."""
 
-    __slots__ = ("_inbound", "_property_list", "_tag", "_transport", "arrived_at", "message", "redelivered")
+    __slots__ = ("_inbound", "_property_list", "_replier", "_tag", "arrived_at", "message", "redelivered")
 
     def __init__(
         self,
-        transport: AmqpTransport,
+        replier: Replier,
         inbound: Inbound,
         method: DeliverMethod,
         message: Message,
         property_list: bytes,
     ) -> None:
-        self._transport = transport
+        self._replier = replier
         self._inbound = inbound
         self._tag = method.delivery_tag
         self._property_list = property_list
@@ -112,14 +54,14 @@ class AmqpDelivery:
         return True
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
-        self._transport.publish_reply(message, self, confirmed=confirmed)
+        self._replier.reply(message, self, confirmed=confirmed)
 
     def settle(self) -> None:
         self._inbound.settle(self._tag)
 
     def hand_back(self) -> None:
         """As a copy behind the others: requeued, it would come marked as redelivered, and count as a try."""
-        self._transport.publish_copy(self, self._property_list)
+        self._replier.hand_back(self, self._property_list)
 
     def reject(self) -> None:
         self._inbound.reject(self._tag)
@@ -131,14 +73,14 @@ class AmqpDelivery:
 class _Consuming:
     """A consumer or several, on whichever session is current. `attach` is repeated after each reconnect."""
 
-    def __init__(self, transport: AmqpTransport) -> None:
-        self._transport = transport
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
         self._inbound: Inbound | None = None
         self._tags: list[str] = []
         self._stopped = False
 
     async def _consume(self, inbound: Inbound, queue: str, handler: Handler, *, acked: bool, prefetch: int = 0) -> str:
-        tag = self._transport.next_consumer_tag()
+        tag = self._queues.next_consumer_tag()
         inbound.handlers[tag] = (handler, acked)
 
         async def start(channel: FastChannel) -> None:
@@ -160,8 +102,18 @@ class _Consuming:
 class AmqpReceiver(_Consuming):
     """Requests at one address."""
 
-    def __init__(self, transport: AmqpTransport, address: str, on_delivery: OnDelivery, prefetch: int) -> None:
-        super().__init__(transport)
+    def __init__(
+        self,
+        queues: Queues,
+        replier: Replier,
+        own: Callable[[Awaitable[None]], asyncio.Task[None]],
+        address: str,
+        on_delivery: OnDelivery,
+        prefetch: int,
+    ) -> None:
+        super().__init__(queues)
+        self._replier = replier
+        self._own = own
         self.address = address
         self._on_delivery = on_delivery
         self._step = prefetch
@@ -173,7 +125,7 @@ class AmqpReceiver(_Consuming):
         """Find or declare the queue, and consume. Raises `UsageError` when that cannot work."""
         if self._stopped:
             return
-        await self._transport.ensure_queue(inbound.session, self.address)
+        await self._queues.ensure_queue(inbound.session, self.address)
         self._inbound, self._tags = inbound, []
         await self._reach_wanted()
 
@@ -206,7 +158,7 @@ class AmqpReceiver(_Consuming):
         if len(self._tags) == self._wanted or self._stopped:
             return
         if self._adjusting is None or self._adjusting.done():
-            self._adjusting = self._transport.own(self._adjust())
+            self._adjusting = self._own(self._adjust())
 
     async def _adjust(self) -> None:
         try:
@@ -232,14 +184,14 @@ class AmqpReceiver(_Consuming):
         property_list: bytes,
     ) -> None:
         message = from_properties(properties, body, self.address, Kind.REQUEST)
-        self._on_delivery(AmqpDelivery(self._transport, inbound, method, message, property_list))
+        self._on_delivery(AmqpDelivery(self._replier, inbound, method, message, property_list))
 
 
 class AmqpSubscription(_Consuming):
     """Everything published on one topic, through an exclusive queue of its own. At most once: nothing is acked."""
 
-    def __init__(self, transport: AmqpTransport, topic: str, on_message: OnMessage) -> None:
-        super().__init__(transport)
+    def __init__(self, queues: Queues, topic: str, on_message: OnMessage) -> None:
+        super().__init__(queues)
         self.topic = topic
         self._on_message = on_message
         self._paused = False
@@ -249,8 +201,8 @@ class AmqpSubscription(_Consuming):
             return
         self._inbound = inbound
         queue = events_queue(new_id())
-        await self._transport.ensure_exchange(inbound.session)
-        await self._transport.declare(inbound.session, queue)
+        await self._queues.ensure_exchange(inbound.session)
+        await self._queues.declare(inbound.session, queue)
 
         async def bind(channel: FastChannel) -> None:
             await channel.queue_bind(queue.name, EVENTS_EXCHANGE, event_key(self.topic))

@@ -1,0 +1,68 @@
+"""What comes in on a session's data channel: to the handler of its consumer; and the acks that go back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ._acks import AckBook
+from ._connection import Session
+from ._frames import DeliverMethod, Properties, ack_frame, reject_frame
+
+__all__ = ["Handler", "Inbound"]
+
+Handler = Callable[["Inbound", DeliverMethod, Properties, bytes, bytes], None]
+
+
+class Inbound:
+    """What comes in on one session's data channel, and the acks that go back."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.handlers: dict[str, tuple[Handler, bool]] = {}
+        self.undecodable = 0
+        self.book = AckBook()
+        self._ack_due = False
+        self._channel_id = session.data.channel_id
+        session.data.on_deliver = self._on_deliver
+        session.data.on_undecodable = self._on_undecodable
+
+    def _on_deliver(self, method: DeliverMethod, properties: Properties, body: bytes, property_list: bytes) -> None:
+        known = self.handlers.get(method.consumer_tag)
+        if known is None:
+            return  # cancelled meanwhile: unsettled, it goes back with the channel
+        handler, acked = known
+        if acked:
+            self.book.add(method.delivery_tag)
+        handler(self, method, properties, body, property_list)
+
+    def _on_undecodable(self, method: DeliverMethod) -> None:
+        """Never requeued: the next one could not read it either."""
+        self.undecodable += 1
+        known = self.handlers.get(method.consumer_tag)
+        if known is not None and known[1]:
+            self.write(reject_frame(self._channel_id, method.delivery_tag, requeue=False))
+
+    def settle(self, tag: int) -> None:
+        if self.book.settle(tag) and not self._ack_due:
+            self._ack_due = True
+            self.session.protocol.loop.call_soon(self._ack)
+
+    def reject(self, tag: int) -> None:
+        if self.book.drop(tag):
+            self.write(reject_frame(self._channel_id, tag, requeue=False))
+
+    def requeue(self, tag: int) -> None:
+        if self.book.drop(tag):
+            self.write(reject_frame(self._channel_id, tag, requeue=True))
+
+    def write(self, frame: bytes) -> None:
+        if self.session.alive:
+            self.session.protocol.write(frame)
+
+    def _ack(self) -> None:
+        self._ack_due = False
+        upto, singles = self.book.take()
+        frames = [] if upto is None else [ack_frame(self._channel_id, upto, multiple=True)]
+        frames += [ack_frame(self._channel_id, tag, multiple=False) for tag in singles]
+        if frames:
+            self.write(b"".join(frames))

@@ -1,0 +1,68 @@
+"""Finding and declaring queues and the exchange, asked on a session's control channel."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from ._connection import Session
+from ._driver import FastChannel
+from ._errors import PRECONDITION_FAILED, Refused
+from ._presence import passive_look
+from ._topology import DIRECT_REPLY_TO, EVENTS_EXCHANGE, Declare, QueueSpec, request_queue
+
+__all__ = ["Queues", "may_be_mandatory"]
+
+DIRECT_RETURNS_BEFORE = (4, 2)  # RabbitMQ below returns what it delivers to a direct reply-to
+
+
+class Queues:
+    """What exists is used as it is; what is missing is declared as the options say."""
+
+    def __init__(self, declare: Declare) -> None:
+        self._declare = declare
+        self._exchange_known: Session | None = None
+        self._tags = count(1)
+
+    def next_consumer_tag(self) -> str:
+        return f"c{next(self._tags)}"
+
+    async def ensure_queue(self, session: Session, address: str) -> None:
+        """The queue of an address, as it is; declared only where there is none."""
+        if await passive_look(session, address) is None:
+            await self.declare(session, request_queue(address, self._declare))
+
+    async def declare(self, session: Session, queue: QueueSpec) -> None:
+        async def ask(channel: FastChannel) -> Any:
+            return await channel.queue_declare(
+                queue.name,
+                durable=queue.durable,
+                exclusive=queue.exclusive,
+                auto_delete=queue.auto_delete,
+                arguments=queue.arguments,
+            )
+
+        try:
+            await session.control(f"to declare the queue {queue.name!r}", ask)
+        except Refused as refusal:
+            # somebody else declared it between our look and this, in another way: it is used as it is
+            if refusal.code != PRECONDITION_FAILED or await passive_look(session, queue.name) is None:
+                raise
+
+    async def ensure_exchange(self, session: Session) -> None:
+        """Once a session: publishing to a missing exchange would close the channel."""
+        if self._exchange_known is session:
+            return
+
+        async def ask(channel: FastChannel) -> Any:
+            return await channel.exchange_declare(EVENTS_EXCHANGE, "topic", durable=True)
+
+        await session.control(f"to declare the exchange {EVENTS_EXCHANGE}", ask)
+        self._exchange_known = session
+
+
+def may_be_mandatory(session: Session | None, address: str) -> bool:
+    """Whether a message that cannot be delivered would be told from one that was."""
+    if not address.startswith(DIRECT_REPLY_TO):
+        return True
+    return session is not None and session.server_version >= DIRECT_RETURNS_BEFORE

@@ -1,0 +1,79 @@
+"""The replying half of the serving role: replies, and requests handed back."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, cast
+
+from rpckit.errors import NotSent, RpcError
+from rpckit.message import Message
+from rpckit.transport import OnGone
+
+from ._connection import Session
+from ._frames import ReturnMethod
+from ._publisher import MAX_EXPRESS_REPLY, Confirmed, Express, Publication
+from ._queues import may_be_mandatory
+
+if TYPE_CHECKING:
+    from ._receiver import AmqpDelivery
+
+__all__ = ["Replier"]
+
+log = logging.getLogger(__name__)
+
+REPLY_KEPT_S = 30.0  # seconds a reply is kept for a caller that set no deadline
+
+
+class Replier:
+    """Answers deliveries and settles them."""
+
+    def __init__(self, express: Express, confirmed: Confirmed, *, on_gone: OnGone) -> None:
+        self._express = express
+        self._confirmed = confirmed
+        self._on_gone = on_gone
+        self._session: Session | None = None
+
+    def attach(self, session: Session | None) -> None:
+        self._session = session
+
+    def reply(self, message: Message, delivery: AmqpDelivery, *, confirmed: bool) -> None:
+        """Express and settled at once, or settled when the broker has it.
+
+        Replies are mandatory: a returned one means that the caller is gone.
+        """
+        mandatory = may_be_mandatory(self._session, message.address)
+        left = delivery.message.time_left_ms
+        until = delivery.arrived_at + (REPLY_KEPT_S if left is None else left / 1000)
+        if not confirmed and len(message.body) <= MAX_EXPRESS_REPLY and self._express.usable:
+            self._express.write_reply(self._express.routes.lay_out(message, mandatory=mandatory), until)
+            delivery.settle()
+            return
+        data = self._confirmed.routes.lay_out(message, mandatory=mandatory)
+        publication = Publication(data, message, self._done, delivery)
+        publication.until = until
+        self._confirmed.publish(publication)
+
+    def hand_back(self, delivery: AmqpDelivery, properties: bytes) -> None:
+        """Hand a request back as a copy; only once that is safe is the original settled."""
+        message = delivery.message
+        data = self._confirmed.routes.around(message.address, properties, message.body, mandatory=True)
+        try:
+            self._confirmed.publish(Publication(data, message, _settle_original, delivery))
+        except NotSent:
+            delivery.requeue()
+
+    def _done(self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:
+        delivery = cast("AmqpDelivery", publication.owner)
+        if error is not None:
+            log.warning("a reply was not taken: %s", error)
+        delivery.settle()
+        if returned is not None:
+            self._on_gone(publication.routing_key)
+
+
+def _settle_original(publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:
+    delivery = cast("AmqpDelivery", publication.owner)
+    if error is None and returned is None:
+        delivery.settle()
+    else:
+        delivery.requeue()

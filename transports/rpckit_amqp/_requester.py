@@ -1,0 +1,181 @@
+"""The requesting role: the inbox, requests with and without a reply, and what is published to everyone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from rpckit.errors import ConnectionLost, NoResponder, NotSent, RpcError, UsageError
+from rpckit.ids import new_id
+from rpckit.message import Kind, Message
+from rpckit.transport import OnGone, OnMessage, OnUndelivered
+
+from ._connection import Session
+from ._driver import FastChannel
+from ._frames import DeliverMethod, Properties, ReturnMethod
+from ._inbound import Inbound
+from ._mapping import from_properties, lay_out
+from ._options import AmqpOptions
+from ._presence import Presence
+from ._publisher import Confirmed, Express, Publication
+from ._queues import Queues, may_be_mandatory
+from ._topology import DIRECT_REPLY_TO, EVENTS_EXCHANGE, event_key, reply_queue
+
+__all__ = ["Requester"]
+
+CONFIRM_S = 30.0  # seconds for a confirm of a message that has no time limit of its own
+
+
+class Requester:
+    """Sends on whichever session is attached; between two of them everything is `NotSent`."""
+
+    def __init__(
+        self,
+        options: AmqpOptions,
+        queues: Queues,
+        express: Express,
+        confirmed: Confirmed,
+        *,
+        on_undelivered: OnUndelivered,
+        on_gone: OnGone,
+    ) -> None:
+        self.inbox = ""
+        self.inbound: Inbound | None = None
+        self._options = options
+        self._queues = queues
+        self._express = express
+        self._confirmed = confirmed
+        self._on_undelivered = on_undelivered
+        self._on_gone = on_gone
+        self._on_message: OnMessage | None = None
+        self._presence = Presence()
+        self._session: Session | None = None
+
+    async def attach(self, session: Session) -> None:
+        """A new session, with a new inbox if there was one."""
+        self.inbound = Inbound(session)
+        if self._on_message is not None:
+            await self._open_inbox(session)
+        self._session = session
+
+    def detach(self) -> None:
+        self._session = None
+        self.inbox = ""
+        self._presence.forget()
+
+    def end(self) -> None:
+        self._presence.end()
+
+    async def open_inbox(self, on_message: OnMessage) -> None:
+        self._on_message = on_message
+        session = self._session
+        if session is None:
+            raise NotSent("not connected")
+        if not self.inbox:  # else a reconnect has opened it
+            await self._open_inbox(session)
+
+    async def send(self, message: Message, *, must_be_served: bool = True) -> None:
+        session = self._session
+        if session is None or session.blocked:
+            raise NotSent("not connected" if session is None else "the broker takes no messages")
+        if message.kind is Kind.REQUEST:
+            if not must_be_served:
+                await self._ensure_queue_in_time(session, message)
+            elif not self._presence.fresh(message.address, session.protocol.loop.time()):
+                await self._presence.look(session, message.address, _seconds_left(message))
+        if session.protocol.congested:
+            await self._wait_writable(session, message)
+        if message.reply_to and message.reply_to != self.inbox:
+            raise NotSent("the connection was lost before the call was sent")
+        if message.reply_to:
+            self._express.write(self._express.routes.lay_out(message, mandatory=True))
+        else:
+            await self._publish_confirmed(session, message, mandatory=must_be_served)
+
+    async def publish(self, topic: str, message: Message) -> None:
+        session = self._session
+        if session is None:
+            raise NotSent("not connected")
+        await self._queues.ensure_exchange(session)
+        routes = self._express.routes
+        self._express.write(
+            routes.around(event_key(topic), lay_out(message), message.body, mandatory=False, exchange=EVENTS_EXCHANGE)
+        )
+
+    async def _publish_confirmed(self, session: Session, message: Message, *, mandatory: bool) -> None:
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        mandatory = mandatory and may_be_mandatory(session, message.address)
+        data = self._confirmed.routes.lay_out(message, mandatory=mandatory)
+        self._confirmed.publish(Publication(data, message, _tell_future, confirmed))
+        try:
+            async with asyncio.timeout(_seconds_left(message) or CONFIRM_S):
+                await confirmed
+        except TimeoutError:
+            raise ConnectionLost(f"the broker did not confirm the message to {message.address!r} in time") from None
+
+    async def _ensure_queue_in_time(self, session: Session, message: Message) -> None:
+        try:
+            async with asyncio.timeout(_seconds_left(message)):
+                await self._queues.ensure_queue(session, message.address)
+        except TimeoutError:
+            raise NotSent(f"the broker did not say in time whether {message.address!r} exists") from None
+
+    async def _wait_writable(self, session: Session, message: Message) -> None:
+        try:
+            async with asyncio.timeout(_seconds_left(message)):
+                await session.protocol.wait_writable()
+        except TimeoutError:
+            raise NotSent("the connection is full: 8 MiB wait to be sent") from None
+
+    def on_return(self, method: ReturnMethod, properties: Properties) -> None:
+        """A request that nobody takes did not run; a reply that nobody takes is as good as taken."""
+        if properties.reply_to:
+            self._presence.forget(method.routing_key)
+            error = NoResponder(f"nobody serves {method.routing_key!r}: {method.text}")
+            self._on_undelivered(properties.correlation_id, error)
+        else:
+            self._on_gone(method.routing_key)
+
+    async def _open_inbox(self, session: Session) -> None:
+        direct = self._options.reply == "direct"
+        name = DIRECT_REPLY_TO
+        if not direct:
+            queue = reply_queue(new_id())
+            name = queue.name
+            await self._queues.declare(session, queue)
+        tag = self._queues.next_consumer_tag()
+        assert self.inbound is not None  # made with the session
+        self.inbound.handlers[tag] = (self._deliver_reply, False)
+
+        async def consume(channel: FastChannel) -> Any:
+            return await channel.basic_consume(_not_called, queue_name=name, consumer_tag=tag, no_ack=True)
+
+        await session.on_data("to consume replies", consume)
+        self.inbox = name
+
+    def _deliver_reply(
+        self, inbound: Inbound, method: DeliverMethod, properties: Properties, body: bytes, _: bytes
+    ) -> None:
+        if self._on_message is not None:
+            self._on_message(from_properties(properties, body, self.inbox, Kind.REPLY))
+
+
+def _seconds_left(message: Message) -> float | None:
+    return None if message.time_left_ms is None else message.time_left_ms / 1000
+
+
+def _tell_future(publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:
+    confirmed = cast("asyncio.Future[None]", publication.owner)
+    if confirmed.done():
+        return
+    if returned is not None:
+        error = NoResponder(f"nobody serves {publication.routing_key!r}: {returned.text}")
+    if error is None:
+        confirmed.set_result(None)
+    else:
+        confirmed.set_exception(error)
+
+
+async def _not_called(*_: Any) -> None:
+    """The driver wants a callback; deliveries never get that far."""
+    raise UsageError("a delivery reached the driver's slow path")
