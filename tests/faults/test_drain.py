@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ async def test_a_rolling_restart_with_a_full_queue_loses_nothing(amqp_url: str, 
         ]
         for restart in range(RESTARTS):
             await asyncio.sleep(0.12)
-            await eventually(lambda restart=restart: len(servers) > restart)
+            await eventually(partial(lambda before: len(servers) > before, restart))
             after = Server(service_of(next(serials)), url=amqp_url, concurrency=CONCURRENCY)
             await asyncio.gather(server.stop(grace=0.1), after.start())
             server = after

@@ -270,7 +270,7 @@ async def test_a_wrong_password_is_a_quick_usage_error(
     error, took = await seconds_of(Client(url).connect())
     figure("wrong password told", took)
     assert isinstance(error, UsageError)
-    assert "check the user and password" in str(error)
+    assert "user and password in the URL" in str(error)
     assert took < 1.0
     assert "wr0ng" not in everything_said(error, caplog)
 
