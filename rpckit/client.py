@@ -89,6 +89,8 @@ class Client:
         self.options = CallOptions(timeout=self.settings.timeout, no_server=self.settings.no_server)
         self.late_replies = 0
         self._run_call = compose(middleware, self._perform)
+        self._run_request = compose(middleware, self._perform_raw)
+        self._run_notification = compose(middleware, self._perform_unanswered)
         self._targets: dict[str, tuple[str, str]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._start_over()
@@ -145,6 +147,8 @@ class Client:
         if self._connecting is None:
             self._connecting = self._own(self._connect())
         await asyncio.shield(self._connecting)
+        if self._state is not State.CONNECTED:  # whoever called before us found that it never will
+            raise NotSent(f"{self.url}: {self._why}")
 
     async def close(self) -> None:
         """End pending calls with `ConnectionLost`, then the connection. Twice is once."""
@@ -193,12 +197,8 @@ class Client:
     ) -> None:
         """Call without a reply: returns when the broker has it. Whether it ran is never known."""
         address, method = self._split(target)
-        call = self._prepare(address, method, args, kwargs, self.options.but(UNSET, headers, None, no_server))
-        write_body(call)
-        if not self._ready:
-            await self._wait_ready(call)
-        call.attempt += 1
-        await self._transport.send(self._message(call), must_be_served=call.options.no_server == "fail")
+        options = self.options.but(UNSET, headers, None, no_server)
+        await self._run_notification(self._prepare(address, method, args, kwargs, options))
 
     async def request(
         self,
@@ -222,7 +222,8 @@ class Client:
         except codec.CodecError as error:
             raise UsageError(f"the body for {address} cannot be sent: {error}") from error
         call.content_type = content_type if content_type is not None else guessed
-        return read_reply(await self._attempt(call))
+        reply: Reply = await self._run_request(call)
+        return reply
 
     def at(self, address: str) -> Peer:
         """The service at `address`, its methods as attributes."""
@@ -253,10 +254,17 @@ class Client:
     async def _perform(self, call: Call) -> Any:
         """The innermost of the middleware: the attempts of a call, and the value of its reply."""
         write_body(call)
-        reply = await (self._attempt_until_settled(call) if call.options.idempotent else self._attempt(call))
-        if len(reply.body) > self.settings.max_body:
-            raise BadReply(f"the reply has {len(reply.body)} bytes: over max_body ({self.settings.max_body})")
-        return read_value(reply)
+        return read_value(await (self._attempt_until_settled(call) if call.options.idempotent else self._attempt(call)))
+
+    async def _perform_raw(self, call: Call) -> Reply:
+        return read_reply(await self._attempt(call))
+
+    async def _perform_unanswered(self, call: Call) -> None:
+        write_body(call)
+        if not self._ready:
+            await self._wait_ready(call)
+        call.attempt += 1
+        await self._transport.send(self._message(call), must_be_served=call.options.no_server == "fail")
 
     async def _attempt_until_settled(self, call: Call) -> Message:
         """An idempotent call is sent again after a lost connection, until its deadline."""
@@ -269,7 +277,17 @@ class Client:
                 log.info("sending %s again: %s", call.message_id, error)
 
     async def _attempt(self, call: Call) -> Message:
-        """Send once and wait. The table is entered before sending and left exactly once."""
+        """Send once and wait, or once more when the connection was lost before anything was sent."""
+        attempt = call.attempt
+        try:
+            return await self._try(call)
+        except NotSent:
+            if call.attempt == attempt or self._ready or self._closed or _overdue(call):
+                raise
+        return await self._try(call)
+
+    async def _try(self, call: Call) -> Message:
+        """The table is entered before sending and left exactly once."""
         if not self._ready:
             try:
                 await self._wait_ready(call)
@@ -292,6 +310,9 @@ class Client:
         except BaseException:
             self._leave(correlation_id)
             raise
+        if len(reply.body) > self.settings.max_body:
+            call.may_have_run = True
+            raise BadReply(f"the reply has {len(reply.body)} bytes: over max_body ({self.settings.max_body})")
         if reply.kind is Kind.FAULT:
             raise _in_view_of_earlier_attempts(call, read_error(reply))
         return reply
@@ -536,7 +557,7 @@ def _named(call: Call, error: RpcError) -> RpcError:
     if not isinstance(error, DeadlineExceeded):
         return error
     target = f"{call.address}.{call.method}" if call.method else call.address
-    limit = "the time of the call it is nested in" if call.depth else f"{call.options.timeout:g} s"
+    limit = "its time" if call.depth or call.options.timeout is None else f"{call.options.timeout:g} s"
     return DeadlineExceeded(f"no reply from {target} within {limit}; it may have run")
 
 

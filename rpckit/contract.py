@@ -171,7 +171,7 @@ class Service:
 
 def compile_method(function: Callable[..., Any], *, name: str | None = None, **options: Any) -> MethodSpec:
     """Everything about a method that a call need not work out again. Raises `UsageError` for what cannot be served."""
-    name = name or function.__name__
+    name = name or str(getattr(function, "__name__", ""))
     _check_method_name(name)
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         raise UsageError(f"{name}: generators cannot be served yet; return a list")

@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 
 PREFETCH_AHEAD = 32  # deliveries waiting here beyond those that run: enough to hide the broker's round trip
 THREADS = 64  # plain functions that run at once, whatever the concurrency
+LAST_S = 1.0  # of the grace: nothing is begun in it
 ENDING_S = 1.0  # seconds a stopped handler has for its own cleaning up
 CORRELATION_HEADER = "x-correlation-id"
 
@@ -225,7 +226,7 @@ class Dispatcher:
     def _admit(self, job: Job) -> None:
         if job.message.dialect != NATIVE or not job.message.correlation_id:
             self._plain_serial += 1
-            job.key = (job.link.name, "", str(self._plain_serial))
+            job.key = (job.link.name, "plain", f"#{self._plain_serial}")
         deadline = job.deadline.at if job.deadline else None
         admission = self.inflight.admit(job.key, job, deadline=deadline)
         if admission is Admission.CANCELLED:
@@ -288,6 +289,9 @@ class Dispatcher:
             self._answer_fault(job.delivery, self._fault(error), job)
         except Exception as error:  # whatever a handler raises is answered, and logged once with its cause
             self._answer_fault(job.delivery, self._internal(job, error), job)
+        except BaseException:  # SystemExit, KeyboardInterrupt: on their way out of the process
+            self._answer_fault(job.delivery, Fault(Code.INTERNAL, "the server is exiting"), job)
+            raise
         finally:
             self._finish(job)
 
@@ -295,7 +299,8 @@ class Dispatcher:
         job.finished = True
         if job.task is not None:
             self._running.pop(job.task, None)
-        self.inflight.finish(job.key)
+        if self.inflight.get(job.key) is job:  # a cancelled call's key may by now be its redelivery's
+            self.inflight.finish(job.key)
         if job.lent:  # it never took back the slot it lent
             self._count_lent(-1)
         else:
@@ -423,8 +428,7 @@ class Dispatcher:
         elif job.stop is Stop.DEADLINE:
             self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
         elif job.stop is Stop.DRAIN and job.spec.idempotent:
-            job.ended = True
-            job.delivery.hand_back()
+            job.ended = True  # left unsettled: closing gives it back, marked as redelivered since it was begun
         elif job.stop is Stop.DRAIN:
             text = f"{name} was stopped while it ran: the server is stopping"
             self._answer_fault(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
@@ -432,15 +436,19 @@ class Dispatcher:
             self._answer_fault(job.delivery, Fault(Code.CANCELLED, f"{name} was cancelled on the server"), job)
 
     async def drain(self, grace: float) -> None:
-        """Run what was delivered for up to `grace` seconds, hand back what has not begun by then, stop the rest.
+        """Run what was delivered, hand back what has not begun in time, stop the rest: within `grace` seconds.
 
+        Nothing is begun in the last second of it (or half, if that is less), so that what runs can end.
         No more deliveries may come from the receivers meanwhile.
         """
-        try:
-            async with asyncio.timeout(grace):
-                await self._idle.wait()
-        except TimeoutError:
-            log.warning("stopping after %s s of grace with %d calls in flight", grace, len(self.inflight))
+        last = min(LAST_S, grace / 2)
+        if not await self._idle_within(grace - last):
+            self.draining = True
+            for key, job in self.inflight.waiting(lambda job: job.task is None):
+                self.inflight.finish(key)
+                self._stop(job, Stop.DRAIN)
+            if not await self._idle_within(last):
+                log.warning("stopping after %s s of grace with %d calls in flight", grace, len(self.inflight))
         self.draining = True
         for _, job in self.inflight.drain():
             self._stop(job, Stop.DRAIN)
@@ -449,6 +457,14 @@ class Dispatcher:
         self.stop_timer()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _idle_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def stop_timer(self) -> None:
         self._timer.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -65,6 +66,10 @@ class InFlight(Generic[J]):
         if job is None:
             self._bury(key, now)
         return job
+
+    def waiting(self, unbegun: Callable[[J], bool]) -> list[tuple[CallKey, J]]:
+        """The calls that have not begun, in the order they came, left in place."""
+        return [(key, job) for key, job in self._jobs.items() if unbegun(job)]
 
     def of_caller(self, transport: str, reply_to: str) -> list[tuple[CallKey, J]]:
         """The calls of one caller, left in place."""

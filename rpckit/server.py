@@ -27,6 +27,8 @@ __all__ = ["Server"]
 
 log = logging.getLogger(__name__)
 
+STOP_S = 2.0  # seconds for the broker to end its deliveries
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -212,11 +214,13 @@ def _on_cancel(dispatcher: Dispatcher, link: Link, message: Message) -> None:
 
 
 async def _stop_receivers(link: Link) -> None:
-    for receiver in link.receivers:
-        try:
-            await receiver.stop()
-        except RpcError as error:
-            log.warning("stopping to receive: %s", error)
+    """At most `STOP_S` in all: over a dead link there is nobody to tell."""
+    try:
+        async with asyncio.timeout(STOP_S):
+            for receiver in link.receivers:
+                await receiver.stop()
+    except (RpcError, TimeoutError) as error:
+        log.warning("stopping to receive: %s", str(error) or f"no answer within {STOP_S:.0f} s")
 
 
 def _check_capabilities(transport: Transport, services: Sequence[Service]) -> None:

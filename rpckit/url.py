@@ -47,7 +47,7 @@ class Url:
         scheme, separator, rest = text.strip().partition("://")
         if not separator or not scheme.replace("+", "").isalnum():
             raise UsageError(f"a URL must begin with a scheme and ://, {_EXAMPLE}")
-        rest, _, query = rest.partition("?") if "@" not in rest.partition("?")[2] else _split_after_at(rest)
+        rest, query = _split_query(rest)
         credentials, at, location = rest.rpartition("@")
         authority, slash, path = location.partition("/")
         username, colon, password = credentials.partition(":")
@@ -69,11 +69,16 @@ class Url:
         return f"{self.scheme}://{login}{secret}{at}{','.join(map(str, self.hosts))}{path}"
 
 
-def _split_after_at(rest: str) -> tuple[str, str, str]:
-    """A `?` inside the password: the options begin at the first `?` behind the last `@`."""
+def _split_query(rest: str) -> tuple[str, str]:
+    """At the first `?`; a password may hold one too, if what stands between it and the last `@` is no option."""
+    before, _, query = rest.partition("?")
+    if "@" not in query:
+        return before, query
+    if "=" in query.rpartition("@")[0]:
+        raise UsageError("an @ behind the ? of a URL can be read in two ways: quote @ as %40, and ? as %3F")
     credentials, _, location = rest.rpartition("@")
-    location, separator, query = location.partition("?")
-    return f"{credentials}@{location}", separator, query
+    location, _, query = location.partition("?")
+    return f"{credentials}@{location}", query
 
 
 def _hosts(authority: str) -> tuple[Host, ...]:

@@ -26,7 +26,8 @@ from ._mapping import lay_out
 __all__ = ["Confirmed", "Express", "Publication"]
 
 MAX_ROUTES = 4096  # publish frames remembered; then forgotten all at once
-MAX_REPLIES = 1024  # express replies remembered, against a link that died unnoticed
+MAX_REPLIES = 16_384  # express replies remembered, against a link that died unnoticed
+MAX_REPLIES_BYTES = 8 * 1024 * 1024
 MAX_EXPRESS_REPLY = 16 * 1024  # bytes; larger replies are confirmed, so that little is remembered
 
 Done = Callable[["Publication", RpcError | None, ReturnMethod | None], None]
@@ -68,7 +69,8 @@ class Express:
     def __init__(self, heartbeat: float) -> None:
         self.routes = _Routes()
         self._unnoticed_s = 2 * heartbeat  # a dead link is found by then: what was written since may be lost
-        self._replies: deque[tuple[float, float, bytes]] = deque(maxlen=MAX_REPLIES)
+        self._replies: deque[tuple[float, float, bytes]] = deque()
+        self._replies_bytes = 0
         self._session: Session | None = None
         self._lost_at = 0.0
 
@@ -82,8 +84,11 @@ class Express:
         self.routes.attach(session.data)
         session.data.on_return = on_return
         self._session = session
+        if session.blocked:
+            return
         replies, now = list(self._replies), session.protocol.loop.time()
         self._replies.clear()
+        self._replies_bytes = 0
         for written_at, until, data in replies:
             if until > now and written_at > self._lost_at - self._unnoticed_s:
                 self.write_reply(data, until)
@@ -106,6 +111,9 @@ class Express:
             raise NotSent("the broker takes no replies now")
         session.protocol.write(data)
         self._replies.append((session.protocol.loop.time(), until, data))
+        self._replies_bytes += len(data)
+        if len(self._replies) > MAX_REPLIES or self._replies_bytes > MAX_REPLIES_BYTES:
+            self._replies_bytes -= len(self._replies.popleft()[2])
 
 
 class Publication:

@@ -82,7 +82,7 @@ class Requester:
             if not must_be_served:
                 await self._ensure_queue_in_time(session, message)
             elif not self._presence.fresh(message.address, session.protocol.loop.time()):
-                await self._presence.look(session, message.address, _seconds_left(message))
+                await self._look(session, message)
         if session.protocol.congested:
             await self._wait_writable(session, message)
         if message.reply_to and message.reply_to != self.inbox:
@@ -91,6 +91,12 @@ class Requester:
             self._express.write(self._express.routes.lay_out(message, mandatory=True))
         else:
             await self._publish_confirmed(session, message, mandatory=must_be_served)
+
+    async def _look(self, session: Session, message: Message) -> None:
+        try:
+            await self._presence.look(session, message.address, _seconds_left(message))
+        except ConnectionLost as error:
+            raise NotSent(f"the connection was lost before the call was sent: {error}") from error
 
     async def publish(self, topic: str, message: Message) -> None:
         session = self._session
