@@ -97,9 +97,7 @@ def amqp_url(rabbitmq: RabbitMq | BrokerAt) -> str:
 def own_rabbitmq() -> Iterator[RabbitMq]:
     """A RabbitMQ for the tests of one module, to be killed and frozen. They leave it running."""
     if not RabbitMq.installed():
-        _without_rabbitmq(
-            "killing a broker needs a rabbitmq-server on the PATH: apt-get install rabbitmq-server"
-        )
+        _without_rabbitmq("killing a broker needs a rabbitmq-server on the PATH: apt-get install rabbitmq-server")
     with RabbitMq() as broker:
         yield broker
 

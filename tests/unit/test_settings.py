@@ -39,9 +39,7 @@ MODELS: dict[str, type[TransportOptions]] = {
 def transports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Transports of the test's own, so that no driver is needed."""
     monkeypatch.setattr(registry, "known_schemes", lambda: sorted(MODELS))
-    monkeypatch.setattr(
-        registry, "load_transport", lambda scheme: SimpleNamespace(options_model=MODELS[scheme])
-    )
+    monkeypatch.setattr(registry, "load_transport", lambda scheme: SimpleNamespace(options_model=MODELS[scheme]))
 
 
 @pytest.fixture(autouse=True)
@@ -71,9 +69,7 @@ def test_defaults_without_any_place() -> None:
 def test_arguments_over_environment_over_own_file_over_project_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "pyproject.toml").write_text(
-        "[tool.rpckit]\ntimeout = 1\ngrace = 1\nsend_wait = 1\nconcurrency = 1\n"
-    )
+    (folder / "pyproject.toml").write_text("[tool.rpckit]\ntimeout = 1\ngrace = 1\nsend_wait = 1\nconcurrency = 1\n")
     (folder / "rpckit.toml").write_text("timeout = 2\ngrace = 2\nsend_wait = 2\n")
     monkeypatch.setenv("RPCKIT_TIMEOUT", "3")
     monkeypatch.setenv("RPCKIT_GRACE", "3")
@@ -160,9 +156,7 @@ def test_bad_option_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal() == "RPCKIT_AMQP_HEARTBEAT: should be greater than or equal to 0"
 
 
-def test_family_without_its_driver_is_left_to_whoever_opens_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_family_without_its_driver_is_left_to_whoever_opens_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(scheme: str) -> object:
         raise UsageError('pip install "rpckit[amqp]"')
 
@@ -227,9 +221,7 @@ def test_typo_in_a_profile_not_chosen_is_found(folder: Path) -> None:
 def test_unknown_key_names_place_and_known_ones(folder: Path) -> None:
     (folder / "rpckit.toml").write_text("timeot = 3\n")
     text = refusal()
-    assert text.startswith(
-        "unknown setting timeot in rpckit.toml. Did you mean timeout? Known: amqp.<option>, "
-    )
+    assert text.startswith("unknown setting timeot in rpckit.toml. Did you mean timeout? Known: amqp.<option>, ")
     assert "transports" not in text
 
 

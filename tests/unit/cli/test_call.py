@@ -46,9 +46,7 @@ def test_result_is_json_on_stdout(rpckit: Rpckit, monkeypatch: pytest.MonkeyPatc
 
 def test_options_override_settings(rpckit: Rpckit, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = answer(monkeypatch, call, "_call_once", None)
-    assert (
-        rpckit("call", "a.b", "--url", URL, "--timeout", "3", "--wait", "--dialect", "plain").out == "null\n"
-    )
+    assert rpckit("call", "a.b", "--url", URL, "--timeout", "3", "--wait", "--dialect", "plain").out == "null\n"
     client: Client = seen[0][0]
     assert (client.options.timeout, client.options.no_server) == (3.0, "wait")
     assert client.transport.options.dialect == "plain"

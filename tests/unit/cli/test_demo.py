@@ -84,9 +84,7 @@ def test_wrong_result_is_exit_code_1(rpckit: Rpckit, machine: dict[str, Any]) ->
     assert rpckit("demo").code == 1
 
 
-def test_broker_that_fails_midway_is_exit_code_1_and_not_replaced(
-    rpckit: Rpckit, machine: dict[str, Any]
-) -> None:
+def test_broker_that_fails_midway_is_exit_code_1_and_not_replaced(rpckit: Rpckit, machine: dict[str, Any]) -> None:
     machine["amqp://localhost"] = Broken("no reply")
     ran = rpckit("demo")
     assert ran.code == 1

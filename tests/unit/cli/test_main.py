@@ -22,9 +22,7 @@ def test_without_its_extra_it_says_what_to_install(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == (
-        'rpckit\'s command line needs typer and rich: pip install "rpckit[cli]"\n'
-    )
+    assert capsys.readouterr().err == ('rpckit\'s command line needs typer and rich: pip install "rpckit[cli]"\n')
 
 
 def test_help_lists_every_command(rpckit: Rpckit) -> None:
