@@ -277,17 +277,7 @@ class Client:
                 log.info("sending %s again: %s", call.message_id, error)
 
     async def _attempt(self, call: Call) -> Message:
-        """Send once and wait, or once more when the connection was lost before anything was sent."""
-        attempt = call.attempt
-        try:
-            return await self._try(call)
-        except NotSent:
-            if call.attempt == attempt or self._ready or self._closed or _overdue(call):
-                raise
-        return await self._try(call)
-
-    async def _try(self, call: Call) -> Message:
-        """The table is entered before sending and left exactly once."""
+        """Send once and wait. The table is entered before sending and left exactly once."""
         if not self._ready:
             try:
                 await self._wait_ready(call)
