@@ -155,7 +155,7 @@ class Client:
         self._closed = True
         self._state = State.CLOSED
         self._why = "the client is closed"
-        self._fail_pending(ConnectionLost("the client was closed while the call was pending"))
+        self._fail_pending("the client was closed while the call was pending")
         if self._timer is not None:
             self._timer.stop()
         for task in list(self._tasks):
@@ -269,10 +269,12 @@ class Client:
     async def _attempt_until_settled(self, call: Call) -> Message:
         """An idempotent call is sent again after a lost connection, until its deadline."""
         while True:
+            attempt = call.attempt
             try:
                 return await self._attempt(call)
-            except ConnectionLost as error:
-                if self._closed or _overdue(call):
+            except (ConnectionLost, NotSent) as error:
+                lost = isinstance(error, ConnectionLost) or (call.attempt > attempt and not self._ready)
+                if not lost or self._closed or _overdue(call):
                     raise
                 log.info("sending %s again: %s", call.message_id, error)
 
@@ -384,7 +386,7 @@ class Client:
     def _on_state(self, state: State, why: str) -> None:
         self._state, self._why = state, why
         if state in (State.RECONNECTING, State.CLOSED):
-            self._fail_pending(ConnectionLost(f"{self.url}: {why}"))
+            self._fail_pending(f"{self.url}: {why}")
         if state in (State.CONNECTED, State.CLOSED):
             self._gate.let_all()
 
@@ -393,9 +395,10 @@ class Client:
             waiter.fail(DeadlineExceeded("no reply within the call's time; it may have run"))
         self._gate.let_all()
 
-    def _fail_pending(self, error: RpcError) -> None:
+    def _fail_pending(self, why: str) -> None:
+        """Each caller gets an error of its own: a shared one would collect everybody's traceback."""
         for _, waiter in self._pending.drain():
-            waiter.fail(error)
+            waiter.fail(ConnectionLost(why))
 
     # -- being ready ----------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ __all__ = ["PREFETCH_AHEAD", "Dispatcher", "Link"]
 log = logging.getLogger(__name__)
 
 PREFETCH_AHEAD = 32  # deliveries waiting here beyond those that run: enough to hide the broker's round trip
+MAX_LENT_STEPS = 32  # prefetches full of waiting handlers; then only nested calls are taken, so that those can end
 THREADS = 64  # plain functions that run at once, whatever the concurrency
 LAST_S = 1.0  # of the grace: nothing is begun in it
 ENDING_S = 1.0  # seconds a stopped handler has for its own cleaning up
@@ -204,6 +205,9 @@ class Dispatcher:
         if len(message.body) > self.max_body:
             text = f"{len(message.body)} bytes: over max_body ({self.max_body})"
             return Fault(Code.INVALID_ARGUMENT, text, type="InvalidArgument")
+        if message.depth == 0 and self._lent >= MAX_LENT_STEPS * (self.slots.limit + PREFETCH_AHEAD):
+            text = f"{self._lent} handlers wait for nested calls here"
+            return Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
         if (
             delivery.redelivered
             and not (spec.idempotent or link.claims)
@@ -369,7 +373,8 @@ class Dispatcher:
         if isinstance(error, RemoteError):
             return fault_of(error)
         code = next((code for kind, code in _NESTED_CODES if isinstance(error, kind)), Code.INTERNAL)
-        return Fault(code, str(error), type=type(error).__name__)
+        details = {"retry_after": error.retry_after} if isinstance(error, Overloaded) else None
+        return Fault(code, str(error), type=type(error).__name__, details=details)
 
     def _internal(self, job: Job, error: Exception) -> Fault:
         """The caller learns an id, the log the cause."""
@@ -472,6 +477,8 @@ class Dispatcher:
     def _check_idle(self) -> None:
         if not self._running and not self.slots.waiting:
             self._idle.set()
+            if self.prefetch > self.slots.limit + PREFETCH_AHEAD:
+                self._set_prefetch(self.slots.limit + PREFETCH_AHEAD)
 
     # -- lending slots ---------------------------------------------------------------------------------
 
@@ -501,14 +508,20 @@ class Dispatcher:
         self._adjust_prefetch()
 
     def _adjust_prefetch(self) -> None:
-        """Handlers that wait hold deliveries unsettled: without more prefetch their nested calls would never come."""
-        step = self.slots.limit + PREFETCH_AHEAD
-        wanted = step * (1 + -(-self._lent // step))
-        if wanted > self.prefetch or (self._lent == 0 and wanted < self.prefetch):
-            self.prefetch = wanted
-            for link in self.links:
-                for receiver in link.receivers:
-                    receiver.set_prefetch(wanted)
+        """Handlers that wait hold deliveries unsettled: without more prefetch their nested calls would never come.
+
+        It grows by steps, when fewer than `limit` deliveries have room, and shrinks when nothing is left to do.
+        """
+        limit = self.slots.limit
+        if self.prefetch - self._lent < limit:
+            step = limit + PREFETCH_AHEAD
+            self._set_prefetch(step * -(-(self._lent + limit) // step))
+
+    def _set_prefetch(self, prefetch: int) -> None:
+        self.prefetch = prefetch
+        for link in self.links:
+            for receiver in link.receivers:
+                receiver.set_prefetch(prefetch)
 
     def handler_of(self, task: asyncio.Task[Any] | None) -> str | None:
         """The method that a task runs, for warnings."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from rpckit.errors import RpcError
+from rpckit.errors import RpcError, UsageError
 
 __all__ = ["Gate"]
 
@@ -50,11 +50,11 @@ class Gate:
         for _ in range(len(self._waiting)):
             self.let_one()
 
-    def refuse_all(self, error: RpcError) -> None:
+    def refuse_all(self, error: UsageError) -> None:
         waiting, self._waiting = self._waiting, deque()
         for each in waiting:
             if not each.done():
-                each.set_exception(error)
+                each.set_exception(UsageError(str(error)))  # each its own, with its own traceback
 
 
 def _give_up(waiting: asyncio.Future[None], late: Callable[[], RpcError]) -> None:

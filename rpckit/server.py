@@ -120,10 +120,12 @@ class Server:
             return
         if self._watch is not None:
             self._watch.stop()
-        for link in dispatcher.links:
-            await _stop_receivers(link)
-        await dispatcher.drain(self.settings.grace if grace is None else grace)
-        await self._close(dispatcher)
+        try:
+            for link in dispatcher.links:
+                await _stop_receivers(link)
+            await dispatcher.drain(self.settings.grace if grace is None else grace)
+        finally:  # cancelled as well: nothing stays open
+            await self._close(dispatcher)
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once.

@@ -22,7 +22,7 @@ from rpckit.transport import State
 from rpckit.url import Host, Url
 
 from ._driver import DRIVER_ERRORS, CloseReason, FastChannel, FastProtocol
-from ._errors import Refused, refused_connection
+from ._errors import CredentialsRefused, Refused, refused_connection
 from ._options import AmqpOptions
 
 __all__ = ["Connection", "Session", "being_cancelled"]
@@ -308,10 +308,10 @@ class Connection:
             try:
                 await self._connect()
                 return
-            except UsageError as error:
+            except CredentialsRefused as error:
                 self._enter(State.CLOSED, str(error))
                 return
-            except RpcError as error:
+            except RpcError as error:  # a refusal too: what was good once may be so again when the broker is whole
                 if attempt == 1 or attempt % 60 == 0:
                     log.warning("attempt %d to reconnect failed: %s", attempt, error)
 

@@ -11,11 +11,16 @@ __all__ = [
     "NOT_FOUND",
     "PRECONDITION_FAILED",
     "RESOURCE_LOCKED",
+    "CredentialsRefused",
     "Refused",
     "refused_connection",
 ]
 
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 405, 406, 530
+
+
+class CredentialsRefused(UsageError):
+    """The broker does not know this user, or not with this password: trying again cannot help."""
 
 
 class Refused(UsageError):
@@ -35,8 +40,8 @@ def refused_connection(
         return NotSent(f"cannot connect to {where}: {detail}")
     if reason.code == ACCESS_REFUSED:
         mend = f"check user and password in the URL, or its rights: rabbitmqctl list_permissions -p {vhost}"
-        return UsageError(f"{where} refused user {username!r} for vhost {vhost!r}: {mend}; it said: {reason}")
-    if reason.code == NOT_ALLOWED:
+        return CredentialsRefused(f"{where} refused user {username!r} for vhost {vhost!r}: {mend}; it said: {reason}")
+    if reason.code == NOT_ALLOWED and "limit" not in reason.text:  # a limit of connections passes
         mend = "or user {username!r} may not use it; a slash in its name is written as %2F"
         return UsageError(f"{where} has no vhost {vhost!r}, {mend.format(username=username)}; it said: {reason}")
     return NotSent(f"{where} closed the connection: {reason}")

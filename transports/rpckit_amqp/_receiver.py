@@ -79,8 +79,9 @@ class _Consuming:
         self._tags: list[str] = []
         self._stopped = False
 
-    async def _consume(self, inbound: Inbound, queue: str, handler: Handler, *, acked: bool, prefetch: int = 0) -> str:
-        tag = self._queues.next_consumer_tag()
+    async def _consume(
+        self, inbound: Inbound, tag: str, queue: str, handler: Handler, *, acked: bool, prefetch: int = 0
+    ) -> None:
         inbound.handlers[tag] = (handler, acked)
 
         async def start(channel: FastChannel) -> None:
@@ -89,7 +90,6 @@ class _Consuming:
             await channel.basic_consume(_not_called, queue_name=queue, consumer_tag=tag, no_ack=not acked)
 
         await inbound.session.on_data(f"consuming from {queue!r}", start)
-        return tag
 
     async def _cancel(self, tags: list[str]) -> None:
         inbound = self._inbound
@@ -118,6 +118,7 @@ class AmqpReceiver(_Consuming):
         self._on_delivery = on_delivery
         self._step = prefetch
         self._consumers = 1  # each with a prefetch of one step
+        self._names: list[str] = []  # of consumers, used again: what the driver keeps for a name it keeps for ever
         self._paused = False
         self._adjusting: asyncio.Task[None] | None = None
 
@@ -166,11 +167,17 @@ class AmqpReceiver(_Consuming):
         except RpcError as error:  # the connection is gone; attaching again brings the number wanted
             log.debug("prefetch not adjusted: %s", error)
 
+    def _name(self, index: int) -> str:
+        if index == len(self._names):
+            self._names.append(self._queues.next_consumer_tag())
+        return self._names[index]
+
     async def _reach_wanted(self) -> None:
         inbound = self._inbound
         while inbound is not None and inbound.session.alive and len(self._tags) != self._wanted:
             if len(self._tags) < self._wanted:
-                tag = await self._consume(inbound, self.address, self._deliver, acked=True, prefetch=self._step)
+                tag = self._name(len(self._tags))
+                await self._consume(inbound, tag, self.address, self._deliver, acked=True, prefetch=self._step)
                 self._tags.append(tag)
             else:
                 await self._cancel([self._tags.pop()])
@@ -208,7 +215,9 @@ class AmqpSubscription(_Consuming):
             await channel.queue_bind(queue.name, EVENTS_EXCHANGE, event_key(self.topic))
 
         await inbound.session.control(f"binding to {EVENTS_EXCHANGE}", bind)
-        self._tags = [await self._consume(inbound, queue.name, self._deliver, acked=False)]
+        tag = self._queues.next_consumer_tag()
+        await self._consume(inbound, tag, queue.name, self._deliver, acked=False)
+        self._tags = [tag]
 
     def set_prefetch(self, prefetch: int) -> None:
         """Nothing is settled, so nothing is limited."""

@@ -125,6 +125,8 @@ class Requester:
                 await self._queues.ensure_queue(session, message.address)
         except TimeoutError:
             raise NotSent(f"the broker did not say in time whether {message.address!r} exists") from None
+        except ConnectionLost as error:
+            raise NotSent(f"the connection was lost before the call was sent: {error}") from error
 
     async def _wait_writable(self, session: Session, message: Message) -> None:
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, cast
 
 from rpckit.errors import NotSent, RpcError
@@ -177,6 +178,7 @@ class AmqpTransport:
         """Before it counts as connected: the reply queue, then the replies that an earlier session left."""
         # first, so that it has the same number in every session: kept replies are laid out for it
         confirmed = await session.open_confirmed()
+        session.data.on_consumer_cancelled = partial(_consumer_cancelled, session)
         await self._requester.attach(session)
         self._replier.attach(session)
         self._express.attach(session, self._requester.on_return)
@@ -184,16 +186,10 @@ class AmqpTransport:
 
     async def _prepare_consuming(self, session: Session) -> None:
         inbound = Inbound(session)
-        session.data.on_consumer_cancelled = self._consumer_cancelled
+        session.data.on_consumer_cancelled = partial(_consumer_cancelled, session)
         for receiver in self._receivers:
             await receiver.attach(inbound)
         self._inbound = inbound
-
-    def _consumer_cancelled(self, tag: str) -> None:
-        """The broker ended a consumer: its queue was deleted. It is declared and consumed again."""
-        connection = self._consuming
-        if connection is not None and connection.session is not None:
-            connection.session.protocol.abort(f"the broker cancelled consumer {tag}: its queue was deleted")
 
     def _publishing_state(self, state: State, why: str) -> None:
         if state is State.RECONNECTING:
@@ -228,3 +224,8 @@ class AmqpTransport:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _consumer_cancelled(session: Session, tag: str) -> None:
+    """The broker ended a consumer: its queue was deleted. A new connection declares and consumes it again."""
+    session.protocol.abort(f"the broker cancelled consumer {tag}: its queue was deleted")

@@ -19,7 +19,7 @@ def refused(code: int, text: str = "said so") -> RpcError:
 @pytest.mark.parametrize("code, words", [(403, "user and password in the URL"), (530, "no vhost '/'")])
 def test_what_trying_again_cannot_help_is_a_usage_error(code: int, words: str) -> None:
     error = refused(code)
-    assert type(error) is UsageError
+    assert isinstance(error, UsageError)
     assert words in str(error)
     assert "said so" in str(error)
     assert WHERE in str(error)
