@@ -275,15 +275,19 @@ def _foreign_arguments(message: Message, spec: MethodSpec) -> Arguments:
 
 
 def _foreign_value(message: Message, spec: MethodSpec) -> Any:
-    """By content type; without one, as the parameter is annotated: bytes as they are, str as UTF-8, otherwise JSON."""
+    """By content type; without one, as the parameter is annotated: bytes as they are, str as UTF-8, otherwise JSON.
+
+    A method of several may get its keyword arguments as a JSON object, or its first one alone.
+    """
     if message.content_type:
         return codec.decode_guess(message.content_type, message.body)
     wanted = next(iter(spec.parameters.values())).annotation
-    if len(spec.parameters) == 1 and wanted is bytes:
+    guess = codec.decode_guess("", message.body) if len(spec.parameters) > 1 or wanted is Any else None
+    if isinstance(guess, dict) or wanted is Any:
+        return guess
+    if wanted is bytes:
         return message.body
-    if len(spec.parameters) == 1 and wanted is str:
-        return codec.decode(codec.TEXT, message.body)
-    return codec.decode(codec.JSON, message.body) if wanted is not Any else codec.decode_guess("", message.body)
+    return codec.decode(codec.TEXT if wanted is str else codec.JSON, message.body)
 
 
 def _check_method_name(name: str) -> None:

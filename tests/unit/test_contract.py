@@ -429,3 +429,19 @@ def test_plain_results_go_back_the_way_the_request_came(
     content_type: str, value: Any, expected: tuple[bytes, str]
 ) -> None:
     assert write_result(request(b"", content_type, PLAIN), value) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments"),
+    [
+        (b"tea", (("tea",), {})),
+        (b"30", (("30",), {})),
+        (b'{"item": "tea", "count": 2}', ((), {"item": "tea", "count": 2})),
+    ],
+)
+def test_a_plain_body_is_the_first_of_several_arguments_or_all_by_name(body: bytes, arguments: object) -> None:
+    async def place(item: str, count: int = 1) -> str:
+        return item * count
+
+    spec = spec_of(place)
+    assert read_arguments(Message(Kind.REQUEST, dialect=PLAIN, body=body), spec) == arguments
