@@ -415,6 +415,15 @@ async def test_a_lost_connection_ends_calls_that_may_not_run_twice(client: Clien
     assert client.pending == 0
 
 
+async def test_each_caller_of_a_lost_connection_gets_an_error_of_its_own(client: Client, desk: Desk) -> None:
+    tasks = [asyncio.ensure_future(client.call("desk.hold")) for _ in range(3)]
+    await desk.begun.wait()
+    memory(client).drop()
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(error, ConnectionLost) for error in errors)
+    assert len({id(error) for error in errors}) == 3
+
+
 async def test_an_idempotent_call_is_sent_again_after_a_lost_connection(client: Client, desk: Desk) -> None:
     task = asyncio.ensure_future(client.call("desk.hold", idempotent=True))
     await desk.begun.wait()

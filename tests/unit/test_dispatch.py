@@ -727,3 +727,20 @@ async def test_every_delivery_is_settled_once_whatever_happens_to_it(client: Cli
     assert client.pending == 0
     assert server._dispatcher is not None
     assert server._dispatcher.slots.taken == 0
+
+
+async def test_a_few_nested_calls_leave_the_prefetch_alone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service("nest")
+    asked: list[int] = []
+
+    @service.method
+    async def down(n: int) -> int:
+        return 0 if n == 0 else 1 + await client.call("nest.down", n - 1)
+
+    async with Server(service, url=url, concurrency=4) as server, Client(url) as client:
+        assert server._dispatcher is not None
+        for receiver in server._dispatcher.links[0].receivers:
+            monkeypatch.setattr(receiver, "set_prefetch", asked.append)
+        for _ in range(3):
+            assert await client.call("nest.down", 3) == 3
+    assert asked == []
