@@ -432,7 +432,7 @@ def test_plain_results_go_back_the_way_the_request_came(
 
 
 @pytest.mark.parametrize(
-    ("body", "arguments"),
+    "body, arguments",
     [
         (b"tea", (("tea",), {})),
         (b"30", (("30",), {})),
