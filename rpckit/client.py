@@ -562,7 +562,10 @@ async def _await_lending(waiter: Waiter[Message]) -> Message:
     context.slot.lend()
     try:
         reply = await waiter.wait()
-    except BaseException:
+    except RpcError:
+        await context.slot.reclaim()
+        raise
+    except BaseException:  # stopped: it must not wait for others now
         context.slot.reclaim_now()
         raise
     await context.slot.reclaim()

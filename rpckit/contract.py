@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 MAX_NAME_BYTES = 255  # AMQP's short string, the tightest of the transports
+MAX_ADDRESS_BYTES = 240  # so that the topics made of an address fit that as well
 _ADDRESS = re.compile(r"[A-Za-z0-9_\-.:@#,/+ ]+")  # what every broker's client library accepts in a name
 _METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -195,8 +196,8 @@ def compile_method(function: Callable[..., Any], *, name: str | None = None, **o
 
 def check_address(address: str) -> str:
     """`address` if every transport can carry it, else `UsageError`."""
-    if not _ADDRESS.fullmatch(address) or len(address) > MAX_NAME_BYTES:
-        allowed = f"1 to {MAX_NAME_BYTES} letters, digits or any of _ - . : @ # , / + and space"
+    if not _ADDRESS.fullmatch(address) or len(address) > MAX_ADDRESS_BYTES:
+        allowed = f"1 to {MAX_ADDRESS_BYTES} letters, digits or any of _ - . : @ # , / + and space"
         raise UsageError(f"address {address[:80]!r} cannot be used: {allowed}")
     return address
 

@@ -181,13 +181,13 @@ def test_plain_functions_run_in_a_thread() -> None:
     assert not spec_of(fib).in_thread
 
 
-@pytest.mark.parametrize("address", ["", "a" * 256, "umläut", "a{b}", "a\n", "a*b", "a?b"])
+@pytest.mark.parametrize("address", ["", "a" * 241, "umläut", "a{b}", "a\n", "a*b", "a?b"])
 def test_an_address_that_not_every_broker_can_carry_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="cannot be used"):
         check_address(address)
 
 
-@pytest.mark.parametrize("address", ["rpc_queue", "channel:test-channel", "a.b.c", "x" * 255, "a b/c@d#e,f+g"])
+@pytest.mark.parametrize("address", ["rpc_queue", "channel:test-channel", "a.b.c", "x" * 240, "a b/c@d#e,f+g"])
 def test_usual_addresses_are_taken_as_they_are(address: str) -> None:
     assert check_address(address) == address
 
