@@ -50,7 +50,7 @@ from rpckit.message import NATIVE, PLAIN, Kind, Message
 from rpckit.middleware import Middleware, compose
 from rpckit.pending import PendingCalls
 from rpckit.registry import open_transport
-from rpckit.settings import Settings, load_settings
+from rpckit.settings import Settings, given_settings
 from rpckit.timer import TableTimer
 from rpckit.transport import State, Transport
 from rpckit.url import Url
@@ -84,7 +84,7 @@ class Client:
         middleware: Sequence[Middleware[Call]] = (),
         **overrides: Any,
     ) -> None:
-        self.settings = _settings(settings, overrides)
+        self.settings = given_settings(settings, overrides)
         self.url = _with_dialect(Url.parse(url if url is not None else self.settings.url), dialect)
         self.options = CallOptions(timeout=self.settings.timeout, no_server=self.settings.no_server)
         self.late_replies = 0
@@ -412,7 +412,6 @@ class Client:
 
     async def _wait_ready(self, call: Call) -> None:
         """At most `send_wait` of the call's time, then `NotSent`."""
-        self._bind_to_loop()
         until = asyncio.get_running_loop().time() + self.settings.send_wait
         if call.deadline is not None:
             until = min(until, call.deadline.at)
@@ -574,14 +573,6 @@ async def _await_lending(waiter: Waiter[Message]) -> Message:
 
 def _overdue(call: Call) -> bool:
     return call.deadline is not None and call.deadline.remaining(asyncio.get_running_loop().time()) <= 0
-
-
-def _settings(settings: Settings | None, overrides: dict[str, Any]) -> Settings:
-    if settings is None:
-        return load_settings(**overrides)
-    if overrides:
-        raise UsageError(f"settings and {', '.join(overrides)} are both given; put them into the settings")
-    return settings
 
 
 def _with_dialect(url: Url, dialect: str | None) -> Url:

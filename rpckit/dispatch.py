@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, cast
 
 from rpckit import codec
+from rpckit.call import CORRELATION_HEADER
 from rpckit.context import Context, Response, enter_context
 from rpckit.contract import MethodSpec, Service, read_arguments, write_result
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
@@ -51,7 +52,6 @@ MAX_LENT_STEPS = 32  # prefetches full of waiting handlers; then only nested cal
 THREADS = 64  # plain functions that run at once, whatever the concurrency
 LAST_S = 1.0  # of the grace: nothing is begun in it
 ENDING_S = 1.0  # seconds a stopped handler has for its own cleaning up
-CORRELATION_HEADER = "x-correlation-id"
 
 
 class Stop(Enum):
@@ -70,7 +70,6 @@ class Link:
         self.name = name
         self.transport = transport
         self.receivers: list[Receiver] = []
-        self.subscriptions: list[Receiver] = []
         self.claims = transport.capabilities.claims
         self.skew_logged = False
 
@@ -156,7 +155,7 @@ class Dispatcher:
         self.max_body = max_body
         self.debug = debug
         self.draining = False
-        self.prefetch = concurrency + PREFETCH_AHEAD
+        self.prefetch = self._step = concurrency + PREFETCH_AHEAD
         self.links: list[Link] = []
         self.inflight: InFlight[Job] = InFlight()
         self._running: dict[asyncio.Task[None], Job] = {}
@@ -205,7 +204,7 @@ class Dispatcher:
         if len(message.body) > self.max_body:
             text = f"{len(message.body)} bytes: over max_body ({self.max_body})"
             return Fault(Code.INVALID_ARGUMENT, text, type="InvalidArgument")
-        if message.depth == 0 and self._lent >= MAX_LENT_STEPS * (self.slots.limit + PREFETCH_AHEAD):
+        if message.depth == 0 and self._lent >= MAX_LENT_STEPS * self._step:
             text = f"{self._lent} handlers wait for nested calls here"
             return Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
         if (
@@ -477,8 +476,8 @@ class Dispatcher:
     def _check_idle(self) -> None:
         if not self._running and not self.slots.waiting:
             self._idle.set()
-            if self.prefetch > self.slots.limit + PREFETCH_AHEAD:
-                self._set_prefetch(self.slots.limit + PREFETCH_AHEAD)
+            if self.prefetch > self._step:
+                self._set_prefetch(self._step)
 
     # -- lending slots ---------------------------------------------------------------------------------
 
@@ -514,8 +513,7 @@ class Dispatcher:
         """
         limit = self.slots.limit
         if self.prefetch - self._lent < limit:
-            step = limit + PREFETCH_AHEAD
-            self._set_prefetch(step * -(-(self._lent + limit) // step))
+            self._set_prefetch(self._step * -(-(self._lent + limit) // self._step))
 
     def _set_prefetch(self, prefetch: int) -> None:
         self.prefetch = prefetch

@@ -18,7 +18,7 @@ from rpckit.errors import NotSent, RpcError, UsageError
 from rpckit.message import Kind, Message
 from rpckit.middleware import Middleware
 from rpckit.registry import open_transport
-from rpckit.settings import Settings, load_settings
+from rpckit.settings import Settings, given_settings
 from rpckit.transport import State, Transport
 from rpckit.url import Url
 from rpckit.watch import LoopWatch
@@ -49,11 +49,7 @@ class Server:
         **overrides: Any,
     ) -> None:
         given = {name: value for name, value in overrides.items() if value is not None}
-        if settings is None:
-            settings = load_settings(**given)
-        elif given:
-            raise UsageError(f"settings and {', '.join(given)} are both given; put them into the settings")
-        self.settings = settings
+        self.settings = settings = given_settings(settings, given)
         urls = [url] if isinstance(url, str) else list(url or [settings.url])
         self.urls = [Url.parse(each) for each in urls]
         self._services = list(services)
@@ -179,10 +175,7 @@ class Server:
         dispatcher = self._dispatcher
         assert dispatcher is not None  # created by start
         for service in self._services:
-            cancels = await link.transport.subscribe(
-                cancel_topic(service.address), partial(_on_cancel, dispatcher, link)
-            )
-            link.subscriptions.append(cancels)
+            await link.transport.subscribe(cancel_topic(service.address), partial(_on_cancel, dispatcher, link))
         for service in self._services:
             accept = partial(dispatcher.accept, link, service)
             link.receivers.append(await link.transport.receive(service.address, accept, prefetch=dispatcher.prefetch))

@@ -37,7 +37,7 @@ from rpckit.errors import UsageError
 from rpckit.transport import TransportOptions
 from rpckit.url import Url
 
-__all__ = ["Settings", "family_of", "load_settings"]
+__all__ = ["Settings", "family_of", "given_settings", "load_settings"]
 
 PREFIX = "RPCKIT_"
 _ARGUMENTS, _ENVIRONMENT = "the arguments", "the environment"
@@ -116,6 +116,15 @@ def load_settings(**arguments: Any) -> Settings:
         key = str(problem["loc"][0])
         layer = next((each for each in _layers(arguments) if key in each.values), _Layer(_ARGUMENTS, {}))
         raise UsageError(f"{layer.name(key)}: {_said(problem)}") from None
+
+
+def given_settings(settings: Settings | None, overrides: Mapping[str, Any]) -> Settings:
+    """`settings` as they are, or loaded with `overrides` on top; both at once would hide one of them."""
+    if settings is None:
+        return load_settings(**overrides)
+    if overrides:
+        raise UsageError(f"settings and {', '.join(overrides)} are both given; put them into the settings")
+    return settings
 
 
 def family_of(scheme: str) -> str:

@@ -130,9 +130,6 @@ class AmqpReceiver(_Consuming):
         self._inbound, self._tags = inbound, []
         await self._reach_wanted()
 
-    def owns(self, tag: str) -> bool:
-        return tag in self._tags
-
     def set_prefetch(self, prefetch: int) -> None:
         self._consumers = min(MAX_CONSUMERS, -(-prefetch // self._step))
         self._start_adjusting()
