@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+from rpckit.errors import UsageError
 
 from ._acks import AckBook
 from ._connection import Session
+from ._driver import FastChannel
 from ._frames import DeliverMethod, Properties, ack_frame, reject_frame
 
 __all__ = ["Handler", "Inbound"]
@@ -42,6 +46,17 @@ class Inbound:
         if known is not None and known[1]:
             self.write(reject_frame(self._channel_id, method.delivery_tag, requeue=False))
 
+    async def consume(self, tag: str, queue: str, handler: Handler, *, acked: bool, prefetch: int = 0) -> None:
+        """Deliveries of `queue` to `handler`, from now on. The handler is known before the first one can come."""
+        self.handlers[tag] = (handler, acked)
+
+        async def start(channel: FastChannel) -> None:
+            if prefetch:
+                await channel.basic_qos(prefetch_count=prefetch)
+            await channel.basic_consume(_not_called, queue_name=queue, consumer_tag=tag, no_ack=not acked)
+
+        await self.session.on_data(f"consuming from {queue!r}", start)
+
     def settle(self, tag: int) -> None:
         if self.book.settle(tag) and not self._ack_due:
             self._ack_due = True
@@ -66,3 +81,8 @@ class Inbound:
         frames += [ack_frame(self._channel_id, tag, multiple=False) for tag in singles]
         if frames:
             self.write(b"".join(frames))
+
+
+async def _not_called(*_: Any) -> None:
+    """The driver wants a callback; deliveries never get that far."""
+    raise UsageError("a delivery reached the driver's slow path")

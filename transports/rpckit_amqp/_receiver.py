@@ -6,16 +6,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
-from rpckit.errors import RpcError, UsageError
+from rpckit.errors import RpcError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
 from rpckit.transport import OnDelivery, OnMessage
 
 from ._driver import FastChannel
 from ._frames import DeliverMethod, Properties
-from ._inbound import Handler, Inbound
+from ._inbound import Inbound
 from ._mapping import from_properties
 from ._queues import Queues
 from ._replier import Replier
@@ -78,18 +77,6 @@ class _Consuming:
         self._inbound: Inbound | None = None
         self._tags: list[str] = []
         self._stopped = False
-
-    async def _consume(
-        self, inbound: Inbound, tag: str, queue: str, handler: Handler, *, acked: bool, prefetch: int = 0
-    ) -> None:
-        inbound.handlers[tag] = (handler, acked)
-
-        async def start(channel: FastChannel) -> None:
-            if prefetch:
-                await channel.basic_qos(prefetch_count=prefetch)
-            await channel.basic_consume(_not_called, queue_name=queue, consumer_tag=tag, no_ack=not acked)
-
-        await inbound.session.on_data(f"consuming from {queue!r}", start)
 
     async def _cancel(self, tags: list[str]) -> None:
         inbound = self._inbound
@@ -174,7 +161,7 @@ class AmqpReceiver(_Consuming):
         while inbound is not None and inbound.session.alive and len(self._tags) != self._wanted:
             if len(self._tags) < self._wanted:
                 tag = self._name(len(self._tags))
-                await self._consume(inbound, tag, self.address, self._deliver, acked=True, prefetch=self._step)
+                await inbound.consume(tag, self.address, self._deliver, acked=True, prefetch=self._step)
                 self._tags.append(tag)
             else:
                 await self._cancel([self._tags.pop()])
@@ -213,7 +200,7 @@ class AmqpSubscription(_Consuming):
 
         await inbound.session.control(f"binding to {EVENTS_EXCHANGE}", bind)
         tag = self._queues.next_consumer_tag()
-        await self._consume(inbound, tag, queue.name, self._deliver, acked=False)
+        await inbound.consume(tag, queue.name, self._deliver, acked=False)
         self._tags = [tag]
 
     def set_prefetch(self, prefetch: int) -> None:
@@ -237,8 +224,3 @@ class AmqpSubscription(_Consuming):
 
 async def _basic_cancel(tag: str, channel: FastChannel) -> None:
     await channel.basic_cancel(tag)
-
-
-async def _not_called(*_: Any) -> None:
-    """The driver wants a callback; deliveries never get that far."""
-    raise UsageError("a delivery reached the driver's slow path")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import cast
 
-from rpckit.errors import ConnectionLost, NoResponder, NotSent, RpcError, UsageError
+from rpckit.errors import ConnectionLost, NoResponder, NotSent, RpcError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
 from rpckit.transport import OnGone, OnMessage, OnUndelivered
 
 from ._connection import Session
-from ._driver import FastChannel
 from ._frames import DeliverMethod, Properties, ReturnMethod
 from ._inbound import Inbound
 from ._mapping import from_properties, lay_out
@@ -78,11 +77,9 @@ class Requester:
         session = self._session
         if session is None or session.blocked:
             raise NotSent("not connected" if session is None else "the broker takes no messages")
-        if message.kind is Kind.REQUEST:
-            if not must_be_served:
-                await self._ensure_queue_in_time(session, message)
-            elif not self._presence.fresh(message.address, session.protocol.loop.time()):
-                await self._look(session, message)
+        known = must_be_served and self._presence.fresh(message.address, session.protocol.loop.time())
+        if not known and message.kind is Kind.REQUEST:
+            await self._check_queue(session, message, must_be_served=must_be_served)
         if session.protocol.congested:
             await self._wait_writable(session, message)
         if message.reply_to and message.reply_to != self.inbox:
@@ -92,9 +89,16 @@ class Requester:
         else:
             await self._publish_confirmed(session, message, mandatory=must_be_served)
 
-    async def _look(self, session: Session, message: Message) -> None:
+    async def _check_queue(self, session: Session, message: Message, *, must_be_served: bool) -> None:
+        """What is asked before a request is sent: whatever goes wrong here, nothing was."""
         try:
-            await self._presence.look(session, message.address, _seconds_left(message))
+            if must_be_served:
+                await self._presence.look(session, message.address, _seconds_left(message))
+            else:
+                async with asyncio.timeout(_seconds_left(message)):
+                    await self._queues.ensure_queue(session, message.address)
+        except TimeoutError:
+            raise NotSent(f"the broker did not say in time whether {message.address!r} exists") from None
         except ConnectionLost as error:
             raise NotSent(f"the connection was lost before the call was sent: {error}") from error
 
@@ -119,15 +123,6 @@ class Requester:
         except TimeoutError:
             raise ConnectionLost(f"the broker did not confirm the message to {message.address!r} in time") from None
 
-    async def _ensure_queue_in_time(self, session: Session, message: Message) -> None:
-        try:
-            async with asyncio.timeout(_seconds_left(message)):
-                await self._queues.ensure_queue(session, message.address)
-        except TimeoutError:
-            raise NotSent(f"the broker did not say in time whether {message.address!r} exists") from None
-        except ConnectionLost as error:
-            raise NotSent(f"the connection was lost before the call was sent: {error}") from error
-
     async def _wait_writable(self, session: Session, message: Message) -> None:
         try:
             async with asyncio.timeout(_seconds_left(message)):
@@ -145,20 +140,13 @@ class Requester:
             self._on_gone(method.routing_key)
 
     async def _open_inbox(self, session: Session) -> None:
-        direct = self._options.reply == "direct"
         name = DIRECT_REPLY_TO
-        if not direct:
+        if self._options.reply == "queue":
             queue = reply_queue(new_id())
             name = queue.name
             await self._queues.declare(session, queue)
-        tag = self._queues.next_consumer_tag()
         assert self.inbound is not None  # made with the session
-        self.inbound.handlers[tag] = (self._deliver_reply, False)
-
-        async def consume(channel: FastChannel) -> Any:
-            return await channel.basic_consume(_not_called, queue_name=name, consumer_tag=tag, no_ack=True)
-
-        await session.on_data("to consume replies", consume)
+        await self.inbound.consume(self._queues.next_consumer_tag(), name, self._deliver_reply, acked=False)
         self.inbox = name
 
     def _deliver_reply(
@@ -182,8 +170,3 @@ def _tell_future(publication: Publication, error: RpcError | None, returned: Ret
         confirmed.set_result(None)
     else:
         confirmed.set_exception(error)
-
-
-async def _not_called(*_: Any) -> None:
-    """The driver wants a callback; deliveries never get that far."""
-    raise UsageError("a delivery reached the driver's slow path")
