@@ -293,6 +293,7 @@ async def test_work_in_hand_is_answered_though_its_delivery_was_lost(amqp_url: s
 
     async def break_it(n: int) -> None:
         if n == 0:
+            await eventually(lambda: path.server.in_flight == 10)
             path.consuming.cut()
         await asyncio.sleep(0.5)
 

@@ -361,7 +361,7 @@ async def test_the_deadline_stops_the_handler(client: Client, serve: Serve) -> N
 
     server = await serve(service_of(work))
     with pytest.raises(DeadlineExceeded):
-        await client.call("s.work", timeout=0.03)
+        await client.call("s.work", timeout=0.1)
     await asyncio.wait_for(stopped.wait(), 1)
     await until(lambda: server.in_flight == unsettled(server) == 0)
 

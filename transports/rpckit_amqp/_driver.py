@@ -195,6 +195,8 @@ class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no typ
         self._rest = b""
         self._out: list[bytes] = []
         self._out_bytes = 0
+        self._flush_due = False
+        self._lone = False  # the last tick that sent, sent one thing
         self._writable = asyncio.Event()
         self._writable.set()
         self._lost = False
@@ -217,14 +219,25 @@ class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no typ
             await self._writable.wait()
 
     def write(self, data: bytes) -> None:
-        """Send with everything else of this tick."""
-        if not self._out:
+        """Send with everything else of this tick, or at once if the tick before had nothing else to send.
+
+        So a lone caller does not wait for the end of the tick, and many share a system call.
+        """
+        if not self._flush_due:
+            self._flush_due = True
             self.loop.call_soon(self._flush)
+            if self._lone and self.transport is not None and not self.transport.is_closing():
+                self.last_write = self.loop.time()
+                self.transport.write(data)
+                return
+        self._lone = False
         self._out.append(data)
         self._out_bytes += len(data)
 
     def _flush(self) -> None:
         out, self._out, self._out_bytes = self._out, [], 0
+        self._flush_due = False
+        self._lone = self._lone or len(out) == 1
         if out and self.transport is not None and not self.transport.is_closing():
             self.last_write = self.loop.time()
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,8 @@ from ._frames import DeliverMethod, Properties, ack_frame, reject_frame
 
 __all__ = ["Handler", "Inbound"]
 
+ACK_WITHIN_S = 0.005  # an ack may wait so long for others: nobody waits for it until the prefetch is nearly used up
+
 Handler = Callable[["Inbound", DeliverMethod, Properties, bytes, bytes], None]
 
 
@@ -25,7 +29,9 @@ class Inbound:
         self.handlers: dict[str, tuple[Handler, bool]] = {}
         self.undecodable = 0
         self.book = AckBook()
-        self._ack_due = False
+        self._ack_at_once_from = sys.maxsize  # deliveries not acked: then the broker may be waiting for room
+        self._ack_due = False  # at the end of this tick
+        self._ack_later: asyncio.TimerHandle | None = None
         self._channel_id = session.data.channel_id
         session.data.on_deliver = self._on_deliver
         session.data.on_undecodable = self._on_undecodable
@@ -49,6 +55,8 @@ class Inbound:
     async def consume(self, tag: str, queue: str, handler: Handler, *, acked: bool, prefetch: int = 0) -> None:
         """Deliveries of `queue` to `handler`, from now on. The handler is known before the first one can come."""
         self.handlers[tag] = (handler, acked)
+        if acked:
+            self._ack_at_once_from = min(self._ack_at_once_from, prefetch * 3 // 4)
 
         async def start(channel: FastChannel) -> None:
             if prefetch:
@@ -58,9 +66,15 @@ class Inbound:
         await self.session.on_data(f"consuming from {queue!r}", start)
 
     def settle(self, tag: int) -> None:
-        if self.book.settle(tag) and not self._ack_due:
+        """Acked within `ACK_WITHIN_S`, together with others: each ack written wakes the broker once more."""
+        if not self.book.settle(tag) or self._ack_due:
+            return
+        loop = self.session.protocol.loop
+        if len(self.book) >= self._ack_at_once_from:
             self._ack_due = True
-            self.session.protocol.loop.call_soon(self._ack)
+            loop.call_soon(self.ack)
+        elif self._ack_later is None:
+            self._ack_later = loop.call_later(ACK_WITHIN_S, self.ack)
 
     def reject(self, tag: int) -> None:
         if self.book.drop(tag):
@@ -74,8 +88,12 @@ class Inbound:
         if self.session.alive:
             self.session.protocol.write(frame)
 
-    def _ack(self) -> None:
+    def ack(self) -> None:
+        """Ack now what is settled."""
         self._ack_due = False
+        if self._ack_later is not None:
+            self._ack_later.cancel()
+            self._ack_later = None
         upto, singles = self.book.take()
         frames = [] if upto is None else [ack_frame(self._channel_id, upto, multiple=True)]
         frames += [ack_frame(self._channel_id, tag, multiple=False) for tag in singles]

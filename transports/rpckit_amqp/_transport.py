@@ -111,11 +111,12 @@ class AmqpTransport:
         self._closed = True
         if self._publishing.session is not None:
             await self._confirmed.flushed(FLUSH_S)
-            await asyncio.sleep(0)  # the acks of the last confirms
         for task in list(self._tasks):
             task.cancel()
         self._requester.end()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._inbound is not None:
+            self._inbound.ack()
         if self._consuming is not None:
             await self._consuming.close()
         await self._publishing.close()

@@ -283,6 +283,19 @@ async def test_what_is_written_in_one_tick_leaves_as_one_write_in_order(line: Li
     assert line.transport.writes[1:] == [HEARTBEAT_FRAME]
 
 
+async def test_after_a_tick_with_one_message_the_next_one_does_not_wait_for_its_tick(line: Line) -> None:
+    line.protocol.write(b"1")
+    await asyncio.sleep(0)
+    line.protocol.write(b"2")
+    assert line.transport.writes == [b"1", b"2"]
+    line.protocol.write(b"3")  # not alone: with the rest of the tick, and the next tick waits again
+    line.protocol.write(b"4")
+    assert line.transport.writes == [b"1", b"2"]
+    await asyncio.sleep(0)
+    line.protocol.write(b"5")
+    assert line.transport.writes == [b"1", b"2", b"34"]
+
+
 async def test_nothing_is_written_after_the_end(line: Line) -> None:
     line.protocol.write(b"1")
     line.protocol.abort("over")
