@@ -22,11 +22,15 @@ _current: ContextVar[Context | None] = ContextVar("rpckit_context", default=None
 
 @dataclass(slots=True)
 class Response:
-    """A handler's result with headers, and where a peer needs one, a correlation id of its own."""
+    """A handler's result with headers, and where a peer needs one, a correlation id of its own.
+
+    maxlen: how many replies a list or stream keeps, when the caller wants its reply stored in one.
+    """
 
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str | None = None
+    maxlen: int | None = None
 
 
 class Slot(Protocol):

@@ -71,6 +71,7 @@ class Link:
         self.transport = transport
         self.receivers: list[Receiver] = []
         self.claims = transport.capabilities.claims
+        self.shares = transport.capabilities.balances
         self.skew_logged = False
 
 
@@ -123,6 +124,11 @@ class Job:
     @property
     def message(self) -> Message:
         return self.delivery.message
+
+    @property
+    def needs_claim(self) -> bool:
+        """It may not run twice, or every server has it."""
+        return self.link.claims and not (self.spec.idempotent and self.link.shares)
 
     def lend(self) -> None:
         self.lent += 1
@@ -281,7 +287,7 @@ class Dispatcher:
         try:
             if job.stop is not None:
                 self._end_unbegun(job, job.stop)
-            elif job.link.claims and not job.spec.idempotent and not await job.delivery.begin():
+            elif job.needs_claim and not await job.delivery.begin():
                 job.ended = True
             else:
                 job.context.arguments = job.spec.validate(read_arguments(job.message, job.spec))
@@ -341,6 +347,7 @@ class Dispatcher:
             reply = request.reply(Kind.REPLY, body, content_type)
             if response is not None:
                 reply.headers = _response_headers(response)
+                reply.maxlen = response.maxlen
             job.delivery.reply(reply, confirmed=job.spec.idempotent)
             job.ended = True
         except (codec.CodecError, UsageError) as error:

@@ -41,6 +41,7 @@ class Message:
     headers:        the user's own, strings both ways.
     dialect:        the form it came in; replies mirror it.
     persistent:     a broker that can should keep it over a restart; not on the wire.
+    maxlen:         of a reply to a stored list or stream: how many it keeps; not on the wire.
     """
 
     kind: Kind
@@ -58,6 +59,7 @@ class Message:
     body: bytes = b""
     dialect: str = NATIVE
     persistent: bool = False
+    maxlen: int | None = None
 
     def __repr__(self) -> str:
         """Short, and without the body: messages end up in logs."""

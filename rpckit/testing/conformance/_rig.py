@@ -149,10 +149,8 @@ class Line:
             sent = await self.send(address, b"to nobody")
         except RpcError as error:
             return error
-        await until(lambda: self.undelivered, "on_undelivered")
-        correlation_id, told = self.undelivered[-1]
-        assert correlation_id == sent.correlation_id
-        return told
+        await until(lambda: sent.correlation_id in dict(self.undelivered), "on_undelivered")
+        return dict(self.undelivered)[sent.correlation_id]
 
 
 class Received:

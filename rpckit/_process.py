@@ -30,14 +30,18 @@ rm -rf -- "$1"
 
 
 class Guard:
-    """Kills the group it was told of last and removes `scratch`, at the latest when this process ends."""
+    """Kills the group it was told of last and removes `scratch`, at the latest when this process ends.
 
-    def __init__(self, scratch: Path) -> None:
+    `holding` are descriptors, such as of a locked file, that stay open until it has done so.
+    """
+
+    def __init__(self, scratch: Path, *, holding: Sequence[int] = ()) -> None:
         self._shell = subprocess.Popen(
             ["/bin/sh", "-c", GUARD_SCRIPT, "guard", str(scratch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            pass_fds=holding,
             start_new_session=True,  # Ctrl-C at our terminal does not reach it
         )
 

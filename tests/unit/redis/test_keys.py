@@ -1,0 +1,40 @@
+"""Names of keys and channels."""
+
+from __future__ import annotations
+
+import pytest
+
+from rpckit.errors import UsageError
+from rpckit_redis._keys import MAX_ADDRESS, Kind, place_of
+
+
+def test_an_address_without_a_prefix_is_a_key_of_ours_in_the_urls_kind() -> None:
+    for kind in Kind:
+        place = place_of("rpc_queue", kind)
+        assert (place.kind, place.key, place.own) == (kind, f"rpckit:{{rpc_queue}}:{kind}", True)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_prefix_names_the_key_itself_whatever_the_url_says(kind: Kind) -> None:
+    place = place_of("list:test-list", kind)
+    assert (place.kind, place.key, place.own) == (Kind.LIST, "test-list", False)
+
+
+def test_what_belongs_to_a_key_lies_in_its_cluster_slot() -> None:
+    for place in (place_of("x", Kind.LIST), place_of("list:x", Kind.STREAM)):
+        for satellite in (place.dead, place.tries, place.consumers, place.doing("c")):
+            assert "{x}" in satellite
+    tagged = place_of("list:a{b}c", Kind.STREAM)
+    assert tagged.dead.count("{") == 1
+
+
+def test_ours_and_a_strangers_key_of_one_name_are_apart() -> None:
+    ours, theirs = place_of("x", Kind.LIST), place_of("list:x", Kind.LIST)
+    assert ours.key != theirs.key
+    assert ours.alive == "rpckit:alive:rpckit:{x}:list"
+
+
+@pytest.mark.parametrize("address", ["", "list:", "a{b", "a}b", "x" * (MAX_ADDRESS + 1), "ü" * MAX_ADDRESS])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(UsageError):
+        place_of(address, Kind.STREAM)

@@ -1,0 +1,173 @@
+"""One connection: commands and their replies in order, pushes, ticks, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import hiredis
+import pytest
+
+from rpckit.errors import ConnectionLost
+from rpckit_redis._link import UNSENT_MAX, Link, pack
+from rpckit_redis._scripts import TAKE_LIST
+
+
+class Wire:
+    """What a link writes to; closing it is heard in the next tick, as of asyncio's."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.writes: list[bytes] = []
+        self.closing = False
+        link.connection_made(cast(asyncio.Transport, self))
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def set_write_buffer_limits(self, *, high: int) -> None:
+        assert high == UNSENT_MAX
+
+    def abort(self) -> None:
+        if not self.closing:
+            self.closing = True
+            self.link.loop.call_soon(self.link.connection_lost, None)
+
+    close = abort
+
+
+@pytest.fixture
+async def wire() -> Wire:
+    return Wire(Link())
+
+
+@pytest.fixture
+def link(wire: Wire) -> Link:
+    return wire.link
+
+
+def test_a_command_is_an_array_of_bulk_strings() -> None:
+    assert pack("SET", b"k\r\n", "ü", 7) == b"*4\r\n$3\r\nSET\r\n$3\r\nk\r\n\r\n$2\r\n\xc3\xbc\r\n$1\r\n7\r\n"
+
+
+async def test_replies_come_in_the_order_of_commands_however_they_are_cut(wire: Wire, link: Link) -> None:
+    replies: list[Any] = []
+    for _ in range(3):
+        link.send(pack("PING"), replies.append)
+    for byte in b"+ONE\r\n:2\r\n$3\r\nTHR\r\n":
+        link.data_received(bytes((byte,)))
+    assert replies == [b"ONE", 2, b"THR"]
+
+
+async def test_commands_of_one_tick_leave_as_one_write(wire: Wire, link: Link) -> None:
+    link.send(b"1", lambda _: None)
+    link.send(b"2", lambda _: None)
+    assert wire.writes == []
+    await asyncio.sleep(0)
+    assert wire.writes == [b"12"]
+
+
+async def test_an_error_of_redis_is_a_reply(link: Link) -> None:
+    asking = asyncio.ensure_future(link.ask("LPOP", "k"))
+    await asyncio.sleep(0)
+    link.data_received(b"-WRONGTYPE no\r\n")
+    with pytest.raises(hiredis.ReplyError, match="WRONGTYPE"):
+        await asking
+
+
+async def test_a_cancelled_question_keeps_its_place(link: Link) -> None:
+    """Its answer is read and dropped: the next question gets its own."""
+    first = asyncio.ensure_future(link.ask("GET", "a"))
+    second = asyncio.ensure_future(link.ask("GET", "b"))
+    await asyncio.sleep(0)
+    first.cancel()
+    link.data_received(b"+A\r\n+B\r\n")
+    assert await second == b"B"
+
+
+async def test_a_push_is_no_reply(link: Link) -> None:
+    pushed: list[tuple[bytes, bytes]] = []
+    link.on_push = lambda channel, data: pushed.append((channel, data))
+    asking = asyncio.ensure_future(link.ask("GET", "a"))
+    await asyncio.sleep(0)
+    link.data_received(b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n+A\r\n")
+    assert await asking == b"A"
+    assert pushed == [(b"c", b"hi")]
+
+
+async def test_a_subscription_is_confirmed_by_its_push_or_refused_by_an_error(link: Link) -> None:
+    good, bad = (asyncio.ensure_future(link.subscribe(name)) for name in ("good", "bad"))
+    await asyncio.sleep(0)
+    link.data_received(b">3\r\n$9\r\nsubscribe\r\n$4\r\ngood\r\n:1\r\n")
+    await good
+    assert not bad.done()
+    link.data_received(b"-NOPERM no\r\n")
+    with pytest.raises(hiredis.ReplyError, match="NOPERM"):
+        await bad
+
+
+async def test_a_forgotten_script_is_sent_in_full(wire: Wire, link: Link) -> None:
+    replies: list[Any] = []
+    link.run(TAKE_LIST, ("k", "d"), (5,), replies.append)
+    await asyncio.sleep(0)
+    assert b"EVALSHA" in wire.writes[-1]
+    link.data_received(b"-NOSCRIPT no\r\n")
+    await asyncio.sleep(0)
+    assert TAKE_LIST.source.encode() in wire.writes[-1]
+    link.data_received(b"*0\r\n")
+    assert replies == [[]]
+
+
+async def test_its_loss_is_told_once_and_answers_everything(wire: Wire, link: Link) -> None:
+    lost: list[str] = []
+    link.on_lost = lost.append
+    asking = [asyncio.ensure_future(link.ask("PING")) for _ in range(3)]
+    await asyncio.sleep(0)
+    link.abort("pulled")
+    link.abort("again")
+    await asyncio.sleep(0)
+    for each in asking:
+        with pytest.raises(ConnectionLost, match="pulled"):
+            await each
+    with pytest.raises(ConnectionLost, match="pulled"):
+        await link.ask("PING")
+    assert lost == ["pulled"]
+    assert not link.alive
+
+
+@pytest.mark.parametrize("data", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+nobody asked\r\n"])
+async def test_what_is_not_redis_ends_the_connection(link: Link, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    link.data_received(data)
+    await asyncio.sleep(0)
+    assert not link.alive
+    assert "could not be read" in caplog.text
+    assert link.close_reason.startswith("what came in could not be read")
+
+
+async def test_a_callback_that_raises_ends_the_connection(link: Link, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever is answered wrongly once would be so for ever."""
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    link.send(pack("PING"), fail)
+    link.data_received(b"+PONG\r\n")
+    await asyncio.sleep(0)
+    assert not link.alive
+    assert "a bug" in caplog.text
+
+
+async def test_senders_wait_while_too_much_is_unsent(link: Link) -> None:
+    link.send(bytes(UNSENT_MAX + 1), lambda _: None)
+    assert link.congested
+    await link.wait_writable()
+    assert not link.congested
+    link.pause_writing()
+    waiting = asyncio.ensure_future(link.wait_writable())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    link.abort("pulled")
+    await asyncio.wait_for(waiting, 1)

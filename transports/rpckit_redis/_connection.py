@@ -1,0 +1,320 @@
+"""The connections of one transport, kept alive together: dialled host by host, watched, dialled again with back-off.
+
+Its invariant: after `open`, the state is told at each change, exactly one task reconnects, and
+losing one link loses the session; `close` ends everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import hiredis
+
+from rpckit.backoff import Backoff
+from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
+from rpckit.ids import new_id
+from rpckit.transport import State
+from rpckit.url import Host, Url
+
+from ._errors import CredentialsRefused, explain, kind_of
+from ._link import Link, pack
+from ._options import RedisOptions
+from ._scripts import SCRIPTS
+
+__all__ = ["BLOCK_S", "Connection", "Session"]
+
+log = logging.getLogger(__name__)
+
+PORT = 6379
+MIN_VERSION = (7, 0)
+BLOCK_S = 2.0  # seconds of one blocking read; longer would hide a dead link
+
+
+class Session:
+    """The main link, and one for each receiver that blocks. Losing any of them ends it."""
+
+    def __init__(self, main: Link, dial: Callable[[], Awaitable[Link]]) -> None:
+        self.main = main
+        self.consumer = new_id()  # this session's name among those that read an address
+        self.on_lost: Callable[[str], None] = _ignore
+        self.close_reason = ""
+        self._dial = dial
+        self._links = [main]
+        main.on_lost = self.abort
+
+    @property
+    def alive(self) -> bool:
+        return not self.close_reason
+
+    async def open_link(self) -> Link:
+        """One more link, for reads that block."""
+        link = await self._dial()
+        link.on_lost = self.abort
+        self._links.append(link)
+        if self.close_reason:
+            link.abort(self.close_reason)
+            raise ConnectionLost(self.close_reason)
+        return link
+
+    def abort(self, why: str) -> None:
+        """End all links now; the first reason stays."""
+        if self.close_reason:
+            return
+        self.close_reason = why
+        for link in self._links:
+            link.abort(why)
+        self.on_lost(why)
+
+    def close(self) -> None:
+        self.close_reason = self.close_reason or "closed by this process"
+        for link in self._links:
+            link.close()
+
+    def look(self, now: float, heartbeat: float) -> None:
+        """Find links that are dead, and ask those that have been silent."""
+        for link in self._links:
+            silent = now - link.last_read
+            blocks = BLOCK_S if link is not self.main else 0.0
+            if silent > 1.75 * heartbeat + blocks and link.awaiting:
+                self.abort(f"no sign of life from Redis for {silent:.1f} s")
+                return
+            if silent > heartbeat / 2 and not link.awaiting:
+                link.send(PING, _ignore)
+
+    def slept(self, now: float) -> None:
+        """This loop slept, not Redis: what came in meanwhile is still to be read."""
+        for link in self._links:
+            link.last_read = now
+
+
+class Connection:
+    """Dials, watches and dials again. `prepare(session)` sets up what must be there before it counts as connected."""
+
+    def __init__(
+        self,
+        url: Url,
+        options: RedisOptions,
+        *,
+        prepare: Callable[[Session], Awaitable[None]],
+        on_state: Callable[[State, str], None],
+    ) -> None:
+        self.url = url
+        self.options = options
+        self.session: Session | None = None
+        self.state = State.CONNECTING
+        self._prepare = prepare
+        self._on_state = on_state
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def open(self) -> None:
+        """Connect once, each host tried in turn. Raises `NotSent` or `UsageError`."""
+        if self.session is None and (self._reconnecting is None or self._reconnecting.done()):
+            await self._connect()
+
+    async def close(self) -> None:
+        """Send what is written, then end. Twice is once."""
+        self._closing = True
+        ending = [task for task in (self._watching, self._reconnecting) if task is not None]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        session, self.session = self.session, None
+        if session is not None:
+            session.close()
+            await asyncio.sleep(0)
+        if self.state is not State.CLOSED:
+            self._enter(State.CLOSED, "closed by this process")
+
+    # -- dialling -----------------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        errors: list[RpcError] = []
+        for host in self.url.hosts or (Host("localhost"),):
+            try:
+                session = await self._open_session(host)
+            except RpcError as error:
+                errors.append(error)
+                continue
+            self._adopt(session, host)
+            return
+        fatal = next((error for error in errors if isinstance(error, UsageError)), None)
+        if fatal is not None or len(errors) == 1:
+            raise fatal or errors[0]
+        raise NotSent("; ".join(str(error) for error in errors))
+
+    async def _open_session(self, host: Host) -> Session:
+        """One host, and what `prepare` wants. Nothing is left of an attempt that fails."""
+        session: Session | None = None
+        try:
+            async with asyncio.timeout(self.options.connect_timeout):
+                dial = partial(self._dial, host)
+                session = Session(await dial(), dial)
+                for script in SCRIPTS:
+                    session.main.send(pack("SCRIPT", "LOAD", script.source), _ignore)
+                await self._prepare(session)
+                if not session.alive:
+                    raise ConnectionLost(session.close_reason)
+                return session
+        except BaseException as error:
+            if session is not None:
+                session.abort("the attempt to connect was given up")
+            raise self._explain(error, self._where(host)) from error
+
+    def _explain(self, error: BaseException, where: str) -> BaseException:
+        if isinstance(error, TimeoutError):
+            return NotSent(f"{where} did not answer within {self.options.connect_timeout:g} s: is it Redis, and well?")
+        if isinstance(error, UsageError):
+            return error
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return UsageError(
+                f"{where}: its certificate is not trusted ({error.verify_message}); name its authority by ?cafile="
+            )
+        if isinstance(error, hiredis.ReplyError):
+            explained = explain(error, where)
+            return NotSent(str(explained)) if isinstance(explained, ConnectionLost) else explained
+        if isinstance(error, RpcError | OSError | EOFError):
+            return NotSent(f"cannot connect to {where}: {str(error) or type(error).__name__}")
+        return error
+
+    def _where(self, host: Host) -> str:
+        return f"{self.url.scheme}://{self.options.unix or host}"
+
+    async def _dial(self, host: Host) -> Link:
+        loop = asyncio.get_running_loop()
+        tls = self._tls()
+        if self.options.unix:
+            _, link = await loop.create_unix_connection(Link, self.options.unix)
+        else:
+            _, link = await loop.create_connection(Link, host.name, host.port or PORT, ssl=tls)
+        try:
+            await self._shake_hands(link)
+        except BaseException:
+            link.abort("the attempt to connect was given up")
+            raise
+        return link
+
+    async def _shake_hands(self, link: Link) -> None:
+        words: list[str] = ["HELLO", "3"]
+        if self.url.password is not None:
+            words += ["AUTH", self.url.username or "default", self.url.password]
+        words += ["SETNAME", "rpckit"]
+        try:
+            greeting = await link.ask(*words)
+        except hiredis.ReplyError as error:
+            if kind_of(error) in ("WRONGPASS", "NOAUTH"):
+                user = self.url.username or "default"
+                raise CredentialsRefused(
+                    f"Redis refused user {user!r}: check user and password in the URL; it said: {error}"
+                ) from None
+            if kind_of(error) in ("NOPROTO", "ERR"):
+                raise UsageError(
+                    f"rpckit needs Redis {_dotted(MIN_VERSION)} or newer; this one said: {error}"
+                ) from None
+            raise
+        _check_greeting(greeting)
+        link.id = greeting[b"id"]
+        if self.url.path:
+            await link.ask("SELECT", _database(self.url.path))
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if not self.url.scheme.startswith("rediss"):
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.options.cafile)
+            if self.options.certfile:
+                context.load_cert_chain(self.options.certfile, self.options.keyfile)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"rediss: cannot load cafile, certfile or keyfile: {error}") from error
+        return context
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def _adopt(self, session: Session, host: Host) -> None:
+        self.session = session
+        session.on_lost = partial(self._lost, session)
+        self._watching = asyncio.ensure_future(self._watch(session))
+        self._enter(State.CONNECTED, f"connected to {self.options.unix or host}")
+
+    def _lost(self, session: Session, why: str) -> None:
+        if self.session is not session:
+            return
+        self.session = None
+        if self._watching is not None:
+            self._watching.cancel()
+        if not self._closing:
+            self._enter(State.RECONNECTING, why)
+            self._reconnecting = asyncio.ensure_future(self._reconnect())
+
+    async def _reconnect(self) -> None:
+        backoff, attempt = Backoff(), 0
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while not self._closing:
+            await asyncio.sleep(backoff.delay(attempt, loop.time() - began, random.random))
+            attempt += 1
+            try:
+                await self._connect()
+                return
+            except CredentialsRefused as error:
+                self._enter(State.CLOSED, str(error))
+                return
+            except RpcError as error:  # a refusal too: what was good once may be so again when Redis is whole
+                if attempt == 1 or attempt % 60 == 0:
+                    log.warning("attempt %d to reconnect failed: %s", attempt, error)
+
+    def _enter(self, state: State, why: str) -> None:
+        self.state = state
+        self._on_state(state, why)
+
+    # -- the watchdog: a silent Redis is found within two heartbeats ------------------------------
+
+    async def _watch(self, session: Session) -> None:
+        loop = asyncio.get_running_loop()
+        every = self.options.heartbeat / 4
+        try:
+            while session.alive:
+                began = loop.time()
+                await asyncio.sleep(every)
+                if loop.time() - began > 2 * every:
+                    session.slept(loop.time())
+                session.look(loop.time(), self.options.heartbeat)
+        except asyncio.CancelledError:
+            if session.alive and not self._closing:  # only a loop that ends cancels it: a new task would never run
+                self._closing = True
+                session.abort("its event loop is ending")
+                self._enter(State.CLOSED, "its event loop is ending")
+            raise
+
+
+def _check_greeting(greeting: dict[bytes, Any]) -> None:
+    version = greeting.get(b"version", b"").decode()
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers < MIN_VERSION:
+        raise UsageError(f"rpckit needs Redis {_dotted(MIN_VERSION)} or newer; this is {version or 'something else'}")
+    if greeting.get(b"mode") == b"cluster":
+        raise UsageError("this is a Redis Cluster, where a publish count means nothing: rpckit cannot use it yet")
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _database(path: str) -> int:
+    if not path.isdecimal():
+        raise UsageError(f"the path of a Redis URL is the number of a database, such as /0; not {path!r:.60}")
+    return int(path)
+
+
+def _ignore(*_: object) -> None:
+    """For answers nobody waits for."""
+
+
+PING = pack("PING")

@@ -1,0 +1,119 @@
+"""One request in the hands of this process, and what each kind of place does with it.
+
+Each step is one command or one script, so that a process may die before or after it, never in it:
+
+| step      | stream                      | list                         | Pub/Sub          |
+|-----------|-----------------------------|------------------------------|------------------|
+| delivered | XREADGROUP                  | LMOVE to the consumer's list | the message      |
+| begin     | XACK = 1, XDEL              | LREM = 1                     | SET NX PX        |
+| settle    | XACK, XDEL                  | LREM                         | nothing          |
+| hand_back | XACK, XADD a copy, XDEL     | LREM, LPUSH                  | nothing          |
+| reject    | XACK, XADD to :dead, XDEL   | LREM, LPUSH to :dead         | nothing          |
+
+| the server dies  | on streams and lists                              | on Pub/Sub                          |
+|------------------|---------------------------------------------------|-------------------------------------|
+| before delivered | the request waits                                 | other subscribers have it           |
+| before begin     | another server reaps it, marked as redelivered    | other subscribers have it           |
+| after begin      | it is nobody's; its caller waits out its time     | the same                            |
+| before settle    | reaped and run again: its method is idempotent    | the same as after begin             |
+| before hand_back | reaped                                            | other subscribers have it           |
+| after the others | it is over, waits anew, or is with the dead       | it is over                          |
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol
+
+from rpckit.errors import RpcError
+from rpckit.message import Message
+
+from ._connection import Session
+from ._errors import explain
+
+__all__ = ["RedisDelivery", "Source"]
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """What a delivery came from: a receiver of one kind."""
+
+    async def claim(self, delivery: RedisDelivery) -> bool:
+        """Take it out of what others could get; True for the one who did. Raises `RpcError`."""
+        ...
+
+    def settle(self, delivery: RedisDelivery) -> None: ...
+
+    def hand_back(self, delivery: RedisDelivery) -> None: ...
+
+    def reject(self, delivery: RedisDelivery) -> None: ...
+
+    def reply(self, delivery: RedisDelivery, message: Message) -> None: ...
+
+    def closed(self, delivery: RedisDelivery) -> None:
+        """It takes up no room any more."""
+        ...
+
+
+class RedisDelivery:
+    """Settling one of a lost session does nothing: another consumer has it, or will."""
+
+    __slots__ = ("arrived_at", "begun", "data", "entry", "message", "open", "session", "source", "tries")
+
+    def __init__(self, source: Source, session: Session, message: Message, data: bytes, entry: Any, tries: int) -> None:
+        self.source = source
+        self.session = session
+        self.message = message
+        self.data = data  # its envelope as it came
+        self.entry = entry  # a stream's id of it
+        self.tries = tries  # 1 for the first delivery
+        self.arrived_at = session.main.last_read  # on the loop's clock
+        self.begun = False
+        self.open = True
+
+    @property
+    def redelivered(self) -> bool:
+        return self.tries > 1
+
+    async def begin(self) -> bool:
+        if not self.open or not self.session.alive:
+            return False
+        if self.begun:
+            return True
+        try:
+            self.begun = await self.source.claim(self)
+        except RpcError as error:
+            log.warning("a request could not be claimed, and is not run here: %s", error)
+            if self.session.alive:
+                raise
+        return self.begun
+
+    def reply(self, message: Message, *, confirmed: bool = False) -> None:
+        """Published before it is settled, on the same connection: so it is never lost between the two."""
+        self.source.reply(self, message)
+        self.settle()
+
+    def settle(self) -> None:
+        if self._close() and not self.begun:
+            self.source.settle(self)
+
+    def hand_back(self) -> None:
+        if self._close() and not self.begun:
+            self.source.hand_back(self)
+
+    def reject(self) -> None:
+        if self._close() and not self.begun:
+            self.source.reject(self)
+
+    def log_refusal(self, reply: Any) -> None:
+        """For the answer to a settling step: the delivery comes again if it failed."""
+        if isinstance(reply, Exception) and self.session.alive:
+            log.warning("a delivery could not be settled: %s", explain(reply, self.message.address))
+
+    def _close(self) -> bool:
+        """True if there is still something to tell Redis."""
+        was_open, self.open = self.open, False
+        if was_open:
+            self.source.closed(self)
+        return was_open and self.session.alive

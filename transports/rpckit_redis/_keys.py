@@ -1,0 +1,104 @@
+"""Every key and channel, by name. Pure.
+
+| name                      | type    | lives                          | made by          | deleted by                |
+|---------------------------|---------|--------------------------------|------------------|---------------------------|
+| rpckit:{x}:stream         | stream  | while requests wait or run     | client, server   | each entry when settled   |
+| rpckit:{x}:stream:dead    | stream  | for ever, 1,000 entries        | server (reject)  | you                       |
+| rpckit:{x}:list           | list    | while requests wait            | client           | Redis, with its last item |
+| rpckit:{x}:list:doing:C   | list    | while C runs requests          | server C         | Redis, with its last item |
+| rpckit:{x}:list:doing     | set     | while consumers are known      | server           | the reaper                |
+| rpckit:{x}:list:tries     | hash    | while abandoned requests exist | the reaper       | settling them             |
+| rpckit:{x}:list:dead      | list    | for ever, 1,000 entries        | server (reject)  | you                       |
+| rpckit:{x}:channel        | channel | while a server is subscribed   |                  |                           |
+| rpckit:alive:KEY          | channel | while somebody serves KEY      |                  |                           |
+| rpckit:consumer:C         | channel | while C is connected           |                  |                           |
+| rpckit:consumer:C         | string  | 5 s after C's last beat        | server C         | Redis, when it expires    |
+| rpckit:claim:M:N          | string  | time left + 5 s                | server (Pub/Sub) | Redis, when it expires    |
+| rpckit:inbox:I            | channel | while its client is connected  |                  |                           |
+| rpckit:topic:T            | channel | while somebody is subscribed   |                  |                           |
+
+`stream:x`, `list:x` and `channel:x` name the key x as it is, shared with whoever uses it; what belongs
+to it lies beside it, as `rpckit:{x}:list:…`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rpckit.errors import UsageError
+
+__all__ = ["GROUP", "Kind", "Place", "claim_key", "consumer_key", "inbox_channel", "place_of", "topic_channel"]
+
+MAX_ADDRESS = 255  # bytes
+GROUP = "rpckit"  # the consumer group on a stream, of all servers together
+
+
+class Kind(StrEnum):
+    """What requests wait in."""
+
+    STREAM = "stream"
+    LIST = "list"
+    CHANNEL = "channel"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the requests of one address are. `own`: nobody but rpckit uses the key."""
+
+    kind: Kind
+    key: str
+    own: bool
+    beside: str  # what the names of its satellites begin with
+
+    @property
+    def alive(self) -> str:
+        return f"rpckit:alive:{self.key if self.own else self.beside}"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.beside}:dead"
+
+    @property
+    def consumers(self) -> str:
+        return f"{self.beside}:doing"
+
+    @property
+    def tries(self) -> str:
+        return f"{self.beside}:tries"
+
+    def doing(self, consumer: str) -> str:
+        return f"{self.beside}:doing:{consumer}"
+
+
+def place_of(address: str, default: Kind) -> Place:
+    """`list:x` is the list x itself; without a prefix the key is ours. Raises `UsageError`."""
+    if not 0 < len(address.encode(errors="replace")) <= MAX_ADDRESS:
+        raise UsageError(f"an address has 1 to {MAX_ADDRESS} bytes; not {address[:40]!r}")
+    prefix, colon, rest = address.partition(":")
+    if colon and prefix in Kind.__members__.values():
+        if not rest:
+            raise UsageError(f"{address!r} names no key")
+        kind = Kind(prefix)
+        beside = f"rpckit:{rest}:{kind}" if "{" in rest else f"rpckit:{{{rest}}}:{kind}"
+        return Place(kind, rest, own=False, beside=beside)
+    if "{" in address or "}" in address:
+        raise UsageError(f"address {address!r} cannot be used: braces choose a Cluster slot, and that is ours to do")
+    key = f"rpckit:{{{address}}}:{default}"
+    return Place(default, key, own=True, beside=key)
+
+
+def inbox_channel(unique: str) -> str:
+    return f"rpckit:inbox:{unique}"
+
+
+def topic_channel(topic: str) -> str:
+    return f"rpckit:topic:{topic}"
+
+
+def consumer_key(consumer: str) -> str:
+    return f"rpckit:consumer:{consumer}"
+
+
+def claim_key(message_id: str, attempt: int) -> str:
+    return f"rpckit:claim:{message_id}:{attempt}"

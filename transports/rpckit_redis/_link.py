@@ -1,0 +1,221 @@
+"""One connection to Redis: RESP3, parsed by hiredis, with commands, their replies and what is pushed.
+
+redis-py's client retries writes, resubscribes in silence and can freeze the loop under a pulled
+cable, so none of it stands between us and the socket. Its invariant: each command gets exactly one
+reply or the loss of the connection, in order; what is sent in one tick leaves as one write; however
+the connection ends, it ends in one call of `on_lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import hiredis
+
+from rpckit.errors import ConnectionLost
+
+from ._errors import is_error, kind_of
+from ._scripts import Script
+
+__all__ = ["UNSENT_MAX", "Link", "OnReply", "pack"]
+
+log = logging.getLogger(__name__)
+
+UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent; then senders wait
+ARGUMENT = b"$%d\r\n%b\r\n"
+
+OnReply = Callable[[Any], None]  # a reply, an error of Redis, or a ConnectionLost
+OnPush = Callable[[bytes, bytes], None]  # channel, message
+
+
+def pack(*words: bytes | str | int) -> bytes:
+    """A command as Redis reads it."""
+    parts = [b"*%d\r\n" % len(words)]
+    for word in words:
+        data = word if isinstance(word, bytes) else str(word).encode()
+        parts.append(ARGUMENT % (len(data), data))
+    return b"".join(parts)
+
+
+class Link(asyncio.Protocol):
+    """Made by `loop.create_connection`. Callbacks are plain calls that return at once."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.on_lost: Callable[[str], None] = _ignore
+        self.on_push: OnPush = _ignore
+        self.last_read = self.last_write = self.loop.time()
+        self.close_reason = ""
+        self.id = 0  # Redis's number of this connection
+        self._transport: asyncio.Transport | None = None
+        self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH)
+        self._awaiting: deque[OnReply] = deque()
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._flush_due = False
+        self._lone = False  # the last tick that sent, sent one thing
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._lost = False
+
+    # -- sending ------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        return not self._lost and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def awaiting(self) -> int:
+        """Commands without their reply yet."""
+        return len(self._awaiting)
+
+    @property
+    def congested(self) -> bool:
+        return self._out_bytes > UNSENT_MAX or not self._writable.is_set()
+
+    async def wait_writable(self) -> None:
+        """Until less than `UNSENT_MAX` is unsent, or the connection is lost."""
+        while self.congested and self.alive:
+            self._flush()
+            await self._writable.wait()
+
+    def send(self, command: bytes, on_reply: OnReply) -> None:
+        """Send with everything else of this tick, or at once if the tick before had nothing else to send."""
+        if self._lost:
+            on_reply(self._loss())
+            return
+        self._awaiting.append(on_reply)
+        self._write(command)
+
+    def run(self, script: Script, keys: tuple[str, ...], args: tuple[bytes | str | int, ...], reply: OnReply) -> None:
+        """Run a script, by its digest; in full where Redis has forgotten it."""
+
+        def known(answer: Any) -> None:
+            if is_error(answer) and kind_of(answer) == "NOSCRIPT":
+                self.send(pack("EVAL", script.source, len(keys), *keys, *args), reply)
+            else:
+                reply(answer)
+
+        self.send(pack("EVALSHA", script.sha, len(keys), *keys, *args), known)
+
+    async def ask(self, *words: bytes | str | int) -> Any:
+        """The reply to a command. Raises `hiredis.ReplyError` or `ConnectionLost`. Cancelling is safe."""
+        answer: asyncio.Future[Any] = self.loop.create_future()
+        self.send(pack(*words), lambda reply: _tell(answer, reply))
+        return await answer
+
+    async def ask_script(self, script: Script, keys: tuple[str, ...], *args: bytes | str | int) -> Any:
+        """The result of a script, as `ask`."""
+        answer: asyncio.Future[Any] = self.loop.create_future()
+        self.run(script, keys, args, lambda reply: _tell(answer, reply))
+        return await answer
+
+    async def subscribe(self, channel: str) -> None:
+        """Returns when Redis has confirmed it: what is published from then on comes. Raises as `ask`."""
+        await self.ask("SUBSCRIBE", channel)
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Returns when nothing more can come."""
+        await self.ask("UNSUBSCRIBE", channel)
+
+    def _write(self, data: bytes) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self.loop.call_soon(self._flush)
+            if self._lone and self._transport is not None and not self._transport.is_closing():
+                self.last_write = self.loop.time()
+                self._transport.write(data)
+                return
+        self._lone = False
+        self._out.append(data)
+        self._out_bytes += len(data)
+
+    def _flush(self) -> None:
+        out, self._out, self._out_bytes = self._out, [], 0
+        self._flush_due = False
+        self._lone = self._lone or len(out) == 1
+        if out and self._transport is not None and not self._transport.is_closing():
+            self.last_write = self.loop.time()
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
+        self._transport.set_write_buffer_limits(high=UNSENT_MAX)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def abort(self, why: str) -> None:
+        """End the connection now. Safe from anywhere, any number of times; the first reason stays."""
+        self.close_reason = self.close_reason or why
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """End it when everything is sent."""
+        self._flush()
+        self.close_reason = self.close_reason or "closed by this process"
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self.close_reason = self.close_reason or f"the connection was lost ({error or 'closed by Redis'})"
+        self._writable.set()
+        awaiting, self._awaiting = self._awaiting, deque()
+        for on_reply in awaiting:
+            on_reply(self._loss())
+        self.on_lost(self.close_reason)
+
+    def _loss(self) -> ConnectionLost:
+        return ConnectionLost(self.close_reason)
+
+    # -- receiving ----------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self.last_read = self.loop.time()
+        reader = self._reader
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not _NOT_ENOUGH:
+                if type(reply) is hiredis.PushNotification:
+                    self._pushed(reply)
+                else:
+                    self._awaiting.popleft()(reply)
+        except Exception as error:  # not Redis, or a callback of ours failed: either way the stream is lost
+            if not self.close_reason:
+                log.exception("what came in could not be read; the connection is given up")
+            self.abort(f"what came in could not be read: {error}")
+
+    def _pushed(self, push: Any) -> None:
+        if push[0] == b"message":
+            self.on_push(push[1], push[2])
+        elif push[0] in (b"subscribe", b"unsubscribe"):  # stands where the reply to the command would
+            self._awaiting.popleft()(None)
+
+
+def _tell(answer: asyncio.Future[Any], reply: Any) -> None:
+    if answer.done():
+        return
+    if is_error(reply):
+        answer.set_exception(reply)
+    else:
+        answer.set_result(reply)
+
+
+def _ignore(*_: object) -> None:
+    """For what nobody listens to yet."""
+
+
+_NOT_ENOUGH = object()

@@ -1,0 +1,77 @@
+"""Requests in a list, each moved to the list of what its consumer is doing."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ._connection import BLOCK_S, Session
+from ._delivery import RedisDelivery
+from ._link import Link
+from ._receiver import ALIVE_MS, PullingReceiver
+from ._scripts import REAP_LIST, REJECT_LIST, RETURN_LIST, SETTLE_LIST, TAKE_LIST
+
+__all__ = ["ListReceiver"]
+
+
+class ListReceiver(PullingReceiver):
+    """One move waits for the first request, a script takes those behind it."""
+
+    key_type = b"list"
+
+    def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]  # as its base
+        super().__init__(*args, **kwargs)
+        self._returning: list[RedisDelivery] = []
+
+    async def pull(self, session: Session, link: Link, most: int) -> None:
+        key, doing = self.place.key, self.place.doing(session.consumer)
+        taken = await link.ask_script(TAKE_LIST, (key, doing), most)
+        if not taken:
+            first = await link.ask("BLMOVE", key, doing, "LEFT", "RIGHT", int(BLOCK_S))
+            taken = [] if first is None else [first]
+        for data in taken:
+            self._deliver(session, data, None)
+
+    async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
+        place = self.place
+        keys = (place.consumers, place.tries, place.doing(session.consumer))
+        args = (session.consumer, most, ALIVE_MS, int(alone), place.doing(""))
+        taken = await session.main.ask_script(REAP_LIST, keys, *args)
+        return [self._deliver(session, data, None, tries) for data, tries in taken]
+
+    async def claim(self, delivery: RedisDelivery) -> bool:
+        doing = self.place.doing(delivery.session.consumer)
+        if delivery.redelivered:
+            mine = await delivery.session.main.ask_script(
+                SETTLE_LIST, (doing, self.place.tries), delivery.data, _name(delivery.data)
+            )
+        else:
+            mine = await delivery.session.main.ask("LREM", doing, 1, delivery.data)
+        return bool(mine == 1)
+
+    def settle(self, delivery: RedisDelivery) -> None:
+        keys = (self.place.doing(delivery.session.consumer), self.place.tries)
+        args = (delivery.data, _name(delivery.data))
+        delivery.session.main.run(SETTLE_LIST, keys, args, delivery.log_refusal)
+
+    def hand_back(self, delivery: RedisDelivery) -> None:
+        """Those of one tick together, so that they keep their order."""
+        if not self._returning:
+            delivery.session.main.loop.call_soon(self._hand_back)
+        self._returning.append(delivery)
+
+    def reject(self, delivery: RedisDelivery) -> None:
+        place = self.place
+        keys = (place.doing(delivery.session.consumer), place.tries, place.dead)
+        args = (delivery.data, _name(delivery.data))
+        delivery.session.main.run(REJECT_LIST, keys, args, delivery.log_refusal)
+
+    def _hand_back(self) -> None:
+        returning, self._returning = self._returning, []
+        session = returning[0].session
+        keys = (self.place.key, self.place.doing(session.consumer))
+        session.main.run(RETURN_LIST, keys, tuple(each.data for each in returning), returning[0].log_refusal)
+
+
+def _name(data: bytes) -> str:
+    """Under which an abandoned request's tries are counted; the scripts compute the same."""
+    return hashlib.sha1(data).hexdigest()

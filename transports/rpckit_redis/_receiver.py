@@ -1,0 +1,256 @@
+"""The receiving role: reading an address, prefetch, pausing, and what dead consumers left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import hiredis
+
+from rpckit.backoff import Backoff
+from rpckit.errors import Code, ConnectionLost, RpcError, UsageError
+from rpckit.fault import TOOLKIT, Fault, fault_message
+from rpckit.message import Kind, Message
+from rpckit.transport import OnDelivery
+
+from ._channels import Channels
+from ._connection import Session
+from ._delivery import RedisDelivery
+from ._envelope import EnvelopeError, read
+from ._errors import explain, kind_of
+from ._keys import Place
+from ._link import Link, pack
+from ._replier import REPLY_KEPT_S, Replier
+
+__all__ = ["ALIVE_MS", "MAX_TRIES", "PullingReceiver", "Receiver"]
+
+log = logging.getLogger(__name__)
+
+ALIVE_MS = 5_000  # a consumer that has not beaten for so long is dead: frozen, or cut off
+MAX_TRIES = 5  # deliveries of a request whose servers died; then it is a dead letter
+REAP_AT_ONCE = 32  # abandoned requests taken in one step
+STOP_S = 1.0  # seconds for a blocked read to end when it is told to
+
+Own = Callable[[Awaitable[None]], asyncio.Task[None]]
+
+
+class Receiver:
+    """Deliveries from one place, at most `prefetch` of them unsettled."""
+
+    def __init__(
+        self, place: Place, address: str, on_delivery: OnDelivery, prefetch: int, replier: Replier, channels: Channels
+    ) -> None:
+        self.place = place
+        self.address = address
+        self._on_delivery = on_delivery
+        self._prefetch = prefetch
+        self._replier = replier
+        self._channels = channels
+        self._session: Session | None = None
+        self._unsettled = 0  # of the current session
+        self._paused = False
+        self._stopped = False
+
+    @property
+    def room(self) -> int:
+        return 0 if self._paused else max(0, self._prefetch - self._unsettled)
+
+    def set_prefetch(self, prefetch: int) -> None:
+        self._prefetch = prefetch
+        self._room_changed()
+
+    def pause(self) -> None:
+        self._paused = True
+        self._room_changed()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._room_changed()
+
+    async def claim(self, delivery: RedisDelivery) -> bool:
+        raise NotImplementedError
+
+    def settle(self, delivery: RedisDelivery) -> None:
+        raise NotImplementedError
+
+    def hand_back(self, delivery: RedisDelivery) -> None:
+        raise NotImplementedError
+
+    def reject(self, delivery: RedisDelivery) -> None:
+        raise NotImplementedError
+
+    def reply(self, delivery: RedisDelivery, message: Message) -> None:
+        left = delivery.message.time_left_ms
+        self._replier.reply(message, delivery.arrived_at + (REPLY_KEPT_S if left is None else left / 1000))
+
+    def closed(self, delivery: RedisDelivery) -> None:
+        if delivery.session is self._session:
+            self._unsettled -= 1
+            self._room_changed()
+
+    def _room_changed(self) -> None:
+        raise NotImplementedError
+
+    def _deliver(self, session: Session, data: bytes, entry: Any, tries: int = 1) -> RedisDelivery:
+        try:
+            message = read(data, self.address, Kind.REQUEST)
+        except EnvelopeError as error:
+            log.warning("a request at %r cannot be read, and is with the dead letters: %s", self.address, error)
+            message = Message(Kind.REQUEST, self.address)
+            delivery = RedisDelivery(self, session, message, data, entry, tries)
+            self._unsettled += 1
+            delivery.reject()
+            return delivery
+        delivery = RedisDelivery(self, session, message, data, entry, tries)
+        self._unsettled += 1
+        if tries > MAX_TRIES:
+            self._bury(delivery)
+        else:
+            self._on_delivery(delivery)
+        return delivery
+
+    def _bury(self, delivery: RedisDelivery) -> None:
+        """A request whose servers die is a dead letter, and its caller is told."""
+        text = f"{self.address} died {delivery.tries - 1} times over this request; it is with the dead letters"
+        log.error("%s: %s", text, delivery.message)
+        if delivery.message.reply_to:
+            fault = Fault(Code.ABORTED, text, origin=TOOLKIT)
+            self.reply(delivery, fault_message(delivery.message, fault))
+        delivery.reject()
+
+
+class PullingReceiver(Receiver):
+    """A receiver that asks for its requests, on a link of its own. What kinds differ in is abstract."""
+
+    def __init__(self, *args: Any, own: Own, reap_soon: Callable[[], None]) -> None:
+        super().__init__(*args)
+        self._own = own
+        self._reap_soon = reap_soon
+        self._has_room = asyncio.Event()
+        self._link: Link | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._alone: RedisDelivery | None = None  # one that was abandoned before: no other such runs beside it
+
+    # -- what kinds differ in -------------------------------------------------------------------
+
+    key_type = b""
+
+    async def prepare_place(self, session: Session) -> None:
+        """What must be there before the first read."""
+
+    async def pull(self, session: Session, link: Link, most: int) -> None:
+        """Deliver up to `most` requests; wait for the first one for up to `BLOCK_S`. Raises as `Link.ask`."""
+        raise NotImplementedError
+
+    async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
+        """Deliver what dead consumers left; only what was abandoned for the first time if `alone`."""
+        raise NotImplementedError
+
+    # -- life -----------------------------------------------------------------------------------
+
+    async def attach(self, session: Session) -> None:
+        """Check the key, and read. Raises `UsageError` when that cannot work."""
+        if self._stopped:
+            return
+        try:
+            found = await session.main.ask("TYPE", self.place.key)
+            if found not in (b"none", self.key_type):
+                raise UsageError(
+                    f"the key {self.place.key!r} of {self.address!r} is a {found.decode()}, not a "
+                    f"{self.key_type.decode()}: use another address, or the URL scheme of its kind"
+                )
+            await self.prepare_place(session)
+            self._session, self._unsettled, self._alone = session, 0, None
+            await self.reap()
+            await self._channels.listen(self.place.alive, _ignore)
+            self._link = await session.open_link()
+        except hiredis.ReplyError as error:
+            raise explain(error, f"serving {self.address!r}") from error
+        self._room_changed()
+        self._reading = self._own(self._read(session, self._link))
+
+    async def stop(self) -> None:
+        """First nobody sends any more, then what was on its way is handed over."""
+        self._stopped = True
+        self._has_room.set()
+        session, link = self._session, self._link
+        try:
+            await self._channels.leave(self.place.alive, _ignore)
+            if session is not None and link is not None and session.alive:
+                session.main.send(unblock(link.id), _ignore)
+        except (RpcError, hiredis.ReplyError) as error:
+            log.debug("stopping to serve %r: %s", self.address, error)
+        if self._reading is not None:
+            await asyncio.wait([self._reading], timeout=STOP_S)
+            self._reading.cancel()
+
+    def pause(self) -> None:
+        super().pause()
+        if self._session is not None and self._link is not None and self._session.alive:
+            self._session.main.send(unblock(self._link.id), _ignore)
+
+    async def reap(self) -> None:
+        """Deliver what dead consumers left here; and show that this one is alive."""
+        session = self._session
+        if session is None or not session.alive:
+            return
+        most = 0 if self._stopped else min(self.room, REAP_AT_ONCE)
+        try:
+            taken = await self.take_abandoned(session, most, alone=self._alone is not None)
+        except hiredis.ReplyError as error:
+            log.debug("looking for abandoned requests at %r: %s", self.address, error)
+            return
+        for delivery in taken:
+            if delivery.tries > 2 and delivery.open:
+                self._alone = delivery
+
+    def closed(self, delivery: RedisDelivery) -> None:
+        super().closed(delivery)
+        if delivery is self._alone:
+            self._alone = None
+            self._reap_soon()
+
+    def _room_changed(self) -> None:
+        if self.room or self._stopped:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
+
+    async def _read(self, session: Session, link: Link) -> None:
+        backoff, failures = Backoff(), 0
+        while self._reads(session):
+            self._room_changed()
+            await self._has_room.wait()
+            try:
+                if room := self.room if self._reads(session) else 0:
+                    await self.pull(session, link, room)
+                failures = 0
+            except ConnectionLost:
+                return
+            except hiredis.ReplyError as error:
+                if failures > 0 or kind_of(error) not in ("NOGROUP", "UNBLOCKED"):
+                    log.warning("reading %r: %s", self.address, error)
+                    await asyncio.sleep(backoff.delay(failures, 0.0, random.random))
+                failures += 1
+                await self._mend(session)
+
+    def _reads(self, session: Session) -> bool:
+        return session.alive and not self._stopped
+
+    async def _mend(self, session: Session) -> None:
+        """The key was deleted, flushed or replaced under us."""
+        try:
+            await self.prepare_place(session)
+        except (RpcError, hiredis.ReplyError) as error:
+            log.debug("preparing %r again: %s", self.address, error)
+
+
+def unblock(link_id: int) -> bytes:
+    return pack("CLIENT", "UNBLOCK", link_id)
+
+
+def _ignore(*_: object) -> None:
+    """For answers nobody waits for."""

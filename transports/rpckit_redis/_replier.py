@@ -1,0 +1,97 @@
+"""Replies: published, and kept while they cannot be, until their callers have stopped waiting."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from functools import partial
+from typing import Any
+
+from rpckit.errors import ConnectionLost
+from rpckit.message import Message
+from rpckit.transport import OnGone
+
+from ._connection import Session
+from ._envelope import write
+from ._errors import is_error
+from ._link import pack
+
+__all__ = ["Replier"]
+
+log = logging.getLogger(__name__)
+
+REPLY_KEPT_S = 30.0  # seconds a reply is kept for a caller that set no deadline
+MAX_KEPT = 16_384  # replies
+MAX_KEPT_BYTES = 8 * 1024 * 1024
+STORED_BELOW = "rpckit:reply:"  # a stranger can make a server write to no key but these
+STORED_S = 3_600  # seconds a stored reply waits for its caller
+STORED_MAX = 1_000  # replies in one list or stream, unless the handler says otherwise
+
+
+class Replier:
+    """A reply whose publishing Redis has not answered is published again in the next session."""
+
+    def __init__(self, *, on_gone: OnGone) -> None:
+        self._on_gone = on_gone
+        self._session: Session | None = None
+        self._kept: deque[tuple[float, str, bytes]] = deque()
+        self._kept_bytes = 0
+
+    def attach(self, session: Session) -> None:
+        """A new session: what the old one may not have delivered goes out."""
+        self._session = session
+        kept, self._kept, self._kept_bytes = self._kept, deque(), 0
+        now = session.main.loop.time()
+        for until, address, command in kept:
+            if until > now:
+                self._send(until, address, command)
+
+    def detach(self) -> None:
+        self._session = None
+
+    def reply(self, message: Message, until: float) -> None:
+        """Publish to `message.address`; `until`, on the loop's clock, it is worth keeping. Raises `UsageError`."""
+        if message.address:
+            self._send(until, message.address, _command(message))
+
+    def _send(self, until: float, address: str, command: bytes) -> None:
+        session = self._session
+        if session is None or not session.alive:
+            self._keep(until, address, command)
+        else:
+            session.main.send(command, partial(self._sent, until, address, command))
+
+    def _sent(self, until: float, address: str, command: bytes, count: Any) -> None:
+        if count == 0:
+            self._on_gone(address)
+        elif isinstance(count, ConnectionLost):
+            self._keep(until, address, command)
+        elif is_error(count):
+            log.warning("a reply was not taken: %s", count)
+
+    def _keep(self, until: float, address: str, command: bytes) -> None:
+        self._kept.append((until, address, command))
+        self._kept_bytes += len(command)
+        while len(self._kept) > MAX_KEPT or self._kept_bytes > MAX_KEPT_BYTES:
+            self._kept_bytes -= len(self._kept.popleft()[2])
+
+
+def _command(message: Message) -> bytes:
+    kind, _, key = message.address.partition(":")
+    if not key.startswith(STORED_BELOW) or kind not in ("list", "stream"):
+        return pack("PUBLISH", message.address, write(message))
+    most = message.maxlen or STORED_MAX
+    return pack("EVAL", _STORE[kind], 1, key, write(message), most, STORED_S)
+
+
+_STORE = {
+    "list": """
+redis.call('RPUSH', KEYS[1], ARGV[1])
+redis.call('LTRIM', KEYS[1], -ARGV[2], -1)
+return redis.call('EXPIRE', KEYS[1], ARGV[3])
+""",
+    "stream": """
+redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', '__data__', ARGV[1])
+return redis.call('EXPIRE', KEYS[1], ARGV[3])
+""",
+}

@@ -1,0 +1,185 @@
+"""The requesting role: the inbox, requests with and without a reply, and what is published to everyone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+import hiredis
+
+from rpckit.errors import NoResponder, NotSent, RpcError, UsageError
+from rpckit.ids import new_id
+from rpckit.message import NATIVE, Message
+from rpckit.message import Kind as MessageKind
+from rpckit.transport import OnMessage, OnUndelivered
+
+from ._channels import Channels
+from ._connection import Session
+from ._envelope import EnvelopeError, read, write
+from ._errors import explain, is_error
+from ._keys import Kind, Place, inbox_channel, place_of, topic_channel
+from ._link import Link, OnReply, pack
+from ._scripts import PUSH_LIST, PUSH_STREAM
+
+__all__ = ["Requester"]
+
+log = logging.getLogger(__name__)
+
+FRESH_S = 0.25  # seconds for which an address seen served counts as served
+ANSWER_S = 30.0  # seconds for Redis to take a message that has no time limit of its own
+MAX_ADDRESSES = 4096  # remembered; then forgotten all at once
+
+
+class Requester:
+    """Sends in whichever session is attached; between two of them everything is `NotSent`."""
+
+    def __init__(self, kind: Kind, channels: Channels, *, on_undelivered: OnUndelivered) -> None:
+        self.inbox = ""
+        self._kind = kind
+        self._channels = channels
+        self._on_undelivered = on_undelivered
+        self._on_message: OnMessage | None = None
+        self._session: Session | None = None
+        self._places: dict[str, Place] = {}
+        self._served_until: dict[str, float] = {}
+
+    async def attach(self, session: Session) -> None:
+        """A new session, with a new inbox if there was one."""
+        self._session = session
+        if self._on_message is not None:
+            await self._open_inbox()
+
+    def detach(self) -> None:
+        self._session = None
+        self._served_until.clear()
+        if self.inbox:
+            self._channels.forget(self.inbox)
+            self.inbox = ""
+
+    async def open_inbox(self, on_message: OnMessage) -> None:
+        self._on_message = on_message
+        if self._session is None:
+            raise NotSent("not connected")
+        if not self.inbox:  # else a reconnect has opened it
+            await self._open_inbox()
+
+    async def send(self, message: Message, *, must_be_served: bool) -> None:
+        session = self._session
+        if session is None or not session.alive:
+            raise NotSent("not connected")
+        link = session.main
+        if link.congested:
+            await _wait_writable(link, message)
+        if message.kind is not MessageKind.REQUEST:
+            link.send(pack("PUBLISH", message.address, write(message)), _ignore)
+        elif not message.reply_to:
+            await self._push_and_wait(link, message, must_be_served)
+        elif message.reply_to != self.inbox:
+            raise NotSent("the connection was lost before the call was sent")
+        else:
+            self._push(link, message, must_be_served, partial(self._pushed, message.address, message.correlation_id))
+
+    async def publish(self, topic: str, message: Message) -> None:
+        session = self._session
+        if session is None or not session.alive:
+            raise NotSent("not connected")
+        session.main.send(pack("PUBLISH", topic_channel(topic), write(message)), _ignore)
+
+    def _push(self, link: Link, message: Message, must_be_served: bool, on_reply: OnReply) -> None:
+        place = self._place(message.address)
+        data = write(message)
+        if place.kind is Kind.CHANNEL:
+            if not must_be_served:
+                raise UsageError(f"{message.address!r} is a channel, which keeps nothing for a server to come")
+            link.send(pack("PUBLISH", place.key, data), on_reply)
+        elif must_be_served and message.dialect == NATIVE and not self._known_served(link, message.address):
+            script = PUSH_STREAM if place.kind is Kind.STREAM else PUSH_LIST
+            link.run(script, (place.key,), (place.alive, data), partial(self._asked, link, message.address, on_reply))
+        elif place.kind is Kind.STREAM:
+            link.send(pack("XADD", place.key, "*", "__data__", data), on_reply)
+        else:
+            link.send(pack("RPUSH", place.key, data), on_reply)
+
+    def _pushed(self, address: str, correlation_id: str, reply: Any) -> None:
+        """The fate of a request: a lost connection is told to all callers at once, and not here."""
+        error = self._refusal(address, reply)
+        if error is not None and self._session is not None and self._session.alive:
+            self._on_undelivered(correlation_id, error)
+
+    def _refusal(self, address: str, reply: Any) -> RpcError | None:
+        if is_error(reply):
+            return explain(reply, f"sending to {address!r}")
+        if reply == 0:
+            self._served_until.pop(address, None)
+            return NoResponder(f"nobody serves {address!r}")
+        return None
+
+    async def _push_and_wait(self, link: Link, message: Message, must_be_served: bool) -> None:
+        taken: asyncio.Future[Any] = link.loop.create_future()
+        self._push(link, message, must_be_served, partial(_resolve, taken))
+        try:
+            async with asyncio.timeout(_seconds_left(message) or ANSWER_S):
+                error = self._refusal(message.address, await taken)
+        except TimeoutError:
+            raise NotSent(f"Redis did not say in time that it has the message to {message.address!r}") from None
+        if error is not None:
+            raise error
+
+    def _known_served(self, link: Link, address: str) -> bool:
+        return self._served_until.get(address, 0.0) > link.loop.time()
+
+    def _asked(self, link: Link, address: str, on_reply: OnReply, reply: Any) -> None:
+        if reply == 1:
+            if len(self._served_until) >= MAX_ADDRESSES:
+                self._served_until.clear()
+            self._served_until[address] = link.loop.time() + FRESH_S
+        on_reply(reply)
+
+    def _place(self, address: str) -> Place:
+        place = self._places.get(address)
+        if place is None:
+            if len(self._places) >= MAX_ADDRESSES:
+                self._places.clear()
+            place = self._places[address] = place_of(address, self._kind)
+        return place
+
+    async def _open_inbox(self) -> None:
+        name = inbox_channel(new_id())
+        try:
+            await self._channels.listen(name, self._on_data)
+        except hiredis.ReplyError as error:
+            raise explain(error, "subscribing to an inbox") from None
+        self.inbox = name
+
+    def _on_data(self, data: bytes) -> None:
+        try:
+            message = read(data, self.inbox, MessageKind.REPLY)
+        except EnvelopeError as error:
+            log.warning("a message to our inbox cannot be read: %s", error)
+            return
+        if self._on_message is not None:
+            self._on_message(message)
+
+
+def _seconds_left(message: Message) -> float | None:
+    return None if message.time_left_ms is None else message.time_left_ms / 1000
+
+
+async def _wait_writable(link: Link, message: Message) -> None:
+    try:
+        async with asyncio.timeout(_seconds_left(message)):
+            await link.wait_writable()
+    except TimeoutError:
+        raise NotSent("the connection is full: 8 MiB wait to be sent") from None
+
+
+def _resolve(taken: asyncio.Future[Any], reply: Any) -> None:
+    if not taken.done():
+        taken.set_result(reply)
+
+
+def _ignore(reply: Any) -> None:
+    if is_error(reply):
+        log.debug("a message was not taken: %s", reply)

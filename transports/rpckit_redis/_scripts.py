@@ -1,0 +1,204 @@
+"""What must happen in one step, in Lua; each is a promise of the table in the README of this transport.
+
+Keys come by KEYS; channel names and consumers, which no Cluster hashes, by ARGV.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+__all__ = [
+    "PUSH_LIST",
+    "PUSH_STREAM",
+    "REAP_LIST",
+    "REAP_STREAM",
+    "REJECT_LIST",
+    "REJECT_STREAM",
+    "RETURN_LIST",
+    "RETURN_STREAM",
+    "SCRIPTS",
+    "SETTLE_LIST",
+    "SETTLE_STREAM",
+    "TAKE_LIST",
+    "Script",
+]
+
+MAX_DEAD = 1_000  # dead letters kept at an address
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    source: str
+    sha: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.source.encode()).hexdigest().encode())
+
+
+# -- sending: pushed only if somebody serves; 0 when nobody does ------------------------------------
+
+PUSH_STREAM = Script("""
+if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then return 0 end
+redis.call('XADD', KEYS[1], '*', '__data__', ARGV[2])
+return 1
+""")
+
+PUSH_LIST = Script("""
+if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then return 0 end
+redis.call('RPUSH', KEYS[1], ARGV[2])
+return 1
+""")
+
+# -- streams ----------------------------------------------------------------------------------------
+
+# ARGV: group, id. An entry leaves a stream of ours with its ack; a shared one only where nobody else reads.
+SETTLE_STREAM = Script("""
+local mine = redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+if mine == 1 and #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], ARGV[2]) end
+return mine
+""")
+
+# ARGV: group, id, envelope. As if it had never been delivered, behind the others.
+RETURN_STREAM = Script("""
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('XADD', KEYS[1], '*', '__data__', ARGV[3])
+if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], ARGV[2]) end
+return 1
+""")
+
+# KEYS: stream, dead letters. ARGV: group, id, envelope.
+REJECT_STREAM = Script(f"""
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', {MAX_DEAD}, '*', '__data__', ARGV[3])
+if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], ARGV[2]) end
+return 1
+""")
+
+_IS_DEAD = """
+local function is_dead(consumer)
+  local name = 'rpckit:consumer:' .. consumer
+  return redis.call('PUBSUB', 'NUMSUB', name)[2] == 0 or redis.call('EXISTS', name) == 0
+end
+"""
+
+# KEYS: stream. ARGV: group, this consumer, most entries, how long it counts as alive (ms), 1 to take only one
+# that was abandoned before. What is taken: {id, fields, deliveries}. Such a one is taken alone.
+REAP_STREAM = Script(
+    _IS_DEAD
+    + """
+redis.call('SET', 'rpckit:consumer:' .. ARGV[2], 1, 'PX', ARGV[4])
+local taken, alone = {}, tonumber(ARGV[5]) == 1
+if redis.call('EXISTS', KEYS[1]) == 0 then return taken end
+for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local consumer, pending = info[2], info[4]
+  if consumer ~= ARGV[2] and is_dead(consumer) then
+    if pending == 0 then
+      redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer)
+    else
+      for _, entry in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[3], consumer)) do
+        local id, deliveries = entry[1], entry[4]
+        local again = deliveries > 1
+        if #taken < tonumber(ARGV[3]) and not (again and alone) then
+          local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id)
+          if #claimed == 0 or not claimed[1] then
+            redis.call('XACK', KEYS[1], ARGV[1], id)
+          else
+            taken[#taken + 1] = {id, claimed[1][2], deliveries + 1}
+            alone = alone or again
+          end
+        end
+      end
+    end
+  end
+end
+return taken
+"""
+)
+
+# -- lists ------------------------------------------------------------------------------------------
+
+# KEYS: list, doing. ARGV: most items.
+TAKE_LIST = Script("""
+local taken = {}
+for i = 1, tonumber(ARGV[1]) do
+  local item = redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
+  if not item then break end
+  taken[i] = item
+end
+return taken
+""")
+
+# KEYS: doing, tries. ARGV: envelope, its name among the tries.
+SETTLE_LIST = Script("""
+local mine = redis.call('LREM', KEYS[1], 1, ARGV[1])
+if mine == 1 then redis.call('HDEL', KEYS[2], ARGV[2]) end
+return mine
+""")
+
+# KEYS: list, doing. ARGV: envelopes, the first one delivered first.
+RETURN_LIST = Script("""
+local returned = 0
+for i = #ARGV, 1, -1 do
+  if redis.call('LREM', KEYS[2], 1, ARGV[i]) == 1 then
+    redis.call('LPUSH', KEYS[1], ARGV[i])
+    returned = returned + 1
+  end
+end
+return returned
+""")
+
+# KEYS: doing, tries, dead letters. ARGV: envelope, its name among the tries.
+REJECT_LIST = Script(f"""
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
+redis.call('HDEL', KEYS[2], ARGV[2])
+redis.call('LPUSH', KEYS[3], ARGV[1])
+redis.call('LTRIM', KEYS[3], 0, {MAX_DEAD - 1})
+return 1
+""")
+
+# KEYS: consumers, tries, doing. ARGV: this consumer, most items, ms alive, 1 if alone, prefix of a doing list.
+# As REAP_STREAM; what is taken: {envelope, deliveries}.
+REAP_LIST = Script(
+    _IS_DEAD
+    + """
+redis.call('SET', 'rpckit:consumer:' .. ARGV[1], 1, 'PX', ARGV[3])
+redis.call('SADD', KEYS[1], ARGV[1])
+local taken, alone = {}, tonumber(ARGV[4]) == 1
+for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  if consumer ~= ARGV[1] and is_dead(consumer) then
+    local doing = ARGV[5] .. consumer
+    local count = redis.call('LLEN', doing)
+    if count == 0 then redis.call('SREM', KEYS[1], consumer) end
+    for i = 1, count do
+      if #taken >= tonumber(ARGV[2]) then break end
+      local item = redis.call('LINDEX', doing, 0)
+      local name = redis.sha1hex(item)
+      local again = redis.call('HEXISTS', KEYS[2], name) == 1
+      if again and alone then
+        redis.call('LMOVE', doing, doing, 'LEFT', 'RIGHT')
+      else
+        redis.call('LMOVE', doing, KEYS[3], 'LEFT', 'RIGHT')
+        taken[#taken + 1] = {item, redis.call('HINCRBY', KEYS[2], name, 1) + 1}
+        alone = alone or again
+      end
+    end
+  end
+end
+return taken
+"""
+)
+
+SCRIPTS = (
+    PUSH_STREAM,
+    PUSH_LIST,
+    SETTLE_STREAM,
+    RETURN_STREAM,
+    REJECT_STREAM,
+    REAP_STREAM,
+    TAKE_LIST,
+    SETTLE_LIST,
+    RETURN_LIST,
+    REJECT_LIST,
+    REAP_LIST,
+)

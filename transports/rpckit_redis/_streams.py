@@ -1,0 +1,78 @@
+"""Requests in a stream, read by one consumer group of all servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hiredis
+
+from ._connection import BLOCK_S, Session
+from ._delivery import RedisDelivery
+from ._errors import kind_of
+from ._keys import GROUP
+from ._link import Link
+from ._receiver import ALIVE_MS, PullingReceiver
+from ._scripts import REAP_STREAM, REJECT_STREAM, RETURN_STREAM, SETTLE_STREAM
+
+__all__ = ["StreamReceiver"]
+
+FIELD = b"__data__"
+
+
+class StreamReceiver(PullingReceiver):
+    """An entry is pending for this session's consumer until it is acked."""
+
+    key_type = b"stream"
+
+    async def prepare_place(self, session: Session) -> None:
+        """The group begins at the first entry: what waited for a server is found by it."""
+        try:
+            await session.main.ask("XGROUP", "CREATE", self.place.key, GROUP, "0", "MKSTREAM")
+        except hiredis.ReplyError as error:
+            if kind_of(error) != "BUSYGROUP":
+                raise
+
+    async def pull(self, session: Session, link: Link, most: int) -> None:
+        answer: Mapping[bytes, Any] | None = await link.ask(
+            *("XREADGROUP", "GROUP", GROUP, session.consumer, "COUNT", most),
+            *("BLOCK", int(BLOCK_S * 1000), "STREAMS", self.place.key, ">"),
+        )
+        for entries in (answer or {}).values():
+            for entry, fields in entries:
+                self._deliver(session, _envelope(fields), entry)
+
+    async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
+        args = (GROUP, session.consumer, most, ALIVE_MS, int(alone))
+        taken = await session.main.ask_script(REAP_STREAM, (self.place.key,), *args)
+        return [self._deliver(session, _envelope(fields), entry, tries) for entry, fields, tries in taken]
+
+    async def claim(self, delivery: RedisDelivery) -> bool:
+        key, main = self.place.key, delivery.session.main
+        return bool(await main.ask_script(SETTLE_STREAM, (key,), GROUP, delivery.entry) == 1)
+
+    def settle(self, delivery: RedisDelivery) -> None:
+        delivery.session.main.run(SETTLE_STREAM, (self.place.key,), (GROUP, delivery.entry), delivery.log_refusal)
+
+    def hand_back(self, delivery: RedisDelivery) -> None:
+        args = (GROUP, delivery.entry, delivery.data)
+        delivery.session.main.run(RETURN_STREAM, (self.place.key,), args, delivery.log_refusal)
+
+    def reject(self, delivery: RedisDelivery) -> None:
+        args = (GROUP, delivery.entry, delivery.data)
+        delivery.session.main.run(REJECT_STREAM, (self.place.key, self.place.dead), args, delivery.log_refusal)
+
+
+def _envelope(fields: Sequence[bytes]) -> bytes:
+    """The envelope in an entry; an entry of somebody else's is its fields, as a JSON object."""
+    if fields[0] == FIELD:
+        return fields[1]
+    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+    if FIELD in pairs:
+        return pairs[FIELD]
+    return json.dumps({_text(name): _text(value) for name, value in pairs.items()}).encode()
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")

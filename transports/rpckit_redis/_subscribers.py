@@ -1,0 +1,94 @@
+"""Requests on a Pub/Sub channel: every server hears them, the one that claims a request runs it."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any
+
+import hiredis
+
+from rpckit.errors import RpcError
+
+from ._connection import Session
+from ._delivery import RedisDelivery
+from ._errors import explain
+from ._keys import claim_key
+from ._receiver import Receiver
+
+__all__ = ["ChannelReceiver"]
+
+log = logging.getLogger(__name__)
+
+CLAIM_LEFT_S = 5.0  # seconds a claim outlives its request's time
+NO_LIMIT_S = 3_600.0  # seconds a claim on a request without a deadline holds
+MAX_BACKLOG = 16_384  # requests heard beyond the prefetch; then the newest is lost, as Pub/Sub may
+
+
+class ChannelReceiver(Receiver):
+    """What is heard beyond the prefetch waits here: Redis keeps nothing."""
+
+    def __init__(self, *args: Any, broadcast: bool) -> None:
+        super().__init__(*args)
+        self._broadcast = broadcast
+        self._backlog: deque[bytes] = deque()
+        self._dropped = 0
+
+    async def attach(self, session: Session) -> None:
+        if self._stopped:
+            return
+        first, self._session, self._unsettled = self._session is None, session, 0
+        if first:
+            try:
+                await self._channels.listen(self.place.key, self._on_data)
+            except hiredis.ReplyError as error:
+                raise explain(error, f"serving {self.address!r}") from error
+
+    async def stop(self) -> None:
+        """What was heard is handed over: it cannot be given back."""
+        self._stopped = True
+        try:
+            await self._channels.leave(self.place.key, self._on_data)
+        except (RpcError, hiredis.ReplyError) as error:
+            log.debug("stopping to serve %r: %s", self.address, error)
+        while self._backlog and self._session is not None:
+            self._deliver(self._session, self._backlog.popleft(), None)
+
+    async def claim(self, delivery: RedisDelivery) -> bool:
+        message = delivery.message
+        if self._broadcast or not message.message_id:
+            return True
+        left = NO_LIMIT_S if message.time_left_ms is None else message.time_left_ms / 1000
+        key = claim_key(message.message_id, message.attempt)
+        milliseconds = int((left + CLAIM_LEFT_S) * 1000)
+        try:
+            answer = await delivery.session.main.ask("SET", key, "1", "NX", "PX", milliseconds)
+        except hiredis.ReplyError as error:
+            raise explain(error, f"claiming a request at {self.address!r}") from error
+        return answer is not None
+
+    def settle(self, delivery: RedisDelivery) -> None:
+        """Nobody keeps it."""
+
+    def hand_back(self, delivery: RedisDelivery) -> None:
+        """The other servers have heard it as well, and nobody has claimed it."""
+
+    def reject(self, delivery: RedisDelivery) -> None:
+        """Nobody keeps it."""
+
+    def _on_data(self, data: bytes) -> None:
+        session = self._session
+        if session is None:
+            return
+        if self.room and not self._backlog:
+            self._deliver(session, data, None)
+        elif len(self._backlog) < MAX_BACKLOG:
+            self._backlog.append(data)
+        else:
+            self._dropped += 1
+            if self._dropped == 1 or self._dropped % 10_000 == 0:
+                log.warning("%d requests at %r were lost: more came than are run", self._dropped, self.address)
+
+    def _room_changed(self) -> None:
+        while self._backlog and self.room and self._session is not None:
+            self._deliver(self._session, self._backlog.popleft(), None)

@@ -1,0 +1,248 @@
+"""Redis as a transport: the seam on one main connection and one for each address that is read by waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import ClassVar, cast
+
+import hiredis
+
+from rpckit.errors import NotSent, RpcError
+from rpckit.message import Kind as MessageKind
+from rpckit.message import Message
+from rpckit.transport import (
+    Capabilities,
+    OnDelivery,
+    OnGone,
+    OnMessage,
+    OnState,
+    OnUndelivered,
+    State,
+    TransportOptions,
+)
+from rpckit.url import Url
+
+from ._channels import Channels
+from ._connection import Connection, Session
+from ._envelope import EnvelopeError, read
+from ._errors import explain
+from ._keys import Kind, consumer_key, place_of, topic_channel
+from ._lists import ListReceiver
+from ._options import RedisOptions
+from ._receiver import PullingReceiver
+from ._replier import Replier
+from ._requester import Requester
+from ._streams import StreamReceiver
+from ._subscribers import ChannelReceiver
+
+__all__ = ["CAPABILITIES", "RedisTransport"]
+
+log = logging.getLogger(__name__)
+
+REAP_EVERY_S = 1.0  # seconds between two looks at what dead consumers left
+
+_QUEUED = Capabilities(
+    name="redis+stream",
+    settles=True,
+    redelivers=True,
+    balances=True,
+    persists=False,
+    claims=True,
+    queue_wait=True,
+    knows_no_responder=True,
+    knows_caller_gone=True,
+    orders=True,
+)
+CAPABILITIES = {
+    Kind.STREAM: _QUEUED,
+    Kind.LIST: replace(_QUEUED, name="redis+list"),
+    Kind.CHANNEL: replace(
+        _QUEUED, name="redis+pubsub", settles=False, redelivers=False, balances=False, queue_wait=False
+    ),
+}
+_KINDS = {"stream": Kind.STREAM, "list": Kind.LIST, "pubsub": Kind.CHANNEL, "": Kind.STREAM}
+
+AnyReceiver = StreamReceiver | ListReceiver | ChannelReceiver
+
+
+class RedisTransport:
+    """`redis+stream://`, `redis+list://`, `redis+pubsub://`: where addresses without a prefix are."""
+
+    options_model: ClassVar[type[TransportOptions]] = RedisOptions
+
+    def __init__(self, url: Url, options: TransportOptions) -> None:
+        self.options = cast(RedisOptions, options)
+        self.url = url
+        self.kind = _KINDS[url.scheme.partition("+")[2]]
+        self.capabilities = CAPABILITIES[self.kind]
+        if self.kind is Kind.CHANNEL and self.options.share == "broadcast":
+            self.capabilities = replace(self.capabilities, claims=False)
+        self._on_state: list[OnState] = []
+        self._on_undelivered: list[OnUndelivered] = []
+        self._on_gone: list[OnGone] = []
+        self._channels = Channels()
+        self._replier = Replier(on_gone=self._tell_gone)
+        self._requester = Requester(self.kind, self._channels, on_undelivered=self._tell_undelivered)
+        self._connection = Connection(url, self.options, prepare=self._prepare, on_state=self._connection_state)
+        self._receivers: list[AnyReceiver] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reaping: asyncio.Task[None] | None = None
+        self._reap_now = asyncio.Event()
+        self._closed = False
+
+    @property
+    def inbox(self) -> str:
+        return self._requester.inbox
+
+    async def connect(self) -> None:
+        await self._connection.open()
+
+    async def close(self) -> None:
+        """What was written is sent first."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._connection.close()
+
+    def on_state(self, callback: OnState) -> None:
+        self._on_state.append(callback)
+
+    def on_undelivered(self, callback: OnUndelivered) -> None:
+        self._on_undelivered.append(callback)
+
+    def on_gone(self, callback: OnGone) -> None:
+        self._on_gone.append(callback)
+
+    async def open_inbox(self, on_message: OnMessage) -> None:
+        await self._requester.open_inbox(on_message)
+
+    async def send(self, message: Message, *, must_be_served: bool = True) -> None:
+        await self._requester.send(message, must_be_served=must_be_served)
+
+    async def publish(self, topic: str, message: Message) -> None:
+        await self._requester.publish(topic, message)
+
+    async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> AnyReceiver:
+        place = place_of(address, self.kind)
+        parts = (place, address, on_delivery, prefetch, self._replier, self._channels)
+        receiver: AnyReceiver
+        if place.kind is Kind.CHANNEL:
+            receiver = ChannelReceiver(*parts, broadcast=self.options.share == "broadcast")
+        else:
+            pulling = StreamReceiver if place.kind is Kind.STREAM else ListReceiver
+            receiver = pulling(*parts, own=self._own, reap_soon=self._reap_now.set)
+        session = self._connection.session
+        if session is None:
+            raise NotSent(f"{self.url} is {self._connection.state}")
+        await self._attach(receiver, session)
+        self._receivers.append(receiver)
+        return receiver
+
+    async def subscribe(self, topic: str, on_message: OnMessage) -> _Subscription:
+        subscription = _Subscription(self._channels, topic, on_message)
+        try:
+            await self._channels.listen(topic_channel(topic), subscription.on_data)
+        except hiredis.ReplyError as error:
+            raise explain(error, f"subscribing to {topic!r}") from error
+        return subscription
+
+    async def _prepare(self, session: Session) -> None:
+        """Before it counts as connected: subscriptions, the inbox, the receivers, the replies left over."""
+        self._serving_in: Session | None = None
+        await self._channels.attach(session)
+        await self._requester.attach(session)
+        for receiver in self._receivers:
+            await self._attach(receiver, session)
+        self._replier.attach(session)
+
+    async def _attach(self, receiver: AnyReceiver, session: Session) -> None:
+        if isinstance(receiver, PullingReceiver) and self._serving_in is not session:
+            self._serving_in = session
+            await session.main.subscribe(consumer_key(session.consumer))
+        await receiver.attach(session)
+        if isinstance(receiver, PullingReceiver) and self._reaping is None:
+            self._reaping = self._own(self._reap())
+
+    async def _reap(self) -> None:
+        """One look a second, at one address after the other; at once after a request that must run alone."""
+        turn = 0
+        while True:
+            try:
+                async with asyncio.timeout(REAP_EVERY_S):
+                    await self._reap_now.wait()
+            except TimeoutError:
+                pass
+            self._reap_now.clear()
+            pulling = [receiver for receiver in self._receivers if isinstance(receiver, PullingReceiver)]
+            if not pulling:
+                continue
+            turn += 1
+            try:
+                await pulling[turn % len(pulling)].reap()
+            except RpcError as error:  # the connection is gone; attaching again reaps
+                log.debug("looking for abandoned requests: %s", error)
+
+    def _connection_state(self, state: State, why: str) -> None:
+        if state is State.RECONNECTING:
+            self._channels.detach()
+            self._requester.detach()
+            self._replier.detach()
+        for callback in self._on_state:
+            callback(state, why)
+
+    def _tell_undelivered(self, correlation_id: str, error: RpcError) -> None:
+        for callback in self._on_undelivered:
+            callback(correlation_id, error)
+
+    def _tell_gone(self, reply_to: str) -> None:
+        for callback in self._on_gone:
+            callback(reply_to)
+
+    def _own(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        """A task that ends with this transport."""
+        task = cast("asyncio.Task[None]", asyncio.ensure_future(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+class _Subscription:
+    """Everything published on one topic. At most once: nothing is acked."""
+
+    def __init__(self, channels: Channels, topic: str, on_message: OnMessage) -> None:
+        self._channels = channels
+        self._topic = topic
+        self._on_message = on_message
+        self._paused = False
+
+    def on_data(self, data: bytes) -> None:
+        if self._paused:
+            return
+        try:
+            message = read(data, self._topic, MessageKind.EVENT)
+        except EnvelopeError as error:
+            log.warning("an event of %r cannot be read: %s", self._topic, error)
+            return
+        self._on_message(message)
+
+    def set_prefetch(self, prefetch: int) -> None:
+        """Nothing is settled, so nothing is limited."""
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+
+    async def stop(self) -> None:
+        self._paused = True
+        try:
+            await self._channels.leave(topic_channel(self._topic), self.on_data)
+        except RpcError as error:
+            log.debug("leaving %r: %s", self._topic, error)
