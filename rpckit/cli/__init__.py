@@ -1,4 +1,4 @@
-"""The command line: `rpckit serve`, `call`, `request`, `bench`, `demo`, `version`.
+"""The command line: `rpckit serve`, `call`, `request`, `bench`, `demo`, `transports`, `version`.
 
 Invariant: importing this module needs neither typer nor rich, so that it can say what is missing.
 """

@@ -26,7 +26,6 @@ __all__ = ["UNSENT_MAX", "Link", "OnReply", "pack"]
 log = logging.getLogger(__name__)
 
 UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent; then senders wait
-ARGUMENT = b"$%d\r\n%b\r\n"
 
 OnReply = Callable[[Any], None]  # a reply, an error of Redis, or a ConnectionLost
 OnPush = Callable[[bytes, bytes], None]  # channel, message
@@ -34,11 +33,8 @@ OnPush = Callable[[bytes, bytes], None]  # channel, message
 
 def pack(*words: bytes | str | int) -> bytes:
     """A command as Redis reads it."""
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        data = word if isinstance(word, bytes) else str(word).encode()
-        parts.append(ARGUMENT % (len(data), data))
-    return b"".join(parts)
+    packed: bytes = hiredis.pack_command(cast(Any, words))  # its annotation takes one word
+    return packed
 
 
 class Link(asyncio.Protocol):
