@@ -26,7 +26,7 @@ PROMISES = {
     "knows_caller_gone": "work of a caller that left is stopped",
     "orders": "requests of one caller arrive in the order sent",
 }
-YES, NO = "✓", "–"
+YES, NO = "✓", "-"
 
 
 def transports(
