@@ -14,7 +14,7 @@ setup:  ## A virtual environment with everything in it; prints where
 	@scripts/venv "$(PYTHON)" test,check,bench
 
 demo:  ## The bundled Fibonacci server and client, on every transport that can run here
-	@bin=$$(scripts/venv "$(PYTHON)" all,uvloop) && exec "$$bin/rpckit" demo
+	@scripts/demo "$(PYTHON)"
 
 test:  ## Everything that must hold: check, then the whole suite on both event loops
 	@scripts/test "$(PYTHON)"

@@ -41,6 +41,7 @@ def call(
 
     [bold]rpckit call rpc_queue.fib 30[/bold]
     [bold]rpckit call rpc_queue.fib --kw n=30 --timeout 3[/bold]
+    [bold]rpckit call rpc_queue.fib 30 --url redis+stream://embedded[/bold]
     [bold]rpckit call rpc_queue 30 --dialect plain[/bold]     a server from RabbitMQ's tutorial
     """
     with reported(debug):

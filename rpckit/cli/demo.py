@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
+from rpckit._redis_server import INSTALL, find_redis_server
 from rpckit.cli import options
 from rpckit.cli.demo_worker import CALLERS, FIB_N, READY, Measured, N
 from rpckit.cli.failures import reported
@@ -38,6 +39,7 @@ END_TIMEOUT = 3.0  # seconds for a process to end by itself
 MEMORY_URL = "memory://demo"
 ONE_PROCESS = "one process, as memory cannot leave it"
 TWO_PROCESSES = "two processes, over "
+EMBEDDED_URLS = ("redis+stream://embedded", "redis+list://embedded", "redis+pubsub://embedded")
 INSTALL_RABBITMQ = (
     "Install one (apt-get install rabbitmq-server; macOS: brew install rabbitmq), or name yours with --url."
 )
@@ -74,10 +76,12 @@ class Row:
 def demo(url: options.Url = None, debug: options.Debug = False) -> None:
     """Run the bundled Fibonacci server and client, on every transport that can run here.
 
-    A RabbitMQ that is running is used; otherwise one is started for the demo, where it is installed.
+    A RabbitMQ that is running is used; otherwise one is started for the demo, where it is installed. Redis is
+    the embedded one, which needs a redis-server or the extra "embedded".
 
     [bold]rpckit demo[/bold]
     [bold]rpckit demo --url amqp://user:password@rabbit.local[/bold]
+    [bold]rpckit demo --url redis+list://redis.local[/bold]
     """
     with reported(debug):
         console = Console()
@@ -107,15 +111,16 @@ def _cells(row: Row) -> tuple[str, str, str, str, str]:
 
 
 async def _run_all(console: Console, given: str | None) -> list[Row]:
-    """Memory, then the transport of the URL, whose row is the last."""
+    """Memory, then all transports; or only that of a URL given or set, whose row is the last."""
     url = given or load_settings().url
     family = family_of(Url.parse(url).scheme)
     with console.status("memory: server and client in one process …") as status:
         rows = [await _row("memory", ONE_PROCESS, _measure_alone())]
         if family == "amqp" and given is None:
             rows.append(await _rabbitmq_row(url, status))
+            rows.extend(await _redis_rows(status))
         elif family != "memory":
-            rows.append(await _given_row(family, url, status))
+            rows.append(await _given_row(url, status))
     return rows
 
 
@@ -126,15 +131,16 @@ async def _row(transport: str, where: str, work: Awaitable[Measured]) -> Row:
         return Row(transport, str(error), broken=isinstance(error, Broken))
 
 
-async def _given_row(family: str, url: str, status: Status) -> Row:
-    status.update(f"{family}: server and client on {Url.parse(url)} …")
-    return await _row(family, f"{TWO_PROCESSES}{Url.parse(url)}", _measure_pair(url))
+async def _given_row(url: str, status: Status) -> Row:
+    parsed = Url.parse(url)
+    status.update(f"{parsed.scheme}: server and client on {parsed} …")
+    return await _row(parsed.scheme, f"{TWO_PROCESSES}{parsed}", _measure_pair(url))
 
 
 async def _rabbitmq_row(url: str, status: Status) -> Row:
     """On the broker of the settings, else on one of our own."""
-    row = await _given_row("amqp", url, status)
-    if row.measured is not None or row.broken or not _driver_installed():
+    row = await _given_row(url, status)
+    if row.measured is not None or row.broken or not _driver_installed("amqp"):
         return row
     if not RabbitMq.installed():
         return Row("amqp", f"{row.where}, and no rabbitmq-server is installed. {INSTALL_RABBITMQ}")
@@ -147,9 +153,17 @@ async def _rabbitmq_row(url: str, status: Status) -> Row:
         return Row("amqp", f"{row.where}, and a RabbitMQ did not start: {error}")
 
 
-def _driver_installed() -> bool:
+async def _redis_rows(status: Status) -> list[Row]:
+    """On the embedded broker, which the server's process starts."""
+    status.update("redis: looking for a redis-server …")
+    if _driver_installed("redis") and await asyncio.to_thread(find_redis_server) is None:
+        return [Row("redis", f"no redis-server is installed: {INSTALL}")]
+    return [await _given_row(url, status) for url in EMBEDDED_URLS]
+
+
+def _driver_installed(scheme: str) -> bool:
     try:
-        load_transport("amqp")
+        load_transport(scheme)
     except UsageError:
         return False
     return True

@@ -37,7 +37,12 @@ def from_settings(usual: str = "") -> str:
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", "-u", metavar="URL", help=f"The broker, such as amqp://localhost.  {from_settings()}"),
+    typer.Option(
+        "--url",
+        "-u",
+        metavar="URL",
+        help=f"The broker, such as amqp://localhost or redis+stream://localhost.  {from_settings()}",
+    ),
 ]
 Timeout = Annotated[
     str | None,
@@ -57,7 +62,7 @@ Dialect = Annotated[
     typer.Option(
         "--dialect",
         metavar="NAME",
-        help="How requests are written: native, or plain for servers that are not rpckit.",
+        help="How requests are written: native; plain, or Redis: faststream, for servers that are not rpckit.",
     ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="When nobody serves the address, queue until somebody does.")]

@@ -65,6 +65,7 @@ def serve(
 
     [bold]rpckit serve rpckit.demo.service:service[/bold]
     [bold]rpckit serve shop.orders:service shop.stock:service --url amqp://rabbit.local[/bold]
+    [bold]rpckit serve shop.orders:service --url redis+stream://embedded[/bold]     starts a Redis of its own
     """
     logging.basicConfig(format=LOG_FORMAT, level=log_level.upper())
     with reported(debug):

@@ -4,9 +4,10 @@
     python -m tests.benchmarks --quick            a minute, to see that everything still runs
     python -m tests.benchmarks --gates            as above, and exit 1 when a gate is missed
     python -m tests.benchmarks --only floor --only rpckit_amqp --callers 64
-    python -m tests.benchmarks --amqp-url amqp://localhost        a broker that already runs
+    python -m tests.benchmarks --only redis                       all over Redis; or redis+list, amqp
+    python -m tests.benchmarks --amqp-url amqp://localhost        a broker that already runs; so --redis-url
 
-A server process and a client process are started for each contender, the broker apart from both. Rounds are
+A server process and a client process are started for each contender, the brokers apart from both. Rounds are
 interleaved (each visits every contender), so that a slow minute of the machine meets all of them; what is
 reported is the median of the rounds. Nothing of another contender runs meanwhile.
 

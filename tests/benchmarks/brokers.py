@@ -1,4 +1,4 @@
-"""What the contenders talk through: RabbitMQ, nats-server where it is installed, a free port for gRPC."""
+"""What the contenders talk through: RabbitMQ, Redis, nats-server where it is installed, a free port for gRPC."""
 
 import asyncio
 import shutil
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from rpckit.testing.brokers import BrokerError, RabbitMq
+from rpckit.testing.redis import Redis
 
 from .contenders import Contender
 from .processes import free_port
@@ -19,35 +20,47 @@ NATS_ENDING = 5.0  # seconds
 class Brokers:
     """The URLs that contenders are given. Without nats-server, `nats` is None."""
 
-    def __init__(self, amqp: str | None, nats: str | None) -> None:
+    def __init__(self, amqp: str | None, redis: str | None, nats: str | None) -> None:
         self.amqp = amqp
+        self.redis = redis
         self.nats = nats
 
     def url(self, contender: Contender) -> str | None:
         """The URL for a contender; None when its broker is not there."""
         if contender.broker == "none":
             return f"grpc://127.0.0.1:{free_port()}"
+        if contender.broker == "redis":
+            return self.redis and _of_kind(self.redis, contender)
         return self.amqp if contender.broker == "amqp" else self.nats
 
 
 @asynccontextmanager
-async def brokers(contenders: list[Contender], amqp_url: str | None) -> AsyncIterator[Brokers]:
+async def brokers(contenders: list[Contender], amqp_url: str | None, redis_url: str | None) -> AsyncIterator[Brokers]:
     """Start what the contenders need and is not there yet; all that was started is stopped on leaving."""
     needed = {contender.broker for contender in contenders}
     async with AsyncExitStack() as stack:
         if "amqp" in needed and amqp_url is None:
-            amqp_url = await _started(RabbitMq(), stack)
+            amqp_url = await _started(RabbitMq(), "--amqp-url", stack)
+        if "redis" in needed and redis_url is None:
+            redis_url = await _started(Redis(), "--redis-url", stack)
         nats_url = None
         if "nats" in needed and shutil.which("nats-server"):
             nats_url = await stack.enter_async_context(_nats_server())
-        yield Brokers(amqp_url, nats_url)
+        yield Brokers(amqp_url, redis_url, nats_url)
 
 
-async def _started(broker: RabbitMq, stack: AsyncExitStack) -> str:
+async def _started(broker: RabbitMq | Redis, option: str, stack: AsyncExitStack) -> str:
     try:
         return (await stack.enter_async_context(broker)).url
     except BrokerError as error:
-        raise SystemExit(f"{error}\n(--amqp-url names a running broker)") from error
+        raise SystemExit(f"{error}\n({option} names a running broker)") from error
+
+
+def _of_kind(url: str, contender: Contender) -> str:
+    """A Redis URL with the contender's scheme and query; `rediss` stays so."""
+    scheme, _, rest = url.partition("://")
+    query = f"{'&' if '?' in rest else '?'}{contender.query}" if contender.query else ""
+    return f"{scheme}+{contender.scheme.partition('+')[2]}://{rest}{query}"
 
 
 @asynccontextmanager

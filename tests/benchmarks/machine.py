@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import aioamqp
+from redis.asyncio import from_url
+from redis.exceptions import RedisError
 
 __all__ = ["describe"]
 
@@ -17,6 +19,8 @@ DISTRIBUTIONS = (
     "aio-pika",
     "aiormq",
     "faststream",
+    "redis",
+    "hiredis",
     "grpcio",
     "nats-py",
     "uvloop",
@@ -24,8 +28,10 @@ DISTRIBUTIONS = (
 ASKING = 10.0  # seconds to ask the broker for its version
 
 
-async def describe(amqp_url: str | None) -> dict[str, object]:
-    """Nothing in it names the machine or its user."""
+async def describe(amqp_url: str | None, redis_url: str | None) -> dict[str, object]:
+    """Nothing in it names the machine or its user. Ends the program when a broker cannot be reached."""
+    brokers = [await _rabbitmq(amqp_url)] if amqp_url else []
+    brokers += [await _redis(redis_url)] if redis_url else []
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "processor": _processor(),
@@ -33,7 +39,7 @@ async def describe(amqp_url: str | None) -> dict[str, object]:
         "python": f"{platform.python_implementation()} {sys.version.split()[0]}",
         "load_before": [round(load, 2) for load in os.getloadavg()],
         "versions": {name: found for name in DISTRIBUTIONS if (found := _version(name))},
-        "broker": await _broker(amqp_url) if amqp_url else None,
+        "broker": ", ".join(brokers) or None,
     }
 
 
@@ -53,8 +59,8 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-async def _broker(url: str) -> str:
-    """Product and version from the broker's handshake. Ends the program when it cannot be reached."""
+async def _rabbitmq(url: str) -> str:
+    """Product and version from the broker's handshake."""
     try:
         async with asyncio.timeout(ASKING):
             _, protocol = await aioamqp.from_url(url)
@@ -63,3 +69,13 @@ async def _broker(url: str) -> str:
     except (OSError, TimeoutError, aioamqp.AioamqpException) as error:
         raise SystemExit(f"RabbitMQ did not let us in ({type(error).__name__}); is --amqp-url right?") from error
     return f"{said.get('product', 'unknown')} {said.get('version', '')}".strip()
+
+
+async def _redis(url: str) -> str:
+    """Redis or Valkey, and its version."""
+    try:
+        async with asyncio.timeout(ASKING), from_url(url) as client:
+            said = await client.info("server")
+    except (OSError, TimeoutError, RedisError) as error:
+        raise SystemExit(f"Redis did not let us in ({type(error).__name__}); is --redis-url right?") from error
+    return f"Valkey {said['valkey_version']}" if "valkey_version" in said else f"Redis {said['redis_version']}"

@@ -35,15 +35,15 @@ async def run(plan: Plan, brokers: Brokers, tell: Callable[[str], None]) -> Figu
     """Measure everything in the plan. Does not raise for a contender's faults."""
     figures = Figures(skipped=_absent(plan.contenders, brokers))
     for contender in _able(plan.contenders, figures)[:1]:
-        tell(f"warm-up of the broker: {contender.label}")
+        tell(f"warm-up of the broker: {contender.title}")
         await _guarded(contender, figures, _warm_up(contender, brokers))
     for number in range(1, plan.rounds + 1):
         for contender in _able(plan.contenders, figures):
-            tell(f"round {number} of {plan.rounds}: {contender.label}")
+            tell(f"round {number} of {plan.rounds}: {contender.title}")
             await _guarded(contender, figures, _round(contender, plan, brokers, figures))
     for contender in _able(plan.contenders, figures):
         if plan.soak and contender.name in SOAKED:
-            tell(f"soak, {plan.soak[1]:,} calls: {contender.label}")
+            tell(f"soak, {plan.soak[1]:,} calls: {contender.title}")
             await _guarded(contender, figures, _soak(contender, plan, brokers, figures))
     return figures
 
@@ -93,7 +93,7 @@ def _absent(contenders: list[Contender], brokers: Brokers) -> dict[str, str]:
     absent = {}
     for contender in contenders:
         if package := missing_package(contender):
-            absent[contender.name] = f"not installed ({package})"
+            absent[contender.name] = f"{package} is not installed"
         elif brokers.url(contender) is None:
-            absent[contender.name] = f"not installed (no {contender.broker} server)"
+            absent[contender.name] = f"no {contender.broker}-server"
     return absent

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import psutil
 
-from .contenders import CONTENDERS, Caller, load
+from .contenders import BY_NAME, Caller, load
 from .load import make_calls, measure
 
 STARTING = 15.0  # seconds to connect and to see the first answer
@@ -91,7 +91,7 @@ def _private_stdout() -> TextIO:
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    if next(contender for contender in CONTENDERS if contender.name == name).uvloop:
+    if BY_NAME[name].uvloop:
         import uvloop
 
         return uvloop.new_event_loop

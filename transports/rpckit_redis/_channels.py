@@ -33,9 +33,11 @@ class Channels:
         self._listening.pop(channel.encode(), None)
 
     async def listen(self, channel: str, on_data: OnData) -> None:
-        """Raises as `Link.ask`; then nothing is left."""
+        """Twice is once. Raises as `Link.ask`; then nothing is left."""
         session, name = self._session, channel.encode()
         callbacks = self._listening.setdefault(name, [])
+        if on_data in callbacks:
+            return
         callbacks.append(on_data)
         try:
             if session is not None and len(callbacks) == 1:

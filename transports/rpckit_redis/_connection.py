@@ -94,7 +94,10 @@ class Session:
 
 
 class Connection:
-    """Dials, watches and dials again. `prepare(session)` sets up what must be there before it counts as connected."""
+    """Dials, watches and dials again. `prepare(session)` sets up what must be there before it counts as connected.
+
+    `locate()`, if given, is asked before each attempt for the unix socket to dial.
+    """
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class Connection:
         *,
         prepare: Callable[[Session], Awaitable[None]],
         on_state: Callable[[State, str], None],
+        locate: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self.url = url
         self.options = options
@@ -110,6 +114,8 @@ class Connection:
         self.state = State.CONNECTING
         self._prepare = prepare
         self._on_state = on_state
+        self._locate = locate
+        self._socket = options.unix
         self._reconnecting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._closing = False
@@ -154,6 +160,8 @@ class Connection:
         """One host, and what `prepare` wants. Nothing is left of an attempt that fails."""
         session: Session | None = None
         try:
+            if self._locate is not None:
+                self._socket = await self._locate()
             async with asyncio.timeout(self.options.connect_timeout):
                 dial = partial(self._dial, host)
                 session = Session(await dial(), dial)
@@ -190,8 +198,8 @@ class Connection:
     async def _dial(self, host: Host) -> Link:
         loop = asyncio.get_running_loop()
         tls = self._tls()
-        if self.options.unix:
-            _, link = await loop.create_unix_connection(Link, self.options.unix)
+        if self._socket:
+            _, link = await loop.create_unix_connection(Link, self._socket)
         else:
             _, link = await loop.create_connection(Link, host.name, host.port or PORT, ssl=tls)
         try:

@@ -1,6 +1,7 @@
 """The broker that `redis+stream://embedded` means: one server for all programs of a user on this machine.
 
-It listens on a Unix socket in a folder of the user's and on nothing else, and keeps nothing on disk.
+It listens on a Unix socket in a folder of the user's and on nothing else, and keeps nothing on disk. Who serves
+starts it where there is none; a client only attaches.
 
 Invariant: whoever holds the lock beside the socket owns the server. The guard of the server holds that lock too,
 so that it is free only after the server is gone, however its owner ended: no two servers ever share the socket.
@@ -22,9 +23,11 @@ from typing import Self
 from rpckit._process import Guard, ProcessTree
 from rpckit._redis_server import INSTALL, find_redis_server
 from rpckit.errors import NotSent, UsageError
+from rpckit.url import Host, Url
 
-__all__ = ["EmbeddedRedis", "socket_path"]
+__all__ = ["EmbeddedRedis", "is_embedded", "socket_path"]
 
+HOST = "embedded"
 SOCKET = "redis.sock"
 LOCK = "redis.lock"
 LONGEST_PATH = 99  # bytes; sun_path holds 104 on macOS and the BSDs, 108 on Linux
@@ -39,6 +42,11 @@ SETTINGS = {
     "appendonly": "no",
     "maxmemory-policy": "noeviction",  # a full server refuses; it never drops a request
 }
+
+
+def is_embedded(url: Url) -> bool:
+    """Whether its host is `embedded`. With a port or over TLS that is a host like any other."""
+    return url.scheme.partition("+")[0] == "redis" and url.hosts == (Host(HOST),)
 
 
 def socket_path() -> Path:
@@ -60,8 +68,9 @@ class EmbeddedRedis:
     """The embedded broker, for as long as it is needed here: `start()`, or `with`, then `path` to connect to.
 
     The first to start it owns it and starts the server; all others attach. The server ends with its owner, and
-    everything in it. Then whoever calls `start()` first owns the next one, so call it before every reconnect. All
-    methods block: in a coroutine run them in a thread. They may be called from any.
+    everything in it. Then whoever calls `start()` first owns the next one, so call it before every reconnect. Who
+    must never own it calls `attach()` instead. All methods block: in a coroutine run them in a thread. They may be
+    called from any.
     """
 
     def __init__(self, *, start_timeout: float = START_TIMEOUT) -> None:
@@ -69,10 +78,11 @@ class EmbeddedRedis:
         self._turn = threading.Lock()
         self._path: Path | None = None
         self._server: _OwnedServer | None = None
+        self._stopped = False
 
     @property
     def path(self) -> Path:
-        """The socket to connect to. Raises UsageError before `start()`."""
+        """The socket to connect to. Raises UsageError before `start()` and `attach()`."""
         if self._path is None:
             raise UsageError("the embedded Redis was not started")
         return self._path
@@ -85,18 +95,32 @@ class EmbeddedRedis:
     def start(self) -> None:
         """Return when the server answers: ours, started now or running, or that of another owner.
 
-        Raises UsageError when no server is installed or the folder is not safe, NotSent when none answers in time.
+        Raises UsageError when no server is installed or the folder is not safe, NotSent when none answers in time
+        and after `stop()`, which a start given up by a coroutine may still be behind.
         """
         with self._turn:
+            if self._stopped:
+                raise NotSent("the embedded Redis was stopped by this process")
             if self._server and not self._server.running():
                 self._release()
             if self._server is None:
                 self._path = socket_path()
                 self._server = _own_or_attach(self._path, time.monotonic() + self._start_timeout)
 
-    def stop(self) -> None:
-        """End the server if it is ours. Does nothing when it was never started."""
+    def attach(self) -> None:
+        """Return when the server of another answers. Raises NotSent when there is none."""
         with self._turn:
+            self._path = socket_path()
+            if not _answers(self._path):
+                raise NotSent(
+                    f"no embedded Redis runs here ({self._path}), and only servers start one: "
+                    "rpckit serve MODULE:SERVICE --url redis+stream://embedded"
+                )
+
+    def stop(self) -> None:
+        """End the server if it is ours, for good. Does nothing when it was never started."""
+        with self._turn:
+            self._stopped = True
             self._release()
 
     def __enter__(self) -> Self:

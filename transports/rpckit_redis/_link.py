@@ -25,6 +25,7 @@ __all__ = ["UNSENT_MAX", "Link", "OnReply", "pack"]
 
 log = logging.getLogger(__name__)
 
+CONVOY = 16  # commands of one tick that leave together: many more would keep both sides waiting for each other
 UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent; then senders wait
 
 OnReply = Callable[[Any], None]  # a reply, an error of Redis, or a ConnectionLost
@@ -80,7 +81,7 @@ class Link(asyncio.Protocol):
             await self._writable.wait()
 
     def send(self, command: bytes, on_reply: OnReply) -> None:
-        """Send with everything else of this tick, or at once if the tick before had nothing else to send."""
+        """Send with others of this tick, or at once if the tick before had nothing else to send."""
         if self._lost:
             on_reply(self._loss())
             return
@@ -129,11 +130,16 @@ class Link(asyncio.Protocol):
         self._lone = False
         self._out.append(data)
         self._out_bytes += len(data)
+        if len(self._out) == CONVOY:
+            self._write_out()
 
     def _flush(self) -> None:
-        out, self._out, self._out_bytes = self._out, [], 0
         self._flush_due = False
-        self._lone = self._lone or len(out) == 1
+        self._lone = self._lone or len(self._out) == 1
+        self._write_out()
+
+    def _write_out(self) -> None:
+        out, self._out, self._out_bytes = self._out, [], 0
         if out and self._transport is not None and not self._transport.is_closing():
             self.last_write = self.loop.time()
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, cast
 
 import hiredis
@@ -27,6 +29,7 @@ from rpckit.url import Url
 
 from ._channels import Channels
 from ._connection import Connection, Session
+from ._embedded import EmbeddedRedis, is_embedded
 from ._envelope import EnvelopeError, read
 from ._errors import explain
 from ._keys import Kind, consumer_key, place_of, topic_channel
@@ -43,6 +46,7 @@ __all__ = ["CAPABILITIES", "RedisTransport"]
 log = logging.getLogger(__name__)
 
 REAP_EVERY_S = 1.0  # seconds between two looks at what dead consumers left
+FLUSH_S = 1.0  # seconds for the embedded Redis to read what was written before it ends
 
 _QUEUED = Capabilities(
     name="redis+stream",
@@ -86,7 +90,14 @@ class RedisTransport:
         self._channels = Channels()
         self._replier = Replier(on_gone=self._tell_gone)
         self._requester = Requester(self.kind, self._channels, on_undelivered=self._tell_undelivered)
-        self._connection = Connection(url, self.options, prepare=self._prepare, on_state=self._connection_state)
+        self._embedded = EmbeddedRedis() if is_embedded(url) else None
+        self._connection = Connection(
+            url,
+            self.options,
+            prepare=self._prepare,
+            on_state=self._connection_state,
+            locate=partial(self._find, self._embedded) if self._embedded else None,
+        )
         self._receivers: list[AnyReceiver] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._reaping: asyncio.Task[None] | None = None
@@ -108,7 +119,13 @@ class RedisTransport:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._connection.close()
+        try:
+            if self._embedded is not None and self._embedded.owned:
+                await self._flush()
+        finally:
+            await self._connection.close()
+            if self._embedded is not None:
+                await asyncio.to_thread(self._embedded.stop)
 
     def on_state(self, callback: OnState) -> None:
         self._on_state.append(callback)
@@ -151,6 +168,20 @@ class RedisTransport:
         except hiredis.ReplyError as error:
             raise explain(error, f"subscribing to {topic!r}") from error
         return subscription
+
+    async def _find(self, embedded: EmbeddedRedis) -> str:
+        """The socket of the embedded broker, which is started if this side serves and there is none."""
+        serves = bool(self._on_gone)  # only a server, and that before it connects, asks to be told of callers that left
+        await asyncio.to_thread(embedded.start if serves else embedded.attach)
+        return str(embedded.path)
+
+    async def _flush(self) -> None:
+        """Until Redis has read what was written: a broker that ends with us would not read it any more."""
+        session = self._connection.session
+        if session is not None:
+            with suppress(RpcError, hiredis.ReplyError, TimeoutError):
+                async with asyncio.timeout(FLUSH_S):
+                    await session.main.ask("PING")
 
     async def _prepare(self, session: Session) -> None:
         """Before it counts as connected: subscriptions, the inbox, the receivers, the replies left over."""

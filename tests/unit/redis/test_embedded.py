@@ -19,7 +19,8 @@ import rpckit_redis._embedded as embedded_module
 from rpckit import _redis_server
 from rpckit._redis_server import INSTALL, find_redis_server
 from rpckit.errors import NotSent, UsageError
-from rpckit_redis._embedded import LONGEST_PATH, EmbeddedRedis, socket_path
+from rpckit.url import Url
+from rpckit_redis._embedded import LONGEST_PATH, EmbeddedRedis, is_embedded, socket_path
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +113,28 @@ def test_starting_again_is_starting_once_and_stopping_again_does_nothing() -> No
 
 
 @pytest.mark.usefixtures("server")
+def test_a_client_attaches_and_never_owns() -> None:
+    client = EmbeddedRedis()
+    with pytest.raises(NotSent, match=r"rpckit serve MODULE:SERVICE --url redis\+stream://embedded"):
+        client.attach()
+    with EmbeddedRedis() as embedded:
+        client.attach()
+        assert (client.path, client.owned) == (embedded.path, False)
+        client.stop()
+        assert ask(embedded.path, "PING") == b"+PONG\r\n"
+    with pytest.raises(NotSent, match="no embedded Redis runs here"):
+        client.attach()
+
+
+def test_a_start_that_comes_after_the_stop_starts_nothing() -> None:
+    embedded = EmbeddedRedis()
+    embedded.stop()
+    with pytest.raises(NotSent, match="was stopped by this process"):
+        embedded.start()
+    assert not embedded.owned
+
+
+@pytest.mark.usefixtures("server")
 def test_its_owner_starts_one_that_died_again() -> None:
     with EmbeddedRedis() as embedded:
         ask(embedded.path, "SHUTDOWN NOSAVE")
@@ -174,6 +197,21 @@ def test_an_owner_that_does_not_answer_is_not_waited_for_for_ever() -> None:
             EmbeddedRedis(start_timeout=0.02).start()
     finally:
         os.close(lock)
+
+
+@pytest.mark.parametrize(
+    "url,meant",
+    [
+        ("redis://embedded", True),
+        ("redis+list://embedded/1?heartbeat=2", True),
+        ("redis+stream://embedded:6379", False),
+        ("rediss+stream://embedded", False),
+        ("redis+stream://embedded,other", False),
+        ("redis+stream://localhost", False),
+    ],
+)
+def test_the_host_embedded_means_it(url: str, meant: bool) -> None:
+    assert is_embedded(Url.parse(url)) is meant
 
 
 # --- the folder --------------------------------------------------------------------------

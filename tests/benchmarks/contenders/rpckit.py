@@ -1,4 +1,4 @@
-"""rpckit over RabbitMQ, as its users write it: one service, one client, the defaults."""
+"""rpckit as its users write it: one service, one client, the defaults; the URL says over what."""
 
 import asyncio
 from collections.abc import Callable
