@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,13 +26,15 @@ from ._errors import CredentialsRefused, explain, kind_of
 from ._link import Link, pack
 from ._options import RedisOptions
 from ._scripts import SCRIPTS
+from ._sentinel import is_sentinel, service_of
 
-__all__ = ["BLOCK_S", "Connection", "Session"]
+__all__ = ["BLOCK_S", "Connection", "Session", "Target"]
 
 log = logging.getLogger(__name__)
 
 PORT = 6379
 MIN_VERSION = (7, 0)
+Target = Host | str  # a host, or the path of a unix socket
 BLOCK_S = 2.0  # seconds of one blocking read; longer would hide a dead link
 
 
@@ -76,6 +78,13 @@ class Session:
         for link in self._links:
             link.close()
 
+    def drop(self, link: Link) -> None:
+        """End one link that is not needed any more."""
+        if link in self._links:
+            self._links.remove(link)
+            link.on_lost = _ignore
+            link.close()
+
     def look(self, now: float, heartbeat: float) -> None:
         """Find links that are dead, and ask those that have been silent."""
         for link in self._links:
@@ -96,7 +105,7 @@ class Session:
 class Connection:
     """Dials, watches and dials again. `prepare(session)` sets up what must be there before it counts as connected.
 
-    `locate()`, if given, is asked before each attempt for the unix socket to dial.
+    `locate()` is asked before each attempt where to dial: hosts, or paths of unix sockets.
     """
 
     def __init__(
@@ -106,7 +115,7 @@ class Connection:
         *,
         prepare: Callable[[Session], Awaitable[None]],
         on_state: Callable[[State, str], None],
-        locate: Callable[[], Awaitable[str]] | None = None,
+        locate: Callable[[], Awaitable[Sequence[Target]]],
     ) -> None:
         self.url = url
         self.options = options
@@ -115,7 +124,7 @@ class Connection:
         self._prepare = prepare
         self._on_state = on_state
         self._locate = locate
-        self._socket = options.unix
+        self._database = _database(service_of(url)[1] if is_sentinel(url) else url.path or "")
         self._reconnecting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._closing = False
@@ -143,27 +152,25 @@ class Connection:
 
     async def _connect(self) -> None:
         errors: list[RpcError] = []
-        for host in self.url.hosts or (Host("localhost"),):
+        for target in await self._locate():
             try:
-                session = await self._open_session(host)
+                session = await self._open_session(target)
             except RpcError as error:
                 errors.append(error)
                 continue
-            self._adopt(session, host)
+            self._adopt(session, target)
             return
         fatal = next((error for error in errors if isinstance(error, UsageError)), None)
         if fatal is not None or len(errors) == 1:
             raise fatal or errors[0]
         raise NotSent("; ".join(str(error) for error in errors))
 
-    async def _open_session(self, host: Host) -> Session:
-        """One host, and what `prepare` wants. Nothing is left of an attempt that fails."""
+    async def _open_session(self, target: Target) -> Session:
+        """One target, and what `prepare` wants. Nothing is left of an attempt that fails."""
         session: Session | None = None
         try:
-            if self._locate is not None:
-                self._socket = await self._locate()
             async with asyncio.timeout(self.options.connect_timeout):
-                dial = partial(self._dial, host)
+                dial = partial(self._dial, target)
                 session = Session(await dial(), dial)
                 for script in SCRIPTS:
                     session.main.send(pack("SCRIPT", "LOAD", script.source), _ignore)
@@ -174,7 +181,7 @@ class Connection:
         except BaseException as error:
             if session is not None:
                 session.abort("the attempt to connect was given up")
-            raise self._explain(error, self._where(host)) from error
+            raise self._explain(error, self._where(target)) from error
 
     def _explain(self, error: BaseException, where: str) -> BaseException:
         if isinstance(error, TimeoutError):
@@ -192,16 +199,16 @@ class Connection:
             return NotSent(f"cannot connect to {where}: {str(error) or type(error).__name__}")
         return error
 
-    def _where(self, host: Host) -> str:
-        return f"{self.url.scheme}://{self.options.unix or host}"
+    def _where(self, target: Target) -> str:
+        return f"{self.url.scheme}://{target}"
 
-    async def _dial(self, host: Host) -> Link:
+    async def _dial(self, target: Target) -> Link:
         loop = asyncio.get_running_loop()
         tls = self._tls()
-        if self._socket:
-            _, link = await loop.create_unix_connection(Link, self._socket)
+        if isinstance(target, Host):
+            _, link = await loop.create_connection(Link, target.name, target.port or PORT, ssl=tls)
         else:
-            _, link = await loop.create_connection(Link, host.name, host.port or PORT, ssl=tls)
+            _, link = await loop.create_unix_connection(Link, target)
         try:
             await self._shake_hands(link)
         except BaseException:
@@ -229,8 +236,8 @@ class Connection:
             raise
         _check_greeting(greeting)
         link.id = greeting[b"id"]
-        if self.url.path:
-            await link.ask("SELECT", _database(self.url.path))
+        if self._database:
+            await link.ask("SELECT", self._database)
 
     def _tls(self) -> ssl.SSLContext | None:
         if not self.url.scheme.startswith("rediss"):
@@ -245,11 +252,11 @@ class Connection:
 
     # -- keeping ------------------------------------------------------------------------------
 
-    def _adopt(self, session: Session, host: Host) -> None:
+    def _adopt(self, session: Session, target: Target) -> None:
         self.session = session
         session.on_lost = partial(self._lost, session)
         self._watching = asyncio.ensure_future(self._watch(session))
-        self._enter(State.CONNECTED, f"connected to {self.options.unix or host}")
+        self._enter(State.CONNECTED, f"connected to {target}")
 
     def _lost(self, session: Session, why: str) -> None:
         if self.session is not session:
@@ -307,6 +314,8 @@ def _check_greeting(greeting: dict[bytes, Any]) -> None:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if numbers < MIN_VERSION:
         raise UsageError(f"rpckit needs Redis {_dotted(MIN_VERSION)} or newer; this is {version or 'something else'}")
+    if greeting.get(b"role") != b"master":
+        raise NotSent("this Redis is a replica, which takes no writes: name its master, or ask Sentinel for it")
     if greeting.get(b"mode") == b"cluster":
         raise UsageError("this is a Redis Cluster, where a publish count means nothing: rpckit cannot use it yet")
 
@@ -316,9 +325,9 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 def _database(path: str) -> int:
-    if not path.isdecimal():
+    if path and not path.isdecimal():
         raise UsageError(f"the path of a Redis URL is the number of a database, such as /0; not {path!r:.60}")
-    return int(path)
+    return int(path or 0)
 
 
 def _ignore(*_: object) -> None:

@@ -24,6 +24,7 @@ class RedisOptions(TransportOptions):
         "claim", description="Pub/Sub: a request is run by the one server that claims it, or by every one"
     )
     unix: str | None = Field(None, description="path of a unix socket, instead of a host")
+    sentinel_password: str | None = Field(None, description="password of the sentinels, if they have one")
     cafile: str | None = Field(None, description="rediss: a PEM file of authorities to trust instead of the system's")
     certfile: str | None = Field(None, description="rediss: this side's certificate, PEM")
     keyfile: str | None = Field(None, description="rediss: its private key, PEM")

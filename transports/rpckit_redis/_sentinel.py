@@ -13,10 +13,14 @@ from redis.exceptions import RedisError
 from rpckit.errors import NotSent, UsageError
 from rpckit.url import Host, Url
 
-__all__ = ["find_master", "service_of"]
+__all__ = ["find_master", "is_sentinel", "service_of"]
 
 PORT = 26379
 ANSWER_S = 1.0  # seconds for one sentinel to answer; then the next is asked
+
+
+def is_sentinel(url: Url) -> bool:
+    return "+sentinel" in url.scheme
 
 
 def service_of(url: Url) -> tuple[str, str]:

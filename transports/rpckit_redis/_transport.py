@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import ClassVar, cast
 
 import hiredis
@@ -25,10 +24,10 @@ from rpckit.transport import (
     State,
     TransportOptions,
 )
-from rpckit.url import Url
+from rpckit.url import Host, Url
 
 from ._channels import Channels
-from ._connection import Connection, Session
+from ._connection import Connection, Session, Target
 from ._embedded import EmbeddedRedis, is_embedded
 from ._envelope import EnvelopeError, read
 from ._errors import explain
@@ -38,6 +37,7 @@ from ._options import RedisOptions
 from ._receiver import PullingReceiver
 from ._replier import Replier
 from ._requester import Requester
+from ._sentinel import find_master, is_sentinel
 from ._streams import StreamReceiver
 from ._subscribers import ChannelReceiver
 
@@ -67,7 +67,7 @@ CAPABILITIES = {
         _QUEUED, name="redis+pubsub", settles=False, redelivers=False, balances=False, queue_wait=False
     ),
 }
-_KINDS = {"stream": Kind.STREAM, "list": Kind.LIST, "pubsub": Kind.CHANNEL, "": Kind.STREAM}
+_KINDS = {"stream": Kind.STREAM, "list": Kind.LIST, "pubsub": Kind.CHANNEL}
 
 AnyReceiver = StreamReceiver | ListReceiver | ChannelReceiver
 
@@ -80,7 +80,7 @@ class RedisTransport:
     def __init__(self, url: Url, options: TransportOptions) -> None:
         self.options = cast(RedisOptions, options)
         self.url = url
-        self.kind = _KINDS[url.scheme.partition("+")[2]]
+        self.kind = _KINDS.get(url.scheme.rpartition("+")[2], Kind.STREAM)
         self.capabilities = CAPABILITIES[self.kind]
         if self.kind is Kind.CHANNEL and self.options.share == "broadcast":
             self.capabilities = replace(self.capabilities, claims=False)
@@ -96,7 +96,7 @@ class RedisTransport:
             self.options,
             prepare=self._prepare,
             on_state=self._connection_state,
-            locate=partial(self._find, self._embedded) if self._embedded else None,
+            locate=self._locate,
         )
         self._receivers: list[AnyReceiver] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -169,11 +169,17 @@ class RedisTransport:
             raise explain(error, f"subscribing to {topic!r}") from error
         return subscription
 
-    async def _find(self, embedded: EmbeddedRedis) -> str:
-        """The socket of the embedded broker, which is started if this side serves and there is none."""
-        serves = bool(self._on_gone)  # only a server, and that before it connects, asks to be told of callers that left
-        await asyncio.to_thread(embedded.start if serves else embedded.attach)
-        return str(embedded.path)
+    async def _locate(self) -> Sequence[Target]:
+        """Where to dial. The embedded broker is started if this side serves and there is none."""
+        if self._embedded is not None:
+            serves = bool(self._on_gone)  # only a server asks, before it connects, to be told of callers that left
+            await asyncio.to_thread(self._embedded.start if serves else self._embedded.attach)
+            return [str(self._embedded.path)]
+        if is_sentinel(self.url):
+            return [await find_master(self.url, self.options.sentinel_password)]
+        if self.options.unix:
+            return [self.options.unix]
+        return self.url.hosts or (Host("localhost"),)
 
     async def _flush(self) -> None:
         """Until Redis has read what was written: a broker that ends with us would not read it any more."""
