@@ -94,6 +94,7 @@ class Call:
     body: bytes | None = None
     attempt: int = 0
     may_have_run: bool = False
+    reply_to: str = ""  # where its reply is stored, when nobody waits for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from rpckit import codec
 from rpckit.backoff import Backoff
@@ -52,7 +52,7 @@ from rpckit.pending import PendingCalls
 from rpckit.registry import open_transport
 from rpckit.settings import Settings, given_settings
 from rpckit.timer import TableTimer
-from rpckit.transport import State, Transport
+from rpckit.transport import ReplyStore, State, Transport
 from rpckit.url import Url
 from rpckit.waiter import Waiter
 
@@ -193,12 +193,33 @@ class Client:
         *args: Any,
         headers: Mapping[str, str] | None = None,
         no_server: NoServer | None = None,
+        reply_to: str = "",
         **kwargs: Any,
     ) -> None:
-        """Call without a reply: returns when the broker has it. Whether it ran is never known."""
+        """Call without waiting: returns when the broker has it. Whether it ran is never known, but for `reply_to`.
+
+        reply_to: where the reply is stored for `collect`, on a transport that `stores_replies`:
+        ``"list:rpckit:reply:job-7"`` on Redis.
+        """
         address, method = self._split(target)
-        options = self.options.but(UNSET, headers, None, no_server)
-        await self._run_notification(self._prepare(address, method, args, kwargs, options))
+        if reply_to:
+            self._check_stores()
+        call = self._prepare(address, method, args, kwargs, self.options.but(UNSET, headers, None, no_server))
+        call.reply_to = reply_to
+        await self._run_notification(call)
+
+    async def collect(self, reply_to: str, *, timeout: Timeout = UNSET) -> Any:
+        """Wait for the oldest reply stored at `reply_to`, take it away, and return its value or raise its error.
+
+        Raises `DeadlineExceeded` when none comes. Cancelled just as one is taken away, it is lost.
+        """
+        self._check_stores()
+        await self.connect()
+        seconds = self.options.but(timeout).timeout
+        reply = await cast(ReplyStore, self._transport).collect(reply_to, seconds)
+        if reply.kind is Kind.FAULT:
+            raise read_error(reply)
+        return read_value(reply)
 
     async def request(
         self,
@@ -251,6 +272,11 @@ class Client:
             name = self._transport.capabilities.name
             raise UsageError(f'no_server="wait" needs a queue, which {name} has not: a server must be there first')
 
+    def _check_stores(self) -> None:
+        capabilities = self._transport.capabilities
+        if not capabilities.stores_replies:
+            raise UsageError(f"{capabilities.name} stores no replies: wait for them with call")
+
     async def _perform(self, call: Call) -> Any:
         """The innermost of the middleware: the attempts of a call, and the value of its reply."""
         write_body(call)
@@ -264,7 +290,10 @@ class Client:
         if not self._ready:
             await self._wait_ready(call)
         call.attempt += 1
-        await self._transport.send(self._message(call), must_be_served=call.options.no_server == "fail")
+        message = self._message(call)
+        if call.reply_to:
+            message.reply_to, message.correlation_id = call.reply_to, new_id()
+        await self._transport.send(message, must_be_served=call.options.no_server == "fail")
 
     async def _attempt_until_settled(self, call: Call) -> Message:
         """An idempotent call is sent again after a lost connection, until its deadline."""

@@ -27,6 +27,7 @@ __all__ = [
     "OnState",
     "OnUndelivered",
     "Receiver",
+    "ReplyStore",
     "State",
     "Transport",
     "TransportFactory",
@@ -57,6 +58,7 @@ class Capabilities:
     knows_no_responder: an unserved address is reported at once.
     knows_caller_gone:  a reply to a caller that left is reported.
     orders:             requests of one caller arrive in the order sent.
+    stores_replies:     a reply may wait for a caller that comes back later; see `ReplyStore`.
     max_body:           bytes; None for no limit of the transport's own.
     """
 
@@ -71,6 +73,7 @@ class Capabilities:
     knows_caller_gone: bool
     orders: bool
     max_body: int | None = None
+    stores_replies: bool = False
 
 
 class TransportOptions(BaseModel):
@@ -207,6 +210,18 @@ class Transport(Protocol):
 
     async def subscribe(self, topic: str, on_message: OnMessage) -> Receiver:
         """Every message published on `topic` from now on."""
+        ...
+
+
+class ReplyStore(Protocol):
+    """What a transport that `stores_replies` has beyond `Transport`."""
+
+    async def collect(self, address: str, timeout: float | None) -> Message:
+        """Wait for the oldest reply at `address`, for `timeout` seconds, and take it away.
+
+        Raises `DeadlineExceeded`, `ConnectionLost`; `UsageError` for an address where no replies are stored.
+        Cancelled while it is being taken away, a reply is lost.
+        """
         ...
 
 

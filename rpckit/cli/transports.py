@@ -22,6 +22,7 @@ PROMISES = {
     "claims": "a server claims a request before it runs it: only one can",
     "persists": "idempotent calls outlive a restart of the broker",
     "queue_wait": 'a call may wait for its server: `no_server="wait"`',
+    "stores_replies": "a reply may wait for a caller that comes back: `collect`",
     "knows_no_responder": "nobody serves is told at once",
     "knows_caller_gone": "work of a caller that left is stopped",
     "orders": "requests of one caller arrive in the order sent",

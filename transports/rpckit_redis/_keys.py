@@ -16,6 +16,7 @@
 | rpckit:claim:M:N          | string  | time left + 5 s                | server (Pub/Sub) | Redis, when it expires    |
 | rpckit:inbox:I            | channel | while its client is connected  |                  |                           |
 | rpckit:topic:T            | channel | while somebody is subscribed   |                  |                           |
+| rpckit:reply:R            | either  | 1 h after the last reply       | server           | Redis, or `collect`       |
 
 `stream:x`, `list:x` and `channel:x` name the key x as it is, shared with whoever uses it; what belongs
 to it lies beside it, as `rpckit:{x}:list:…`.
@@ -28,9 +29,23 @@ from enum import StrEnum
 
 from rpckit.errors import UsageError
 
-__all__ = ["GROUP", "Kind", "Place", "claim_key", "consumer_key", "inbox_channel", "place_of", "topic_channel"]
+__all__ = [
+    "GROUP",
+    "INBOXES",
+    "Kind",
+    "Place",
+    "claim_key",
+    "consumer_key",
+    "inbox_channel",
+    "no_store",
+    "place_of",
+    "stored_at",
+    "topic_channel",
+]
 
 MAX_ADDRESS = 255  # bytes
+REPLIES = "rpckit:reply:"
+INBOXES = "rpckit:inbox:"
 GROUP = "rpckit"  # the consumer group on a stream, of all servers together
 
 
@@ -88,8 +103,23 @@ def place_of(address: str, default: Kind) -> Place:
     return Place(default, key, own=True, beside=key)
 
 
+def stored_at(address: str) -> tuple[Kind, str] | None:
+    """The list or stream in which replies to `address` are stored; None for a channel.
+
+    Only below `rpckit:reply:`, so that no stranger's request can make a server write elsewhere.
+    """
+    prefix, _, key = address.partition(":")
+    if prefix in (Kind.LIST, Kind.STREAM) and key.startswith(REPLIES):
+        return Kind(prefix), key
+    return None
+
+
+def no_store(address: str) -> str:
+    return f"replies are stored at list:{REPLIES}… or stream:{REPLIES}…; not at {address[:80]!r}"
+
+
 def inbox_channel(unique: str) -> str:
-    return f"rpckit:inbox:{unique}"
+    return f"{INBOXES}{unique}"
 
 
 def topic_channel(topic: str) -> str:

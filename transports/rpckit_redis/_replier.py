@@ -14,6 +14,7 @@ from rpckit.transport import OnGone
 from ._connection import Session
 from ._envelope import write
 from ._errors import is_error
+from ._keys import Kind, stored_at
 from ._link import pack
 
 __all__ = ["Replier"]
@@ -23,7 +24,6 @@ log = logging.getLogger(__name__)
 REPLY_KEPT_S = 30.0  # seconds a reply is kept for a caller that set no deadline
 MAX_KEPT = 16_384  # replies
 MAX_KEPT_BYTES = 8 * 1024 * 1024
-STORED_BELOW = "rpckit:reply:"  # a stranger can make a server write to no key but these
 STORED_S = 3_600  # seconds a stored reply waits for its caller
 STORED_MAX = 1_000  # replies in one list or stream, unless the handler says otherwise
 
@@ -77,20 +77,21 @@ class Replier:
 
 
 def _command(message: Message) -> bytes:
-    kind, _, key = message.address.partition(":")
-    if not key.startswith(STORED_BELOW) or kind not in ("list", "stream"):
+    stored = stored_at(message.address)
+    if stored is None:
         return pack("PUBLISH", message.address, write(message))
+    kind, key = stored
     most = message.maxlen or STORED_MAX
     return pack("EVAL", _STORE[kind], 1, key, write(message), most, STORED_S)
 
 
 _STORE = {
-    "list": """
+    Kind.LIST: """
 redis.call('RPUSH', KEYS[1], ARGV[1])
 redis.call('LTRIM', KEYS[1], -ARGV[2], -1)
 return redis.call('EXPIRE', KEYS[1], ARGV[3])
 """,
-    "stream": """
+    Kind.STREAM: """
 redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', '__data__', ARGV[1])
 return redis.call('EXPIRE', KEYS[1], ARGV[3])
 """,

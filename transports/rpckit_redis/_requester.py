@@ -19,7 +19,7 @@ from ._channels import Channels
 from ._connection import Session
 from ._envelope import EnvelopeError, read, write
 from ._errors import explain, is_error
-from ._keys import Kind, Place, inbox_channel, place_of, topic_channel
+from ._keys import INBOXES, Kind, Place, inbox_channel, no_store, place_of, stored_at, topic_channel
 from ._link import Link, OnReply, pack
 from ._scripts import PUSH_LIST, PUSH_STREAM
 
@@ -74,9 +74,11 @@ class Requester:
             await _wait_writable(link, message)
         if message.kind is not MessageKind.REQUEST:
             link.send(pack("PUBLISH", message.address, write(message)), _ignore)
-        elif not message.reply_to:
+        elif not message.reply_to or stored_at(message.reply_to) is not None:
             await self._push_and_wait(link, message, must_be_served)
         elif message.reply_to != self.inbox:
+            if not message.reply_to.startswith(INBOXES):
+                raise UsageError(no_store(message.reply_to))
             raise NotSent("the connection was lost before the call was sent")
         else:
             self._push(link, message, must_be_served, partial(self._pushed, message.address, message.correlation_id))

@@ -11,7 +11,7 @@ from typing import ClassVar, cast
 
 import hiredis
 
-from rpckit.errors import NotSent, RpcError
+from rpckit.errors import BadReply, NotSent, RpcError
 from rpckit.message import Kind as MessageKind
 from rpckit.message import Message
 from rpckit.transport import (
@@ -38,6 +38,7 @@ from ._receiver import PullingReceiver
 from ._replier import Replier
 from ._requester import Requester
 from ._sentinel import find_master, is_sentinel
+from ._stored import collect
 from ._streams import StreamReceiver
 from ._subscribers import ChannelReceiver
 
@@ -59,6 +60,7 @@ _QUEUED = Capabilities(
     knows_no_responder=True,
     knows_caller_gone=True,
     orders=True,
+    stores_replies=True,
 )
 CAPABILITIES = {
     Kind.STREAM: _QUEUED,
@@ -141,6 +143,16 @@ class RedisTransport:
 
     async def send(self, message: Message, *, must_be_served: bool = True) -> None:
         await self._requester.send(message, must_be_served=must_be_served)
+
+    async def collect(self, address: str, timeout: float | None) -> Message:
+        session = self._connection.session
+        if session is None:
+            raise NotSent(f"{self.url} is {self._connection.state}")
+        data = await collect(session, address, timeout)
+        try:
+            return read(data, address, MessageKind.REPLY)
+        except EnvelopeError as error:
+            raise BadReply(f"the reply at {address!r} cannot be read: {error}") from error
 
     async def publish(self, topic: str, message: Message) -> None:
         await self._requester.publish(topic, message)
