@@ -17,6 +17,7 @@ from tests.interop.processes import Program, Ran, clean_env, finish, rpckit, run
 
 HERE = Path(__file__).parent
 QUEUE = "rpc_queue"
+PACKAGES = ("pika", "aioamqp", "aio_pika", "faststream")  # the names of the peers begin with them
 
 StartPeer = Callable[..., AbstractContextManager[Program]]
 RunPeer = Callable[..., Ran]
@@ -62,11 +63,11 @@ def start_server() -> StartPeer:
 @pytest.fixture
 def start_peer() -> StartPeer:
     """A peer that serves: start_peer("pika_server", url)."""
+    return run_server
 
-    def start(name: str, url: str) -> AbstractContextManager[Program]:
-        return running(_command(name, [url]), ready="ready")
 
-    return start
+def run_server(name: str, url: str, *words: str) -> AbstractContextManager[Program]:
+    return running(_command(name, [url, *words]), ready="ready")
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def run_peer() -> RunPeer:
 def _command(name: str, words: Sequence[str]) -> list[str]:
     if name == "node":
         return [_node(), str(HERE / "node" / "client.js"), *words]
-    package = "pika" if name.startswith("pika") else name.rpartition("_")[0]
+    package = next(each for each in PACKAGES if name.startswith(each))
     if find_spec(package) is None:
         _missing(f"{package} is not installed: pip install {package.replace('_', '-')}")
     return [sys.executable, str(HERE / "peers" / f"{name}.py"), *words]

@@ -21,6 +21,7 @@ __all__ = ["Command", "Excerpt", "Program", "Step", "Stop", "matches", "read_ste
 _MARK = r"<!-- (?P<{}>[^\n]+?) -->"
 _FENCE = r"```(?P<language>\w*)\n(?P<text>.*?)^```$"
 _PART = re.compile(rf"^(?:{_MARK.format('mark')}\n)?{_FENCE}|^{_MARK.format('alone')}$", re.MULTILINE | re.DOTALL)
+_SERVER = re.compile(r"\brpckit serve\b|(_server|_page|/service)\.py\b")
 _COMMAND = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
@@ -45,7 +46,12 @@ class Command:
     @property
     def serves(self) -> bool:
         """Whether it goes on until it is stopped."""
-        return self.line.startswith("rpckit serve") or "_server.py" in self.line
+        return _SERVER.search(self.line) is not None
+
+    @property
+    def by_others(self) -> bool:
+        """Whether it is a program that is not rpckit's."""
+        return "/peers/" in self.line
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,50 +1,52 @@
-"""The Fibonacci tutorial holds: each excerpt, program and command of its README, on RabbitMQ and memory."""
+"""The Fibonacci tutorial holds: each excerpt, program and command of its README, on RabbitMQ, Redis and memory."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
-from textwrap import dedent, indent
 
 import pytest
 
 from rpckit import Server
-from rpckit.testing import RabbitMq
-from rpckit.url import Url
 from tests.interop.conftest import delete_queue
 from tests.interop.processes import ROOT, clean_env, finish, rpckit, running
-from tests.interop.processes import Program as Process
-from tests.tutorials.readme import Command, Excerpt, Program, Step, Stop, matches, read_steps
+from tests.tutorials.keys import delete_keys
+from tests.tutorials.readme import Command, Excerpt, Program, Stop, read_steps
+from tests.tutorials.session import QUIET, Session, stands_in_its_file
 
 TUTORIAL = ROOT / "tutorials" / "fibonacci"
 STEPS = read_steps(TUTORIAL / "README.md")
 PROGRAMS = [step for step in STEPS if isinstance(step, Program)]
-QUIET = ["-W", "error"]  # what a program leaves behind would be complained about
-TWO_BROKER_STARTS = 60.0  # seconds; 6 each on two cores
+ADDRESSES = ("rpc_queue", "tutorial.slow")
+REDIS_KINDS = ("stream", "list", "pubsub")
 
 
 @pytest.fixture
 def broker(amqp_url: str) -> Iterator[str]:
     """The broker's URL, without the tutorial's queues before and after."""
     for end in (False, True):
-        for queue in ("rpc_queue", "tutorial.slow"):
+        for queue in ADDRESSES:
             delete_queue(amqp_url, queue)
         if not end:
             yield amqp_url
 
 
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[str]:
+    """The same of Redis."""
+    delete_keys(redis_url, *ADDRESSES)
+    yield redis_url
+    delete_keys(redis_url, *ADDRESSES)
+
+
+def of_kind(redis_url: str, kind: str) -> str:
+    return redis_url.replace("redis://", f"redis+{kind}://")
+
+
 @pytest.mark.parametrize("excerpt", [step for step in STEPS if isinstance(step, Excerpt)], ids=lambda e: e.path)
 def test_each_excerpt_stands_in_its_file(excerpt: Excerpt) -> None:
-    """But for empty lines and the margin, which a formatter chooses."""
-    shown = _lines(dedent(excerpt.text))
-    there = (ROOT / excerpt.path).read_text()
-    assert shown in _lines(there) or indent(shown, "    ") in _lines(there)
-
-
-def _lines(text: str) -> str:
-    return "".join(line for line in text.splitlines(keepends=True) if line.strip())
+    assert stands_in_its_file(excerpt)
 
 
 def test_the_readme_shows_all_kinds_of_steps() -> None:
@@ -57,56 +59,11 @@ def test_the_readme_shows_all_kinds_of_steps() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_the_readme_from_top_to_bottom(broker: str) -> None:
-    """A reader's session: servers go on in terminals of their own until they are stopped."""
-    with ExitStack() as terminals:
-        servers: list[Process] = []
+def test_the_readme_from_top_to_bottom(broker: str, redis: str) -> None:
+    brokers = {"amqp://localhost": broker, "redis+stream://localhost": of_kind(redis, "stream")}
+    with Session(brokers) as reader:
         for step in STEPS:
-            _play(step, broker, terminals, servers)
-
-
-def _play(step: Step, url: str, terminals: ExitStack, servers: list[Process]) -> None:
-    match step:
-        case Command() if step.serves:
-            argv = ["/bin/sh", "-c", f"exec {_here(step.line, url)}"]
-            ready = _here(step.printed.strip(), _shown(url))
-            servers.append(terminals.enter_context(running(argv, ready=ready, env=clean_env(RPCKIT_URL=url))))
-        case Command():
-            ran = finish(["/bin/sh", "-c", f"exec 2>&1; {_here(step.line, url)}"], env=clean_env(RPCKIT_URL=url))
-            assert matches(ran.out, step.printed), f"$ {step.line}\n{ran.out}"
-        case Program():
-            _run(step, url)
-        case Stop():
-            while servers:
-                _interrupt(servers.pop())
-
-
-def _interrupt(server: Process) -> None:
-    """Ctrl-C. A server of rpckit's ends well; the others end as they do."""
-    serves = "serving" in server.output
-    server.send(signal.SIGINT)
-    code = server.wait()
-    assert code == 0 or not serves
-
-
-def _run(program: Program, url: str) -> None:
-    if program.own_broker and not RabbitMq.installed():
-        return
-    argv, env = [sys.executable, *QUIET, "-"], clean_env(RPCKIT_URL=url)
-    ran = finish(argv, stdin=program.text, env=env, timeout=TWO_BROKER_STARTS)
-    said = [line for line in ran.err.splitlines() if not (program.own_broker and "reconnect" in line)]
-    assert (ran.code, said) == (0, []), ran.err
-    assert sorted(ran.out.splitlines()) == sorted(program.printed.splitlines())
-
-
-def _here(text: str, url: str) -> str:
-    """The README's broker is the one on localhost; ours is somewhere else."""
-    return text.replace("amqp://localhost", url)
-
-
-def _shown(url: str) -> str:
-    """As rpckit shows it: without its password."""
-    return str(Url.parse(url))
+            reader.play(step)
 
 
 # --- the code itself ---------------------------------------------------------------------------
@@ -124,12 +81,13 @@ def test_the_client_works_with_and_without_async_with_and_ends_silently(broker: 
     assert ran == (0, "fib(4) is 3\n", "")
 
 
+@pytest.mark.parametrize("kind", ["memory", *REDIS_KINDS])
 @pytest.mark.parametrize("program", [p for p in PROGRAMS if not p.own_broker], ids=range(len(PROGRAMS) - 1))
-async def test_each_program_runs_over_memory(
-    program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+async def test_each_program_runs_over_memory_and_redis(
+    program: Program, kind: str, redis: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Memory does not leave a process: the server is started around the program's `main`."""
-    monkeypatch.setenv("RPCKIT_URL", "memory://readme")
+    monkeypatch.setenv("RPCKIT_URL", "memory://readme" if kind == "memory" else of_kind(redis, kind))
     monkeypatch.syspath_prepend(str(ROOT))
     from tutorials.fibonacci.service import service
 
@@ -147,6 +105,25 @@ def test_service_and_client_are_programs_of_their_own(broker: str) -> None:
         assert waiting.out == "3\n", waiting.err
         ran = finish([sys.executable, *QUIET, str(TUTORIAL / "client.py")], env=env)
         assert ran == (0, "fib(4) is 3\n", "")
+
+
+@pytest.mark.parametrize("kind", REDIS_KINDS)
+def test_the_url_alone_moves_it_to_redis(redis: str, kind: str) -> None:
+    """Server, client, class and command line; nothing else is said to any of them."""
+    env = clean_env(RPCKIT_URL=of_kind(redis, kind))
+    with running(rpckit("serve", "tutorials.fibonacci.service:service"), ready="serving fibonacci", env=env) as server:
+        ran = finish([sys.executable, *QUIET, str(TUTORIAL / "client.py")], env=env)
+        assert ran == (0, "fib(4) is 3\n", "")
+        used = finish([sys.executable, *QUIET, "-"], stdin=f"{WITH_USE}\nasyncio.run(main())\n", env=env)
+        assert used == (0, "fib(4) is 3\n", "")
+        called = finish(rpckit("call", "rpc_queue.fib", "30"), env=env)
+        assert called == (0, "832040\n", "")
+        refused = finish(rpckit("call", "rpc_queue.fib", "-1"), env=env)
+        assert (refused.code, refused.err.partition(":")[0]) == (1, "remote error")
+        server.send(signal.SIGINT)
+        assert server.wait() == 0
+    alone = finish(rpckit("call", "rpc_queue.fib", "30"), env=env)
+    assert (alone.code, alone.err.partition(":")[0]) == (3, "no responder")
 
 
 def test_the_tutorial_and_the_demo_make_the_same_promises(monkeypatch: pytest.MonkeyPatch) -> None:

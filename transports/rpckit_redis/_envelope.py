@@ -22,6 +22,7 @@ from typing import Any
 
 import msgpack
 
+from rpckit.call import CORRELATION_HEADER
 from rpckit.errors import Code, UsageError
 from rpckit.fault import FAULT_STATUS_HEADER
 from rpckit.message import NATIVE, PLAIN, Kind, Message
@@ -195,6 +196,8 @@ def _plain_headers(message: Message) -> dict[str, str]:
     }
     headers = {name: value for name, value in ours.items() if value}
     headers.update((name, value) for name, value in message.headers.items() if name not in RESERVED)
+    if message.kind is Kind.REPLY and CORRELATION_HEADER in headers:
+        headers[CORRELATION_ID] = headers.pop(CORRELATION_HEADER)  # a plain caller knows its reply by the channel
     if message.kind is Kind.FAULT:
         headers.setdefault(FAULT_STATUS_HEADER, Code.UNKNOWN)
     return _checked(headers)

@@ -15,6 +15,7 @@
 | rpckit:consumer:C         | string  | 5 s after C's last beat        | server C         | Redis, when it expires    |
 | rpckit:claim:M:N          | string  | time left + 5 s                | server (Pub/Sub) | Redis, when it expires    |
 | rpckit:inbox:I            | channel | while its client is connected  |                  |                           |
+| rpckit:inbox:I:K          | channel | while its client is connected  |                  |                           |
 | rpckit:topic:T            | channel | while somebody is subscribed   |                  |                           |
 | rpckit:reply:R            | either  | 1 h after the last reply       | server           | Redis, or `collect`       |
 
@@ -38,6 +39,7 @@ __all__ = [
     "consumer_key",
     "inbox_channel",
     "no_store",
+    "own_channel",
     "place_of",
     "stored_at",
     "topic_channel",
@@ -120,6 +122,11 @@ def no_store(address: str) -> str:
 
 def inbox_channel(unique: str) -> str:
     return f"{INBOXES}{unique}"
+
+
+def own_channel(inbox: str, correlation_id: str) -> str:
+    """Of one plain call. `*` for all of an inbox, as a pattern."""
+    return f"{inbox}:{correlation_id}"
 
 
 def topic_channel(topic: str) -> str:

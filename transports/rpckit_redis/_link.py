@@ -45,6 +45,7 @@ class Link(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.on_lost: Callable[[str], None] = _ignore
         self.on_push: OnPush = _ignore
+        self.on_pattern_push: OnPush = _ignore  # of channels subscribed by a pattern
         self.last_read = self.last_write = self.loop.time()
         self.close_reason = ""
         self.id = 0  # Redis's number of this connection
@@ -203,7 +204,9 @@ class Link(asyncio.Protocol):
     def _pushed(self, push: Any) -> None:
         if push[0] == b"message":
             self.on_push(push[1], push[2])
-        elif push[0] in (b"subscribe", b"unsubscribe"):  # stands where the reply to the command would
+        elif push[0] == b"pmessage":
+            self.on_pattern_push(push[2], push[3])
+        elif push[0] in (b"subscribe", b"unsubscribe", b"psubscribe"):  # stands where the reply to the command would
             self._awaiting.popleft()(None)
 
 

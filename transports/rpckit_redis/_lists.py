@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
 from ._link import Link
 from ._receiver import ALIVE_MS, PullingReceiver
-from ._scripts import REAP_LIST, REJECT_LIST, RETURN_LIST, SETTLE_LIST, TAKE_LIST
+from ._scripts import ABANDON_LIST, REAP_LIST, REJECT_LIST, RETURN_LIST, SETTLE_LIST, TAKE_LIST
 
 __all__ = ["ListReceiver"]
 
@@ -21,22 +22,27 @@ class ListReceiver(PullingReceiver):
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]  # as its base
         super().__init__(*args, **kwargs)
         self._returning: list[RedisDelivery] = []
+        self._empty_at = -math.inf  # when the list was last seen empty: what comes from it is younger
 
     async def pull(self, session: Session, link: Link, most: int) -> None:
         key, doing = self.place.key, self.place.doing(session.consumer)
+        empty_at, asked_at = self._empty_at, link.loop.time()
         taken = await link.ask_script(TAKE_LIST, (key, doing), most)
+        if len(taken) < most:
+            self._empty_at = asked_at
         if not taken:
             first = await link.ask("BLMOVE", key, doing, "LEFT", "RIGHT", int(BLOCK_S))
-            taken = [] if first is None else [first]
+            taken, empty_at = [] if first is None else [first], asked_at
+        age = link.loop.time() - empty_at
         for data in taken:
-            self._deliver(session, data, None)
+            self._deliver(session, data, None, age=age)
 
     async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
         place = self.place
         keys = (place.consumers, place.tries, place.doing(session.consumer))
         args = (session.consumer, most, ALIVE_MS, int(alone), place.doing(""))
         taken = await session.main.ask_script(REAP_LIST, keys, *args)
-        return [self._deliver(session, data, None, tries) for data, tries in taken]
+        return [self._deliver(session, data, None, tries, math.inf) for data, tries in taken]
 
     async def claim(self, delivery: RedisDelivery) -> bool:
         doing = self.place.doing(delivery.session.consumer)
@@ -59,6 +65,10 @@ class ListReceiver(PullingReceiver):
             delivery.session.main.loop.call_soon(self._hand_back)
         self._returning.append(delivery)
 
+    def abandon(self, delivery: RedisDelivery) -> None:
+        args = (_name(delivery.data),)
+        delivery.session.main.run(ABANDON_LIST, (self.place.tries,), args, delivery.log_refusal)
+
     def reject(self, delivery: RedisDelivery) -> None:
         place = self.place
         keys = (place.doing(delivery.session.consumer), place.tries, place.dead)
@@ -68,7 +78,7 @@ class ListReceiver(PullingReceiver):
     def _hand_back(self) -> None:
         returning, self._returning = self._returning, []
         session = returning[0].session
-        keys = (self.place.key, self.place.doing(session.consumer))
+        keys = (self.place.key, self.place.doing(session.consumer), self.place.tries)
         session.main.run(RETURN_LIST, keys, tuple(each.data for each in returning), returning[0].log_refusal)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import hiredis
 
 from rpckit.backoff import Backoff
+from rpckit.deadline import MAX_SKEW_S
 from rpckit.errors import Code, ConnectionLost, RpcError, UsageError
 from rpckit.fault import TOOLKIT, Fault, fault_message
 from rpckit.message import Kind, Message
@@ -51,6 +53,7 @@ class Receiver:
         self._channels = channels
         self._session: Session | None = None
         self._unsettled = 0  # of the current session
+        self._again: set[RedisDelivery] = set()  # delivered before, and open
         self._paused = False
         self._stopped = False
 
@@ -87,6 +90,8 @@ class Receiver:
         self._replier.reply(message, delivery.arrived_at + (REPLY_KEPT_S if left is None else left / 1000))
 
     def closed(self, delivery: RedisDelivery) -> None:
+        if delivery.redelivered:
+            self._again.discard(delivery)
         if delivery.session is self._session:
             self._unsettled -= 1
             self._room_changed()
@@ -94,7 +99,8 @@ class Receiver:
     def _room_changed(self) -> None:
         raise NotImplementedError
 
-    def _deliver(self, session: Session, data: bytes, entry: Any, tries: int = 1) -> RedisDelivery:
+    def _deliver(self, session: Session, data: bytes, entry: Any, tries: int = 1, age: float = 0.0) -> RedisDelivery:
+        """`age`: seconds since it was sent, at most; it decides where the clocks of client and server cannot."""
         try:
             message = read(data, self.address, Kind.REQUEST)
         except EnvelopeError as error:
@@ -104,8 +110,12 @@ class Receiver:
             self._unsettled += 1
             delivery.reject()
             return delivery
+        if message.deadline_ms is not None and message.time_left_ms is not None and age * 1000 > message.time_left_ms:
+            _expire(message)
         delivery = RedisDelivery(self, session, message, data, entry, tries)
         self._unsettled += 1
+        if tries > 1:
+            self._again.add(delivery)
         if tries > MAX_TRIES:
             self._bury(delivery)
         else:
@@ -192,6 +202,17 @@ class PullingReceiver(Receiver):
         if self._session is not None and self._link is not None and self._session.alive:
             self._session.main.send(unblock(self._link.id), _ignore)
 
+    def abandon(self, delivery: RedisDelivery) -> None:
+        """It is begun, and given up in good order: another server gets it, and that is not counted against it."""
+        raise NotImplementedError
+
+    def abandon_all(self) -> None:
+        """The last before the connection is closed: nobody has died over what is open still."""
+        for delivery in self._again:
+            if delivery.session.alive and not delivery.begun:
+                self.abandon(delivery)
+        self._again.clear()
+
     async def reap(self) -> None:
         """Deliver what dead consumers left here; and show that this one is alive."""
         session = self._session
@@ -246,6 +267,13 @@ class PullingReceiver(Receiver):
             await self.prepare_place(session)
         except (RpcError, hiredis.ReplyError) as error:
             log.debug("preparing %r again: %s", self.address, error)
+
+
+def _expire(message: Message) -> None:
+    """It waited for longer than its time. If its deadline is long past as well, that is not for a wrong clock."""
+    assert message.deadline_ms is not None
+    if time.time() - message.deadline_ms / 1000 > MAX_SKEW_S:
+        message.time_left_ms, message.deadline_ms = 0, None
 
 
 def unblock(link_id: int) -> bytes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import hiredis
 
+from rpckit.call import CORRELATION_HEADER
 from rpckit.errors import NoResponder, NotSent, RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, Message
@@ -19,7 +21,7 @@ from ._channels import Channels
 from ._connection import Session
 from ._envelope import EnvelopeError, read, write
 from ._errors import explain, is_error
-from ._keys import INBOXES, Kind, Place, inbox_channel, no_store, place_of, stored_at, topic_channel
+from ._keys import INBOXES, Kind, Place, inbox_channel, no_store, own_channel, place_of, stored_at, topic_channel
 from ._link import Link, OnReply, pack
 from ._scripts import PUSH_LIST, PUSH_STREAM
 
@@ -44,10 +46,12 @@ class Requester:
         self._session: Session | None = None
         self._places: dict[str, Place] = {}
         self._served_until: dict[str, float] = {}
+        self._hears_own_channels: Link | None = None
 
     async def attach(self, session: Session) -> None:
         """A new session, with a new inbox if there was one."""
         self._session = session
+        session.main.on_pattern_push = self._on_own_channel
         if self._on_message is not None:
             await self._open_inbox()
 
@@ -81,6 +85,8 @@ class Requester:
                 raise UsageError(no_store(message.reply_to))
             raise NotSent("the connection was lost before the call was sent")
         else:
+            if message.dialect != NATIVE:
+                message = replace(message, reply_to=self._own_channel(link, message))
             self._push(link, message, must_be_served, partial(self._pushed, message.address, message.correlation_id))
 
     async def publish(self, topic: str, message: Message) -> None:
@@ -103,6 +109,16 @@ class Requester:
             link.send(pack("XADD", place.key, "*", "__data__", data), on_reply)
         else:
             link.send(pack("RPUSH", place.key, data), on_reply)
+
+    def _own_channel(self, link: Link, message: Message) -> str:
+        """Where a plain call is answered: FastStream replaces correlation ids, and knows a reply by its channel.
+
+        One pattern hears them all. It is there before the request is: Redis takes the commands of a link in order.
+        """
+        if self._hears_own_channels is not link:
+            self._hears_own_channels = link
+            link.send(pack("PSUBSCRIBE", own_channel(self.inbox, "*")), _warn)
+        return own_channel(self.inbox, message.correlation_id)
 
     def _pushed(self, address: str, correlation_id: str, reply: Any) -> None:
         """The fate of a request: a lost connection is told to all callers at once, and not here."""
@@ -155,12 +171,20 @@ class Requester:
             raise explain(error, "subscribing to an inbox") from None
         self.inbox = name
 
-    def _on_data(self, data: bytes) -> None:
+    def _on_own_channel(self, channel: bytes, data: bytes) -> None:
+        """A plain call's reply: the channel tells whose; a correlation id of the reply's own becomes a header."""
+        self._on_data(data, channel.decode().removeprefix(own_channel(self.inbox, "")))
+
+    def _on_data(self, data: bytes, correlation_id: str = "") -> None:
         try:
             message = read(data, self.inbox, MessageKind.REPLY)
         except EnvelopeError as error:
             log.warning("a message to our inbox cannot be read: %s", error)
             return
+        if correlation_id and message.correlation_id != correlation_id:
+            if message.correlation_id:
+                message.headers = {**message.headers, CORRELATION_HEADER: message.correlation_id}
+            message.correlation_id = correlation_id
         if self._on_message is not None:
             self._on_message(message)
 
@@ -180,6 +204,12 @@ async def _wait_writable(link: Link, message: Message) -> None:
 def _resolve(taken: asyncio.Future[Any], reply: Any) -> None:
     if not taken.done():
         taken.set_result(reply)
+
+
+def _warn(reply: Any) -> None:
+    """Without it plain calls would wait for replies in vain."""
+    if is_error(reply):
+        log.warning("Redis refused to have plain calls answered: %s", reply)
 
 
 def _ignore(reply: Any) -> None:

@@ -9,6 +9,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 __all__ = [
+    "ABANDON_LIST",
+    "ABANDON_STREAM",
     "PUSH_LIST",
     "PUSH_STREAM",
     "REAP_LIST",
@@ -67,6 +69,13 @@ if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1],
 return 1
 """)
 
+# ARGV: group, this consumer, id, deliveries. Begun, and given up in good order: that is not counted against it.
+ABANDON_STREAM = Script("""
+if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then return 0 end
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'RETRYCOUNT', ARGV[4], 'JUSTID')
+return 1
+""")
+
 # KEYS: stream, dead letters. ARGV: group, id, envelope.
 REJECT_STREAM = Script(f"""
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
@@ -75,24 +84,28 @@ if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1],
 return 1
 """)
 
-_IS_DEAD = """
-local function is_dead(consumer)
+# Whose own sign of life had gone does not judge by those of others: Redis was flushed, or had no memory for any.
+_BEAT = """
+local function beat(consumer, milliseconds)
+  return redis.call('SET', 'rpckit:consumer:' .. consumer, 1, 'PX', milliseconds, 'GET')
+end
+local function is_dead(consumer, may_judge)
   local name = 'rpckit:consumer:' .. consumer
-  return redis.call('PUBSUB', 'NUMSUB', name)[2] == 0 or redis.call('EXISTS', name) == 0
+  return redis.call('PUBSUB', 'NUMSUB', name)[2] == 0 or (may_judge and redis.call('EXISTS', name) == 0)
 end
 """
 
 # KEYS: stream. ARGV: group, this consumer, most entries, how long it counts as alive (ms), 1 to take only one
 # that was abandoned before. What is taken: {id, fields, deliveries}. Such a one is taken alone.
 REAP_STREAM = Script(
-    _IS_DEAD
+    _BEAT
     + """
-redis.call('SET', 'rpckit:consumer:' .. ARGV[2], 1, 'PX', ARGV[4])
+local may_judge = beat(ARGV[2], ARGV[4])
 local taken, alone = {}, tonumber(ARGV[5]) == 1
 if redis.call('EXISTS', KEYS[1]) == 0 then return taken end
 for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local consumer, pending = info[2], info[4]
-  if consumer ~= ARGV[2] and is_dead(consumer) then
+  if consumer ~= ARGV[2] and is_dead(consumer, may_judge) then
     if pending == 0 then
       redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer)
     else
@@ -136,16 +149,24 @@ if mine == 1 then redis.call('HDEL', KEYS[2], ARGV[2]) end
 return mine
 """)
 
-# KEYS: list, doing. ARGV: envelopes, the first one delivered first.
+# KEYS: list, doing, tries. ARGV: envelopes, the first one delivered first.
 RETURN_LIST = Script("""
 local returned = 0
 for i = #ARGV, 1, -1 do
   if redis.call('LREM', KEYS[2], 1, ARGV[i]) == 1 then
     redis.call('LPUSH', KEYS[1], ARGV[i])
+    redis.call('HDEL', KEYS[3], redis.sha1hex(ARGV[i]))
     returned = returned + 1
   end
 end
 return returned
+""")
+
+# KEYS: tries. ARGV: its name among the tries. As ABANDON_STREAM.
+ABANDON_LIST = Script("""
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+if redis.call('HINCRBY', KEYS[1], ARGV[1], -1) <= 0 then redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 1
 """)
 
 # KEYS: doing, tries, dead letters. ARGV: envelope, its name among the tries.
@@ -160,13 +181,13 @@ return 1
 # KEYS: consumers, tries, doing. ARGV: this consumer, most items, ms alive, 1 if alone, prefix of a doing list.
 # As REAP_STREAM; what is taken: {envelope, deliveries}.
 REAP_LIST = Script(
-    _IS_DEAD
+    _BEAT
     + """
-redis.call('SET', 'rpckit:consumer:' .. ARGV[1], 1, 'PX', ARGV[3])
+local may_judge = beat(ARGV[1], ARGV[3])
 redis.call('SADD', KEYS[1], ARGV[1])
 local taken, alone = {}, tonumber(ARGV[4]) == 1
 for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  if consumer ~= ARGV[1] and is_dead(consumer) then
+  if consumer ~= ARGV[1] and is_dead(consumer, may_judge) then
     local doing = ARGV[5] .. consumer
     local count = redis.call('LLEN', doing)
     if count == 0 then redis.call('SREM', KEYS[1], consumer) end
@@ -194,11 +215,13 @@ SCRIPTS = (
     PUSH_LIST,
     SETTLE_STREAM,
     RETURN_STREAM,
+    ABANDON_STREAM,
     REJECT_STREAM,
     REAP_STREAM,
     TAKE_LIST,
     SETTLE_LIST,
     RETURN_LIST,
+    ABANDON_LIST,
     REJECT_LIST,
     REAP_LIST,
 )

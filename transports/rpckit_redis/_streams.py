@@ -14,7 +14,7 @@ from ._errors import kind_of
 from ._keys import GROUP
 from ._link import Link
 from ._receiver import ALIVE_MS, PullingReceiver
-from ._scripts import REAP_STREAM, REJECT_STREAM, RETURN_STREAM, SETTLE_STREAM
+from ._scripts import ABANDON_STREAM, REAP_STREAM, REJECT_STREAM, RETURN_STREAM, SETTLE_STREAM
 
 __all__ = ["StreamReceiver"]
 
@@ -25,9 +25,12 @@ class StreamReceiver(PullingReceiver):
     """An entry is pending for this session's consumer until it is acked."""
 
     key_type = b"stream"
+    _clock_ahead = 0.0  # seconds from the loop's clock to that of Redis, by which entries are numbered
 
     async def prepare_place(self, session: Session) -> None:
         """The group begins at the first entry: what waited for a server is found by it."""
+        seconds, microseconds = await session.main.ask("TIME")
+        self._clock_ahead = int(seconds) + int(microseconds) / 1e6 - session.main.loop.time()
         try:
             await session.main.ask("XGROUP", "CREATE", self.place.key, GROUP, "0", "MKSTREAM")
         except hiredis.ReplyError as error:
@@ -41,12 +44,15 @@ class StreamReceiver(PullingReceiver):
         )
         for entries in (answer or {}).values():
             for entry, fields in entries:
-                self._deliver(session, _envelope(fields), entry)
+                self._deliver(session, _envelope(fields), entry, age=self._age(session, entry))
 
     async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
         args = (GROUP, session.consumer, most, ALIVE_MS, int(alone))
         taken = await session.main.ask_script(REAP_STREAM, (self.place.key,), *args)
-        return [self._deliver(session, _envelope(fields), entry, tries) for entry, fields, tries in taken]
+        return [
+            self._deliver(session, _envelope(fields), entry, tries, self._age(session, entry))
+            for entry, fields, tries in taken
+        ]
 
     async def claim(self, delivery: RedisDelivery) -> bool:
         key, main = self.place.key, delivery.session.main
@@ -59,9 +65,18 @@ class StreamReceiver(PullingReceiver):
         args = (GROUP, delivery.entry, delivery.data)
         delivery.session.main.run(RETURN_STREAM, (self.place.key,), args, delivery.log_refusal)
 
+    def abandon(self, delivery: RedisDelivery) -> None:
+        args = (GROUP, delivery.session.consumer, delivery.entry, delivery.tries - 1)
+        delivery.session.main.run(ABANDON_STREAM, (self.place.key,), args, delivery.log_refusal)
+
     def reject(self, delivery: RedisDelivery) -> None:
         args = (GROUP, delivery.entry, delivery.data)
         delivery.session.main.run(REJECT_STREAM, (self.place.key, self.place.dead), args, delivery.log_refusal)
+
+
+    def _age(self, session: Session, entry: bytes) -> float:
+        """Seconds since Redis was given it, by Redis's clock alone."""
+        return session.main.loop.time() + self._clock_ahead - int(entry.partition(b"-")[0]) / 1000
 
 
 def _envelope(fields: Sequence[bytes]) -> bytes:

@@ -121,6 +121,9 @@ class RedisTransport:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for receiver in self._receivers:
+            if isinstance(receiver, PullingReceiver):
+                receiver.abandon_all()
         try:
             if self._embedded is not None and self._embedded.owned:
                 await self._flush()

@@ -1,0 +1,106 @@
+"""A reader's session: the steps of a tutorial's README, taken in their order on brokers of ours."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from textwrap import dedent, indent
+
+from rpckit.testing import RabbitMq
+from rpckit.url import Url
+from tests.interop.processes import ROOT, clean_env, finish, running
+from tests.interop.processes import Program as Process
+from tests.tutorials.readme import Command, Excerpt, Program, Step, Stop, matches
+
+__all__ = ["QUIET", "Session", "stands_in_its_file"]
+
+QUIET = ["-W", "error"]  # what a program leaves behind would be complained about
+TWO_BROKER_STARTS = 60.0  # seconds; 6 each on two cores
+_SETTINGS = re.compile(r"^((?:\w+=\S+ )*)")  # before a command's name
+
+
+def stands_in_its_file(excerpt: Excerpt) -> bool:
+    """But for empty lines and the margin, which a formatter chooses."""
+    shown = _lines(dedent(excerpt.text))
+    there = _lines((ROOT / excerpt.path).read_text())
+    return shown in there or indent(shown, "    ") in there
+
+
+class Session:
+    """Servers go on in terminals of their own until a step, or the end, stops them.
+
+    brokers: where each broker of the README is here, by the URL that it shows. The first is that of `RPCKIT_URL`.
+    """
+
+    def __init__(self, brokers: Mapping[str, str]) -> None:
+        self._brokers = brokers
+        self._env = clean_env(RPCKIT_URL=next(iter(brokers.values())))
+        self._terminals = ExitStack()
+        self._servers: list[tuple[Command, Process]] = []
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._terminals.close()
+
+    def play(self, step: Step) -> None:
+        """Take one step. Raises AssertionError when what comes is not what the README says."""
+        match step:
+            case Command() if step.serves:
+                self._serve(step)
+            case Command():
+                self._run_command(step)
+            case Program():
+                self._run_program(step)
+            case Stop():
+                while self._servers:
+                    _interrupt(*self._servers.pop())
+
+    def _serve(self, command: Command) -> None:
+        argv = ["/bin/sh", "-c", _SETTINGS.sub(r"\1exec ", self._here(command.line), count=1)]
+        ready = self._here(command.printed.strip(), shown=True).partition("…")[0]
+        self._servers.append((command, self._start(argv, ready, tries=2 if command.by_others else 1)))
+
+    def _start(self, argv: Sequence[str], ready: str, tries: int) -> Process:
+        """FastStream's page asks itself, and now and then misses it on a stream: see `wake` in tests/interop."""
+        try:
+            return self._terminals.enter_context(running(argv, ready=ready, env=self._env))
+        except AssertionError:
+            if tries == 1:
+                raise
+            return self._start(argv, ready, tries - 1)
+
+    def _run_command(self, command: Command) -> None:
+        ran = finish(["/bin/sh", "-c", f"exec 2>&1; {self._here(command.line)}"], env=self._env)
+        assert matches(ran.out, command.printed), f"$ {command.line}\n{ran.out}"
+
+    def _run_program(self, program: Program) -> None:
+        if program.own_broker and not RabbitMq.installed():
+            return
+        text = self._here(program.text)
+        ran = finish([sys.executable, *QUIET, "-"], stdin=text, env=self._env, timeout=TWO_BROKER_STARTS)
+        said = [line for line in ran.err.splitlines() if not (program.own_broker and "reconnect" in line)]
+        assert (ran.code, said) == (0, []), ran.err
+        assert sorted(ran.out.splitlines()) == sorted(program.printed.splitlines()), f"{text}\n{ran.out}"
+
+    def _here(self, text: str, *, shown: bool = False) -> str:
+        """The README's brokers are on localhost, ours elsewhere; `shown`, as rpckit shows it: without a password."""
+        for theirs, ours in self._brokers.items():
+            url = str(Url.parse(ours)) if shown else ours
+            text = text.replace(theirs, url)
+        return text
+
+
+def _interrupt(command: Command, server: Process) -> None:
+    """Ctrl-C. A server of rpckit's ends well; the others end as they do."""
+    server.send(signal.SIGINT)
+    code = server.wait()
+    assert code == 0 or command.by_others
+
+
+def _lines(text: str) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if line.strip())
