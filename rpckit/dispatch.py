@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import Any, cast
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 PREFETCH_AHEAD = 32  # deliveries waiting here beyond those that run: enough to hide the broker's round trip
 MAX_LENT_STEPS = 32  # prefetches full of waiting handlers; then only nested calls are taken, so that those can end
 THREADS = 64  # plain functions that run at once, whatever the concurrency
+OTHERS_FIRST_S = 0.02  # seconds in which a server that can run a request claims it, before one that cannot refuses it
 LAST_S = 1.0  # of the grace: nothing is begun in it
 ENDING_S = 1.0  # seconds a stopped handler has for its own cleaning up
 
@@ -165,6 +167,7 @@ class Dispatcher:
         self.links: list[Link] = []
         self.inflight: InFlight[Job] = InFlight()
         self._running: dict[asyncio.Task[None], Job] = {}
+        self._refusing: set[asyncio.Task[None]] = set()
         self._lent = 0
         self._plain_serial = 0
         self._idle = asyncio.Event()
@@ -183,13 +186,13 @@ class Dispatcher:
             return
         message = delivery.message
         spec = service.find(message.method)
-        if spec is None:
-            self._answer_fault(delivery, _unknown_method(service, message.method))
-            return
-        fault = self._refusal(link, service, spec, delivery)
+        fault = (
+            _unknown_method(service, message.method) if spec is None else self._refusal(link, service, spec, delivery)
+        )
         if fault is not None:
-            self._answer_fault(delivery, fault)
+            self._refuse(link, delivery, fault)
             return
+        assert spec is not None  # or there was a fault
         self._admit(Job(self, link, service, spec, delivery, self._deadline(link, message)))
 
     def cancel(self, link: Link, message: Message) -> None:
@@ -221,6 +224,23 @@ class Dispatcher:
             text = f"{service.address}.{spec.name} was delivered before and may have run; it is not idempotent"
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
         return None
+
+    def _refuse(self, link: Link, delivery: Delivery, fault: Fault) -> None:
+        """Where every server has the request, only one that claims it may say that it does not run."""
+        if link.claims and not link.shares:
+            refusing = self.loop.create_task(self._refuse_if_claimed(delivery, fault))
+            self._refusing.add(refusing)
+            refusing.add_done_callback(self._refusing.discard)
+        else:
+            self._answer_fault(delivery, fault)
+
+    async def _refuse_if_claimed(self, delivery: Delivery, fault: Fault) -> None:
+        await asyncio.sleep(OTHERS_FIRST_S)
+        try:
+            if await delivery.begin():
+                self._answer_fault(delivery, fault)
+        except RpcError as error:
+            log.info("a refusal was not claimed, and is not sent: %s", error)
 
     def _deadline(self, link: Link, message: Message) -> Deadline | None:
         deadline, skewed = deadline_on_arrival(message.time_left_ms, message.deadline_ms, self.loop.time(), time.time())
@@ -287,7 +307,7 @@ class Dispatcher:
         try:
             if job.stop is not None:
                 self._end_unbegun(job, job.stop)
-            elif job.needs_claim and not await job.delivery.begin():
+            elif job.needs_claim and not await self._claimed(job):
                 job.ended = True
             else:
                 job.context.arguments = job.spec.validate(read_arguments(job.message, job.spec))
@@ -303,6 +323,14 @@ class Dispatcher:
             raise
         finally:
             self._finish(job)
+
+    async def _claimed(self, job: Job) -> bool:
+        """Whether it is ours to run. A claim that the broker refuses is answered: it did not run here."""
+        try:
+            return await job.delivery.begin()
+        except RpcError as error:
+            self._answer_fault(job.delivery, replace(self._fault(error), origin=TOOLKIT), job)
+            return False
 
     def _finish(self, job: Job) -> None:
         job.finished = True
@@ -463,8 +491,11 @@ class Dispatcher:
         self.draining = True
         for _, job in self.inflight.drain():
             self._stop(job, Stop.DRAIN)
-        if self._running:
-            await asyncio.wait(self._running, timeout=ENDING_S)
+        ending = {*self._running, *self._refusing}
+        if ending:
+            await asyncio.wait(ending, timeout=ENDING_S)
+        for refusing in self._refusing:
+            refusing.cancel()
         self.stop_timer()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)

@@ -22,7 +22,7 @@ class Channels:
         """A new session: everything is subscribed again before anything is sent."""
         session.main.on_push = self._on_push
         self._session = session
-        for channel in self._listening:
+        for channel in list(self._listening):
             await session.main.subscribe(channel.decode())
 
     def detach(self) -> None:

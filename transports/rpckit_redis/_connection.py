@@ -46,6 +46,7 @@ class Session:
         self.consumer = new_id()  # this session's name among those that read an address
         self.on_lost: Callable[[str], None] = _ignore
         self.close_reason = ""
+        self.fresh_since = main.loop.time()  # what is read from the main link now, Redis sent after this moment
         self._dial = dial
         self._links = [main]
         main.on_lost = self.abort
@@ -167,20 +168,19 @@ class Connection:
 
     async def _open_session(self, target: Target) -> Session:
         """One target, and what `prepare` wants. Nothing is left of an attempt that fails."""
-        session: Session | None = None
+        dial = partial(self._dial, target)
+        session = Session(await dial(), dial)
+        self._watching = asyncio.ensure_future(self._watch(session))  # already: what `prepare` asks has no other limit
         try:
-            async with asyncio.timeout(self.options.connect_timeout):
-                dial = partial(self._dial, target)
-                session = Session(await dial(), dial)
-                for script in SCRIPTS:
-                    session.main.send(pack("SCRIPT", "LOAD", script.source), _ignore)
-                await self._prepare(session)
-                if not session.alive:
-                    raise ConnectionLost(session.close_reason)
-                return session
+            for script in SCRIPTS:
+                session.main.send(pack("SCRIPT", "LOAD", script.source), _ignore)
+            await self._prepare(session)
+            if not session.alive:
+                raise ConnectionLost(session.close_reason)
+            return session
         except BaseException as error:
-            if session is not None:
-                session.abort("the attempt to connect was given up")
+            session.abort("the attempt to connect was given up")
+            self._watching.cancel()
             raise self._explain(error, self._where(target)) from error
 
     def _explain(self, error: BaseException, where: str) -> BaseException:
@@ -203,10 +203,17 @@ class Connection:
         return f"{self.url.scheme}://{target}"
 
     async def _dial(self, target: Target) -> Link:
+        """One link. Raises `NotSent` or `UsageError`, within `connect_timeout`."""
+        try:
+            async with asyncio.timeout(self.options.connect_timeout):
+                return await self._open_link(target)
+        except (RpcError, OSError, EOFError, hiredis.ReplyError) as error:
+            raise self._explain(error, self._where(target)) from error
+
+    async def _open_link(self, target: Target) -> Link:
         loop = asyncio.get_running_loop()
-        tls = self._tls()
         if isinstance(target, Host):
-            _, link = await loop.create_connection(Link, target.name, target.port or PORT, ssl=tls)
+            _, link = await loop.create_connection(Link, target.name, target.port or PORT, ssl=self._tls())
         else:
             _, link = await loop.create_unix_connection(Link, target)
         try:
@@ -229,6 +236,8 @@ class Connection:
                 raise CredentialsRefused(
                     f"Redis refused user {user!r}: check user and password in the URL; it said: {error}"
                 ) from None
+            if "max number of clients" in str(error):
+                raise NotSent("Redis takes no more clients: raise its maxclients, or close some") from None
             if kind_of(error) in ("NOPROTO", "ERR"):
                 raise UsageError(
                     f"rpckit needs Redis {_dotted(MIN_VERSION)} or newer; this one said: {error}"
@@ -255,7 +264,6 @@ class Connection:
     def _adopt(self, session: Session, target: Target) -> None:
         self.session = session
         session.on_lost = partial(self._lost, session)
-        self._watching = asyncio.ensure_future(self._watch(session))
         self._enter(State.CONNECTED, f"connected to {target}")
 
     def _lost(self, session: Session, why: str) -> None:
@@ -284,6 +292,8 @@ class Connection:
             except RpcError as error:  # a refusal too: what was good once may be so again when Redis is whole
                 if attempt == 1 or attempt % 60 == 0:
                     log.warning("attempt %d to reconnect failed: %s", attempt, error)
+            except Exception:  # a bug, or the system refuses: never a reason to stay away
+                log.exception("attempt %d to reconnect failed", attempt)
 
     def _enter(self, state: State, why: str) -> None:
         self.state = state

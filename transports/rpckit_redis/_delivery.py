@@ -47,6 +47,10 @@ class Source(Protocol):
 
     def hand_back(self, delivery: RedisDelivery) -> None: ...
 
+    def abandon(self, delivery: RedisDelivery) -> None:
+        """Given up in good order: another server gets it, and that is not counted against it."""
+        ...
+
     def reject(self, delivery: RedisDelivery) -> None: ...
 
     def reply(self, delivery: RedisDelivery, message: Message) -> None: ...
@@ -84,9 +88,9 @@ class RedisDelivery:
         try:
             self.begun = await self.source.claim(self)
         except RpcError as error:
-            log.warning("a request could not be claimed, and is not run here: %s", error)
             if self.session.alive:
-                raise
+                raise  # it is answered
+            log.info("a request could not be claimed, and is not run here: %s", error)
         return self.begun
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
@@ -99,8 +103,12 @@ class RedisDelivery:
             self.source.settle(self)
 
     def hand_back(self) -> None:
+        """What was redelivered stays so: it goes to another server when this one has closed."""
         if self._close() and not self.begun:
-            self.source.hand_back(self)
+            if self.redelivered:
+                self.source.abandon(self)
+            else:
+                self.source.hand_back(self)
 
     def reject(self) -> None:
         if self._close() and not self.begun:

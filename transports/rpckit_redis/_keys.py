@@ -20,7 +20,7 @@
 | rpckit:reply:R            | either  | 1 h after the last reply       | server           | Redis, or `collect`       |
 
 `stream:x`, `list:x` and `channel:x` name the key x as it is, shared with whoever uses it; what belongs
-to it lies beside it, as `rpckit:{x}:list:…`.
+to it lies in the same Cluster slot, as `rpckit:foreign:{x}:list:…`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Place:
 
     @property
     def alive(self) -> str:
-        return f"rpckit:alive:{self.key if self.own else self.beside}"
+        return f"rpckit:alive:{self.beside}"
 
     @property
     def dead(self) -> str:
@@ -97,7 +97,7 @@ def place_of(address: str, default: Kind) -> Place:
         if not rest:
             raise UsageError(f"{address!r} names no key")
         kind = Kind(prefix)
-        beside = f"rpckit:{rest}:{kind}" if "{" in rest else f"rpckit:{{{rest}}}:{kind}"
+        beside = f"rpckit:braced:{rest}:{kind}" if "{" in rest else f"rpckit:foreign:{{{rest}}}:{kind}"
         return Place(kind, rest, own=False, beside=beside)
     if "{" in address or "}" in address:
         raise UsageError(f"address {address!r} cannot be used: braces choose a Cluster slot, and that is ours to do")

@@ -7,7 +7,7 @@ import math
 
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
-from ._link import Link
+from ._link import Link, pack
 from ._receiver import ALIVE_MS, PullingReceiver
 from ._scripts import ABANDON_LIST, REAP_LIST, REJECT_LIST, RETURN_LIST, SETTLE_LIST, TAKE_LIST
 
@@ -27,10 +27,10 @@ class ListReceiver(PullingReceiver):
     async def pull(self, session: Session, link: Link, most: int) -> None:
         key, doing = self.place.key, self.place.doing(session.consumer)
         empty_at, asked_at = self._empty_at, link.loop.time()
-        taken = await link.ask_script(TAKE_LIST, (key, doing), most)
+        taken = await link.ask_script(TAKE_LIST, (key, doing, self.place.consumers), most, session.consumer)
         if len(taken) < most:
             self._empty_at = asked_at
-        if not taken:
+        if not taken and self.room and not self._stopped:  # else nobody unblocks what would block now
             first = await link.ask("BLMOVE", key, doing, "LEFT", "RIGHT", int(BLOCK_S))
             taken, empty_at = [] if first is None else [first], asked_at
         age = link.loop.time() - empty_at
@@ -55,9 +55,12 @@ class ListReceiver(PullingReceiver):
         return bool(mine == 1)
 
     def settle(self, delivery: RedisDelivery) -> None:
-        keys = (self.place.doing(delivery.session.consumer), self.place.tries)
-        args = (delivery.data, _name(delivery.data))
-        delivery.session.main.run(SETTLE_LIST, keys, args, delivery.log_refusal)
+        doing, main = self.place.doing(delivery.session.consumer), delivery.session.main
+        if delivery.redelivered:
+            args = (delivery.data, _name(delivery.data))
+            main.run(SETTLE_LIST, (doing, self.place.tries), args, delivery.log_refusal)
+        else:
+            main.send(pack("LREM", doing, 1, delivery.data), delivery.log_refusal)
 
     def hand_back(self, delivery: RedisDelivery) -> None:
         """Those of one tick together, so that they keep their order."""
@@ -66,8 +69,9 @@ class ListReceiver(PullingReceiver):
         self._returning.append(delivery)
 
     def abandon(self, delivery: RedisDelivery) -> None:
-        args = (_name(delivery.data),)
-        delivery.session.main.run(ABANDON_LIST, (self.place.tries,), args, delivery.log_refusal)
+        keys = (self.place.doing(delivery.session.consumer), self.place.tries)
+        args = (delivery.data, _name(delivery.data))
+        delivery.session.main.run(ABANDON_LIST, keys, args, delivery.log_refusal)
 
     def reject(self, delivery: RedisDelivery) -> None:
         place = self.place

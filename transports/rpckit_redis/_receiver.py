@@ -82,6 +82,9 @@ class Receiver:
     def hand_back(self, delivery: RedisDelivery) -> None:
         raise NotImplementedError
 
+    def abandon(self, delivery: RedisDelivery) -> None:
+        raise NotImplementedError
+
     def reject(self, delivery: RedisDelivery) -> None:
         raise NotImplementedError
 
@@ -99,8 +102,13 @@ class Receiver:
     def _room_changed(self) -> None:
         raise NotImplementedError
 
-    def _deliver(self, session: Session, data: bytes, entry: Any, tries: int = 1, age: float = 0.0) -> RedisDelivery:
-        """`age`: seconds since it was sent, at most; it decides where the clocks of client and server cannot."""
+    def _deliver(
+        self, session: Session, data: bytes, entry: Any, tries: int = 1, age: float = 0.0, waited: float = 0.0
+    ) -> RedisDelivery:
+        """In seconds, `waited`: since it came here, and `age`: since it was sent, at most.
+
+        The age decides where the clocks of client and server cannot.
+        """
         try:
             message = read(data, self.address, Kind.REQUEST)
         except EnvelopeError as error:
@@ -110,8 +118,8 @@ class Receiver:
             self._unsettled += 1
             delivery.reject()
             return delivery
-        if message.deadline_ms is not None and message.time_left_ms is not None and age * 1000 > message.time_left_ms:
-            _expire(message)
+        if message.time_left_ms is not None:
+            _age(message, age, waited)
         delivery = RedisDelivery(self, session, message, data, entry, tries)
         self._unsettled += 1
         if tries > 1:
@@ -202,10 +210,6 @@ class PullingReceiver(Receiver):
         if self._session is not None and self._link is not None and self._session.alive:
             self._session.main.send(unblock(self._link.id), _ignore)
 
-    def abandon(self, delivery: RedisDelivery) -> None:
-        """It is begun, and given up in good order: another server gets it, and that is not counted against it."""
-        raise NotImplementedError
-
     def abandon_all(self) -> None:
         """The last before the connection is closed: nobody has died over what is open still."""
         for delivery in self._again:
@@ -269,10 +273,12 @@ class PullingReceiver(Receiver):
             log.debug("preparing %r again: %s", self.address, error)
 
 
-def _expire(message: Message) -> None:
-    """It waited for longer than its time. If its deadline is long past as well, that is not for a wrong clock."""
-    assert message.deadline_ms is not None
-    if time.time() - message.deadline_ms / 1000 > MAX_SKEW_S:
+def _age(message: Message, age: float, waited: float) -> None:
+    """Its time goes on while it waits. A deadline long past is a wrong clock's, unless it waited for as long."""
+    assert message.time_left_ms is not None
+    expired = age * 1000 > message.time_left_ms
+    message.time_left_ms = max(0, message.time_left_ms - int(waited * 1000))
+    if expired and message.deadline_ms is not None and time.time() - message.deadline_ms / 1000 > MAX_SKEW_S:
         message.time_left_ms, message.deadline_ms = 0, None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import hiredis
 
 from rpckit.call import CORRELATION_HEADER
-from rpckit.errors import NoResponder, NotSent, RpcError, UsageError
+from rpckit.errors import NoResponder, NotSent, OutcomeUnknown, RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, Message
 from rpckit.message import Kind as MessageKind
@@ -76,6 +76,8 @@ class Requester:
         link = session.main
         if link.congested:
             await _wait_writable(link, message)
+            if not link.alive:
+                raise NotSent("the connection was lost before the call was sent")
         if message.kind is not MessageKind.REQUEST:
             link.send(pack("PUBLISH", message.address, write(message)), _ignore)
         elif not message.reply_to or stored_at(message.reply_to) is not None:
@@ -141,7 +143,8 @@ class Requester:
             async with asyncio.timeout(_seconds_left(message) or ANSWER_S):
                 error = self._refusal(message.address, await taken)
         except TimeoutError:
-            raise NotSent(f"Redis did not say in time that it has the message to {message.address!r}") from None
+            text = f"Redis did not say in time whether it has the message to {message.address!r}; it may have run"
+            raise OutcomeUnknown(text) from None
         if error is not None:
             raise error
 

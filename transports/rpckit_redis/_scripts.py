@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 __all__ = [
     "ABANDON_LIST",
     "ABANDON_STREAM",
+    "CREATE_GROUP",
     "PUSH_LIST",
     "PUSH_STREAM",
     "REAP_LIST",
@@ -21,6 +22,7 @@ __all__ = [
     "RETURN_STREAM",
     "SCRIPTS",
     "SETTLE_LIST",
+    "SETTLE_OWN_STREAM",
     "SETTLE_STREAM",
     "TAKE_LIST",
     "Script",
@@ -29,35 +31,63 @@ __all__ = [
 MAX_DEAD = 1_000  # dead letters kept at an address
 
 
+ALLOW_OOM = "#!lua flags=allow-oom\n"
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
-    source: str
+    """`grows`: it adds to what waits, and is refused when Redis is full; all others help to empty it."""
+
+    body: str
+    grows: bool = False
+    source: str = field(init=False, repr=False)
     sha: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", self.body if self.grows else ALLOW_OOM + self.body)
         object.__setattr__(self, "sha", hashlib.sha1(self.source.encode()).hexdigest().encode())
 
 
 # -- sending: pushed only if somebody serves; 0 when nobody does ------------------------------------
 
-PUSH_STREAM = Script("""
+PUSH_STREAM = Script(
+    """
 if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then return 0 end
 redis.call('XADD', KEYS[1], '*', '__data__', ARGV[2])
 return 1
-""")
+""",
+    grows=True,
+)
 
-PUSH_LIST = Script("""
+PUSH_LIST = Script(
+    """
 if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then return 0 end
 redis.call('RPUSH', KEYS[1], ARGV[2])
 return 1
-""")
+""",
+    grows=True,
+)
 
 # -- streams ----------------------------------------------------------------------------------------
+
+# ARGV: group. It begins at the first entry: what waited for a server is found by it.
+CREATE_GROUP = Script("""
+local answer = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+if answer.err and not string.find(answer.err, 'BUSYGROUP') then return answer end
+return 1
+""")
 
 # ARGV: group, id. An entry leaves a stream of ours with its ack; a shared one only where nobody else reads.
 SETTLE_STREAM = Script("""
 local mine = redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 if mine == 1 and #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], ARGV[2]) end
+return mine
+""")
+
+# The same where nobody else reads, which needs no look at the groups.
+SETTLE_OWN_STREAM = Script("""
+local mine = redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+if mine == 1 then redis.call('XDEL', KEYS[1], ARGV[2]) end
 return mine
 """)
 
@@ -131,9 +161,10 @@ return taken
 
 # -- lists ------------------------------------------------------------------------------------------
 
-# KEYS: list, doing. ARGV: most items.
+# KEYS: list, doing, consumers. ARGV: most items, this consumer, which is known as one before it has anything.
 TAKE_LIST = Script("""
 local taken = {}
+redis.call('SADD', KEYS[3], ARGV[2])
 for i = 1, tonumber(ARGV[1]) do
   local item = redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
   if not item then break end
@@ -162,10 +193,10 @@ end
 return returned
 """)
 
-# KEYS: tries. ARGV: its name among the tries. As ABANDON_STREAM.
+# KEYS: doing, tries. ARGV: envelope, its name among the tries. As ABANDON_STREAM.
 ABANDON_LIST = Script("""
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-if redis.call('HINCRBY', KEYS[1], ARGV[1], -1) <= 0 then redis.call('HDEL', KEYS[1], ARGV[1]) end
+if not redis.call('LPOS', KEYS[1], ARGV[1]) or redis.call('HEXISTS', KEYS[2], ARGV[2]) == 0 then return 0 end
+if redis.call('HINCRBY', KEYS[2], ARGV[2], -1) <= 0 then redis.call('HDEL', KEYS[2], ARGV[2]) end
 return 1
 """)
 
@@ -190,7 +221,9 @@ for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   if consumer ~= ARGV[1] and is_dead(consumer, may_judge) then
     local doing = ARGV[5] .. consumer
     local count = redis.call('LLEN', doing)
-    if count == 0 then redis.call('SREM', KEYS[1], consumer) end
+    if count == 0 and redis.call('EXISTS', 'rpckit:consumer:' .. consumer) == 0 then
+      redis.call('SREM', KEYS[1], consumer)  -- so late, because a last move of it may have been on its way
+    end
     for i = 1, count do
       if #taken >= tonumber(ARGV[2]) then break end
       local item = redis.call('LINDEX', doing, 0)
@@ -213,7 +246,9 @@ return taken
 SCRIPTS = (
     PUSH_STREAM,
     PUSH_LIST,
+    CREATE_GROUP,
     SETTLE_STREAM,
+    SETTLE_OWN_STREAM,
     RETURN_STREAM,
     ABANDON_STREAM,
     REJECT_STREAM,

@@ -24,17 +24,19 @@ async def collect(session: Session, address: str, timeout: float | None) -> byte
         raise UsageError(no_store(address))
     kind, key = stored
     take = _take_from_list if kind is Kind.LIST else _take_from_stream
-    link = await session.open_link()
+    link: Link | None = None
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
+                link = await session.open_link()
                 while (reply := await take(link, key)) is None:
                     pass
                 return reply
     except hiredis.ReplyError as error:
         raise explain(error, f"collecting from {address!r}") from error
     finally:
-        session.drop(link)
+        if link is not None:
+            session.drop(link)
     raise DeadlineExceeded(f"no reply at {address!r} within {timeout:g} s")
 
 

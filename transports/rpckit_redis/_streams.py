@@ -6,15 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import hiredis
-
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
-from ._errors import kind_of
 from ._keys import GROUP
 from ._link import Link
 from ._receiver import ALIVE_MS, PullingReceiver
-from ._scripts import ABANDON_STREAM, REAP_STREAM, REJECT_STREAM, RETURN_STREAM, SETTLE_STREAM
+from ._scripts import (
+    ABANDON_STREAM,
+    CREATE_GROUP,
+    REAP_STREAM,
+    REJECT_STREAM,
+    RETURN_STREAM,
+    SETTLE_OWN_STREAM,
+    SETTLE_STREAM,
+    Script,
+)
 
 __all__ = ["StreamReceiver"]
 
@@ -31,11 +37,7 @@ class StreamReceiver(PullingReceiver):
         """The group begins at the first entry: what waited for a server is found by it."""
         seconds, microseconds = await session.main.ask("TIME")
         self._clock_ahead = int(seconds) + int(microseconds) / 1e6 - session.main.loop.time()
-        try:
-            await session.main.ask("XGROUP", "CREATE", self.place.key, GROUP, "0", "MKSTREAM")
-        except hiredis.ReplyError as error:
-            if kind_of(error) != "BUSYGROUP":
-                raise
+        await session.main.ask_script(CREATE_GROUP, (self.place.key,), GROUP)
 
     async def pull(self, session: Session, link: Link, most: int) -> None:
         answer: Mapping[bytes, Any] | None = await link.ask(
@@ -54,12 +56,16 @@ class StreamReceiver(PullingReceiver):
             for entry, fields, tries in taken
         ]
 
+    @property
+    def _settling(self) -> Script:
+        return SETTLE_OWN_STREAM if self.place.own else SETTLE_STREAM
+
     async def claim(self, delivery: RedisDelivery) -> bool:
         key, main = self.place.key, delivery.session.main
-        return bool(await main.ask_script(SETTLE_STREAM, (key,), GROUP, delivery.entry) == 1)
+        return bool(await main.ask_script(self._settling, (key,), GROUP, delivery.entry) == 1)
 
     def settle(self, delivery: RedisDelivery) -> None:
-        delivery.session.main.run(SETTLE_STREAM, (self.place.key,), (GROUP, delivery.entry), delivery.log_refusal)
+        delivery.session.main.run(self._settling, (self.place.key,), (GROUP, delivery.entry), delivery.log_refusal)
 
     def hand_back(self, delivery: RedisDelivery) -> None:
         args = (GROUP, delivery.entry, delivery.data)
@@ -72,7 +78,6 @@ class StreamReceiver(PullingReceiver):
     def reject(self, delivery: RedisDelivery) -> None:
         args = (GROUP, delivery.entry, delivery.data)
         delivery.session.main.run(REJECT_STREAM, (self.place.key, self.place.dead), args, delivery.log_refusal)
-
 
     def _age(self, session: Session, entry: bytes) -> float:
         """Seconds since Redis was given it, by Redis's clock alone."""

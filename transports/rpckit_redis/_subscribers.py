@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 
 CLAIM_LEFT_S = 5.0  # seconds a claim outlives its request's time
 NO_LIMIT_S = 3_600.0  # seconds a claim on a request without a deadline holds
+STALE_S = 3.0  # seconds a request can have been on its way: older ones may outlive their claims, and run twice
 MAX_BACKLOG = 16_384  # requests heard beyond the prefetch; then the newest is lost, as Pub/Sub may
+MAX_BACKLOG_BYTES = 64 * 1024 * 1024
 
 
 class ChannelReceiver(Receiver):
@@ -31,8 +33,8 @@ class ChannelReceiver(Receiver):
     def __init__(self, *args: Any, broadcast: bool) -> None:
         super().__init__(*args)
         self._broadcast = broadcast
-        self._backlog: deque[bytes] = deque()
-        self._dropped = 0
+        self._backlog: deque[tuple[bytes, float]] = deque()  # and when it came
+        self._backlog_bytes = self._dropped = self._stale = 0
 
     async def attach(self, session: Session) -> None:
         if self._stopped:
@@ -52,7 +54,7 @@ class ChannelReceiver(Receiver):
         except (RpcError, hiredis.ReplyError) as error:
             log.debug("stopping to serve %r: %s", self.address, error)
         while self._backlog and self._session is not None:
-            self._deliver(self._session, self._backlog.popleft(), None)
+            self._deliver_next(self._session)
 
     async def claim(self, delivery: RedisDelivery) -> bool:
         message = delivery.message
@@ -64,14 +66,26 @@ class ChannelReceiver(Receiver):
         try:
             answer = await delivery.session.main.ask("SET", key, "1", "NX", "PX", milliseconds)
         except hiredis.ReplyError as error:
+            if await self._is_claimed(delivery, key):
+                return False
             raise explain(error, f"claiming a request at {self.address!r}") from error
         return answer is not None
+
+    async def _is_claimed(self, delivery: RedisDelivery, key: str) -> bool:
+        """A claim was refused, for want of memory; then another server may have had its own before."""
+        try:
+            return bool(await delivery.session.main.ask("EXISTS", key))
+        except hiredis.ReplyError:
+            return False
 
     def settle(self, delivery: RedisDelivery) -> None:
         """Nobody keeps it."""
 
     def hand_back(self, delivery: RedisDelivery) -> None:
         """The other servers have heard it as well, and nobody has claimed it."""
+
+    def abandon(self, delivery: RedisDelivery) -> None:
+        """The other servers have heard it as well."""
 
     def reject(self, delivery: RedisDelivery) -> None:
         """Nobody keeps it."""
@@ -80,10 +94,19 @@ class ChannelReceiver(Receiver):
         session = self._session
         if session is None:
             return
-        if self.room and not self._backlog:
+        if session.main.last_read - session.fresh_since > STALE_S and not self._broadcast:
+            self._stale += 1
+            if self._stale == 1 or self._stale % 10_000 == 0:
+                log.warning(
+                    "%d requests at %r were dropped: they were on their way for too long, and may have run elsewhere",
+                    self._stale,
+                    self.address,
+                )
+        elif self.room and not self._backlog:
             self._deliver(session, data, None)
-        elif len(self._backlog) < MAX_BACKLOG:
-            self._backlog.append(data)
+        elif len(self._backlog) < MAX_BACKLOG and self._backlog_bytes + len(data) <= MAX_BACKLOG_BYTES:
+            self._backlog.append((data, session.main.last_read))
+            self._backlog_bytes += len(data)
         else:
             self._dropped += 1
             if self._dropped == 1 or self._dropped % 10_000 == 0:
@@ -91,4 +114,10 @@ class ChannelReceiver(Receiver):
 
     def _room_changed(self) -> None:
         while self._backlog and self.room and self._session is not None:
-            self._deliver(self._session, self._backlog.popleft(), None)
+            self._deliver_next(self._session)
+
+    def _deliver_next(self, session: Session) -> None:
+        """From the backlog; the time it spent there is over."""
+        data, came_at = self._backlog.popleft()
+        self._backlog_bytes -= len(data)
+        self._deliver(session, data, None, waited=session.main.loop.time() - came_at)

@@ -46,7 +46,7 @@ __all__ = ["CAPABILITIES", "RedisTransport"]
 
 log = logging.getLogger(__name__)
 
-REAP_EVERY_S = 1.0  # seconds between two looks at what dead consumers left
+BEAT_EVERY_S = 1.0  # seconds between two signs of life of a server
 FLUSH_S = 1.0  # seconds for the embedded Redis to read what was written before it ends
 
 _QUEUED = Capabilities(
@@ -102,8 +102,9 @@ class RedisTransport:
         )
         self._receivers: list[AnyReceiver] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reaping: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._reap_now = asyncio.Event()
+        self._serving_in: Session | None = None
         self._closed = False
 
     @property
@@ -206,7 +207,6 @@ class RedisTransport:
 
     async def _prepare(self, session: Session) -> None:
         """Before it counts as connected: subscriptions, the inbox, the receivers, the replies left over."""
-        self._serving_in: Session | None = None
         await self._channels.attach(session)
         await self._requester.attach(session)
         for receiver in self._receivers:
@@ -218,26 +218,35 @@ class RedisTransport:
             self._serving_in = session
             await session.main.subscribe(consumer_key(session.consumer))
         await receiver.attach(session)
-        if isinstance(receiver, PullingReceiver) and self._reaping is None:
-            self._reaping = self._own(self._reap())
+        if self._beating is None or self._beating.done():
+            self._beating = self._own(self._beat())
 
-    async def _reap(self) -> None:
-        """One look a second, at one address after the other; at once after a request that must run alone."""
-        turn = 0
+    async def _beat(self) -> None:
+        """Once a second a look at what dead consumers left at each address, or a PING.
+
+        At once after a request that must run alone. The answer says how old what is read can be at most.
+        """
         while True:
             try:
-                async with asyncio.timeout(REAP_EVERY_S):
+                async with asyncio.timeout(BEAT_EVERY_S):
                     await self._reap_now.wait()
             except TimeoutError:
                 pass
             self._reap_now.clear()
+            session = self._connection.session
             pulling = [receiver for receiver in self._receivers if isinstance(receiver, PullingReceiver)]
-            if not pulling:
+            if session is None:
                 continue
-            turn += 1
+            asked_at = session.main.loop.time()
             try:
-                await pulling[turn % len(pulling)].reap()
-            except RpcError as error:  # the connection is gone; attaching again reaps
+                if pulling:
+                    await asyncio.gather(*(receiver.reap() for receiver in pulling))
+                else:
+                    await session.main.ask("PING")
+                session.fresh_since = asked_at
+                if session.main.loop.time() - asked_at > BEAT_EVERY_S:
+                    self._reap_now.set()  # so late an answer says little
+            except (RpcError, hiredis.ReplyError) as error:  # the connection is gone; attaching again reaps
                 log.debug("looking for abandoned requests: %s", error)
 
     def _connection_state(self, state: State, why: str) -> None:
@@ -257,11 +266,19 @@ class RedisTransport:
             callback(reply_to)
 
     def _own(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        """A task that ends with this transport."""
+        """A task that ends with this transport; should it fail, nothing would be read any more, so we dial again."""
         task = cast("asyncio.Task[None]", asyncio.ensure_future(work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is None:
+            return
+        log.error("a task of the transport failed; it connects anew", exc_info=task.exception())
+        if self._connection.session is not None:
+            self._connection.session.abort(f"a task of the transport failed: {task.exception()}")
 
 
 class _Subscription:
