@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 
 from rpckit import Server, Service
@@ -21,14 +22,23 @@ def service_at(address: str, log: str) -> Service:
         await asyncio.sleep(seconds)
         return os.getpid()
 
+    async def poison(call_id: str) -> None:
+        os.write(descriptor, f"{call_id} {os.getpid()}\n".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
     service.method(work, name="once")  # type: ignore[call-overload]
     service.method(work, name="again", idempotent=True)  # type: ignore[call-overload]
+    service.method(poison, name="poison", idempotent=True)  # type: ignore[call-overload]
     return service
 
 
-async def main(url: str, address: str, log: str) -> None:
-    async with Server(service_at(address, log), url=url):
-        print("ready", flush=True)
+def ready() -> None:
+    print("ready", flush=True)
+
+
+async def main(url: str, address: str, log: str, concurrency: int = 100) -> None:
+    async with Server(service_at(address, log), url=url, concurrency=concurrency):
+        ready()
         await asyncio.Event().wait()
 
 

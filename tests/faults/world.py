@@ -15,7 +15,20 @@ from rpckit.url import Url
 
 from .history import History
 
-__all__ = ["Figure", "LoopLag", "Swarm", "eventually", "proxied", "publishing", "session_of", "with_options"]
+__all__ = [
+    "KINDS",
+    "Figure",
+    "LoopLag",
+    "Swarm",
+    "eventually",
+    "of_kind",
+    "proxied",
+    "publishing",
+    "session_of",
+    "with_options",
+]
+
+KINDS = ("stream", "list", "pubsub")  # of places in Redis
 
 Figure = Callable[[str, float], None]
 
@@ -31,6 +44,12 @@ _serial = count(1)
 
 def with_options(url: str, **options: object) -> str:
     return f"{url}?{'&'.join(f'{name}={value}' for name, value in options.items())}"
+
+
+def of_kind(url: str, kind: str, **options: object) -> str:
+    """The URL of a Redis whose addresses are streams, lists or channels."""
+    url = url.replace("redis://", f"redis+{kind}://")
+    return with_options(url, **options) if options else url
 
 
 @asynccontextmanager
@@ -92,12 +111,15 @@ class Swarm:
     Half of the calls are idempotent. Everything is logged in `history`.
     """
 
-    def __init__(self, client_url: str, server_url: str, *, callers: int = CALLERS) -> None:
+    def __init__(
+        self, client_url: str, server_url: str, *, callers: int = CALLERS, timeout: float = CALL_TIMEOUT
+    ) -> None:
         self.history = History()
         self.address = f"faults.swarm.{next(_serial)}"
         self.server = Server(self._service(), url=server_url, grace=2.0)
-        self.client = Client(client_url, timeout=CALL_TIMEOUT, send_wait=SEND_WAIT)
+        self.client = Client(client_url, timeout=timeout, send_wait=SEND_WAIT)
         self._callers = callers
+        self._timeout = timeout
         self._lag = LoopLag()
         self._tasks: list[asyncio.Task[None]] = []
         self._served: dict[int, float] = {}  # caller: when its last successful call began
@@ -130,13 +152,16 @@ class Swarm:
         """Until each caller has had a result of a call begun since then; the seconds to the first of them."""
         await eventually(
             lambda: len(self._served) == self._callers and all(began >= since for began in self._served.values()),
-            2 * CALL_TIMEOUT,  # a call lost with its queue waits for its deadline
+            2 * self._timeout,  # a call lost with its queue waits for its deadline
         )
         entries = self.history.entries.values()
         return min(entry.ended - since for entry in entries if entry.ended and entry.ok and entry.invoked >= since)
 
+    def problems(self) -> list[str]:
+        return self.history.problems(slept=self._lag.longest)
+
     def check(self) -> None:
-        assert self.history.problems(slept=self._lag.longest) == []
+        assert self.problems() == []
 
     def _service(self) -> Service:
         service = Service("swarm", address=self.address)
@@ -162,7 +187,7 @@ class Swarm:
 
     async def _one(self, caller: int, call_id: str, idempotent: bool, call: Callable[[str], Awaitable[object]]) -> None:
         loop = asyncio.get_running_loop()
-        entry = self.history.invoke(call_id, idempotent=idempotent, now=loop.time(), timeout=CALL_TIMEOUT)
+        entry = self.history.invoke(call_id, idempotent=idempotent, now=loop.time(), timeout=self._timeout)
         try:
             entry.value = await call(call_id)
             self._served[caller] = entry.invoked
