@@ -106,6 +106,21 @@ async def test_what_has_filled_redis_can_be_drained(own_redis: Redis, kind: str)
     assert ran == list(range(50))
 
 
+async def test_a_redis_that_evicts_is_warned_of(own_redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    """Once a server, and in time: before what waits is forgotten."""
+    service = Service("evicted")
+    service.method(_nothing)
+    own_redis.ctl("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        async with Server(service, url=own_redis.url):
+            assert "evicts keys when it is full (allkeys-lru)" in caplog.text
+    finally:
+        own_redis.ctl("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+async def _nothing() -> None: ...
+
+
 class TestStreamsReconnect(_Redis, _Reconnects):
     kind = "stream"
 

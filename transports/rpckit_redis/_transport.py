@@ -105,6 +105,7 @@ class RedisTransport:
         self._beating: asyncio.Task[None] | None = None
         self._reap_now = asyncio.Event()
         self._serving_in: Session | None = None
+        self._warned = False
         self._closed = False
 
     @property
@@ -217,9 +218,23 @@ class RedisTransport:
         if isinstance(receiver, PullingReceiver) and self._serving_in is not session:
             self._serving_in = session
             await session.main.subscribe(consumer_key(session.consumer))
+            await self._warn_of_eviction(session)
         await receiver.attach(session)
         if self._beating is None or self._beating.done():
             self._beating = self._own(self._beat())
+
+    async def _warn_of_eviction(self, session: Session) -> None:
+        """Once: a Redis that is full should refuse requests, not forget those that wait."""
+        if self._warned:
+            return
+        self._warned = True
+        with suppress(hiredis.ReplyError):  # INFO may be forbidden
+            memory = (await session.main.ask("INFO", "memory")).decode()
+            policy = memory.partition("maxmemory_policy:")[2].partition("\r")[0]
+            if policy not in ("", "noeviction"):
+                log.warning(
+                    "%s evicts keys when it is full (%s): requests may be lost; set noeviction", self.url, policy
+                )
 
     async def _beat(self) -> None:
         """Once a second a look at what dead consumers left at each address, or a PING.
