@@ -20,11 +20,9 @@ from rpckit.ids import new_id
 from rpckit.message import Message
 from rpckit.transport import (
     Capabilities,
+    Observed,
     OnDelivery,
-    OnGone,
     OnMessage,
-    OnState,
-    OnUndelivered,
     State,
     TransportOptions,
 )
@@ -289,22 +287,20 @@ class _MemorySubscription:
             self._callbacks.remove(self.deliver)
 
 
-class MemoryTransport:
+class MemoryTransport(Observed):
     """One connection to a `MemoryBroker`."""
 
     options_model: ClassVar[type[TransportOptions]] = TransportOptions
     capabilities = CAPABILITIES
 
     def __init__(self, url: Url, options: TransportOptions) -> None:
+        super().__init__()
         self.options = options
         self.broker = MemoryBroker.named(str(url.hosts[0]) if url.hosts else "")
         self.receivers: set[_MemoryReceiver] = set()
         self.inbox = ""
         self._subscriptions: list[_MemorySubscription] = []
         self._on_message: OnMessage | None = None
-        self._on_state: list[OnState] = []
-        self._on_undelivered: list[OnUndelivered] = []
-        self._on_gone: list[OnGone] = []
         self._state = State.CONNECTING
 
     async def connect(self) -> None:
@@ -339,15 +335,6 @@ class MemoryTransport:
     def block(self, why: str = "blocked by the test") -> None:
         """Take no more messages until `restore`, as a broker short of memory would."""
         self._enter(State.BLOCKED, why)
-
-    def on_state(self, callback: OnState) -> None:
-        self._on_state.append(callback)
-
-    def on_undelivered(self, callback: OnUndelivered) -> None:
-        self._on_undelivered.append(callback)
-
-    def on_gone(self, callback: OnGone) -> None:
-        self._on_gone.append(callback)
 
     async def open_inbox(self, on_message: OnMessage) -> None:
         self._on_message = on_message
@@ -386,8 +373,7 @@ class MemoryTransport:
         if on_message is not None:
             asyncio.get_running_loop().call_soon(on_message, replace(message))
             return
-        for callback in self._on_gone:
-            callback(message.address)
+        self.tell_gone(message.address)
 
     def _check_connected(self) -> None:
         if self._state is not State.CONNECTED:
@@ -410,5 +396,4 @@ class MemoryTransport:
 
     def _enter(self, state: State, why: str) -> None:
         self._state = state
-        for callback in self._on_state:
-            callback(state, why)
+        self.tell_state(state, why)

@@ -21,6 +21,7 @@ from rpckit.url import Url
 __all__ = [
     "Capabilities",
     "Delivery",
+    "Observed",
     "OnDelivery",
     "OnGone",
     "OnMessage",
@@ -211,6 +212,36 @@ class Transport(Protocol):
     async def subscribe(self, topic: str, on_message: OnMessage) -> Receiver:
         """Every message published on `topic` from now on."""
         ...
+
+
+class Observed:
+    """A base for transports: keeps the callbacks of the seam, and calls them."""
+
+    def __init__(self) -> None:
+        self._on_state: list[OnState] = []
+        self._on_undelivered: list[OnUndelivered] = []
+        self._on_gone: list[OnGone] = []
+
+    def on_state(self, callback: OnState) -> None:
+        self._on_state.append(callback)
+
+    def on_undelivered(self, callback: OnUndelivered) -> None:
+        self._on_undelivered.append(callback)
+
+    def on_gone(self, callback: OnGone) -> None:
+        self._on_gone.append(callback)
+
+    def tell_state(self, state: State, why: str) -> None:
+        for callback in self._on_state:
+            callback(state, why)
+
+    def tell_undelivered(self, correlation_id: str, error: RpcError) -> None:
+        for callback in self._on_undelivered:
+            callback(correlation_id, error)
+
+    def tell_gone(self, reply_to: str) -> None:
+        for callback in self._on_gone:
+            callback(reply_to)
 
 
 class ReplyStore(Protocol):

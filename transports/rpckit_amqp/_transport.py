@@ -15,15 +15,13 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar, cast
 
-from rpckit.errors import NotSent, RpcError
+from rpckit.errors import NotSent
 from rpckit.message import Message
 from rpckit.transport import (
     Capabilities,
+    Observed,
     OnDelivery,
-    OnGone,
     OnMessage,
-    OnState,
-    OnUndelivered,
     State,
     TransportOptions,
 )
@@ -59,30 +57,28 @@ CAPABILITIES = Capabilities(
 )
 
 
-class AmqpTransport:
+class AmqpTransport(Observed):
     """`amqp://` and `amqps://`: see `AmqpOptions` for what the URL may say."""
 
     options_model: ClassVar[type[TransportOptions]] = AmqpOptions
 
     def __init__(self, url: Url, options: TransportOptions) -> None:
+        super().__init__()
         self.options = cast(AmqpOptions, options)
         # brokers below 4.2 cannot tell that the owner of a direct reply-to has left
         self.capabilities = replace(CAPABILITIES, knows_caller_gone=self.options.reply == "queue")
         self.url = url
-        self._on_state: list[OnState] = []
-        self._on_undelivered: list[OnUndelivered] = []
-        self._on_gone: list[OnGone] = []
         self._queues = Queues(self.options.declare)
         self._express = Express(self.options.heartbeat)
         self._confirmed = Confirmed()
-        self._replier = Replier(self._express, self._confirmed, on_gone=self._tell_gone)
+        self._replier = Replier(self._express, self._confirmed, on_gone=self.tell_gone)
         self._requester = Requester(
             self.options,
             self._queues,
             self._express,
             self._confirmed,
-            on_undelivered=self._tell_undelivered,
-            on_gone=self._tell_gone,
+            on_undelivered=self.tell_undelivered,
+            on_gone=self.tell_gone,
         )
         self._publishing = Connection(
             url,
@@ -121,15 +117,6 @@ class AmqpTransport:
             await self._consuming.close()
         await self._publishing.close()
         self._confirmed.detach("the connection was closed")  # whoever still waits for a confirm
-
-    def on_state(self, callback: OnState) -> None:
-        self._on_state.append(callback)
-
-    def on_undelivered(self, callback: OnUndelivered) -> None:
-        self._on_undelivered.append(callback)
-
-    def on_gone(self, callback: OnGone) -> None:
-        self._on_gone.append(callback)
 
     async def open_inbox(self, on_message: OnMessage) -> None:
         await self._requester.open_inbox(on_message)
@@ -200,24 +187,12 @@ class AmqpTransport:
             self._confirmed.detach(CloseReason(0, why))
         elif state is State.CONNECTED and len(self._confirmed):
             self._confirmed.flush_backlog()
-        self._tell(state, why)
+        self.tell_state(state, why)
 
     def _consuming_state(self, state: State, why: str) -> None:
         if state is State.CLOSED and self._closed:
             return
-        self._tell(state, why)
-
-    def _tell(self, state: State, why: str) -> None:
-        for callback in self._on_state:
-            callback(state, why)
-
-    def _tell_undelivered(self, correlation_id: str, error: RpcError) -> None:
-        for callback in self._on_undelivered:
-            callback(correlation_id, error)
-
-    def _tell_gone(self, reply_to: str) -> None:
-        for callback in self._on_gone:
-            callback(reply_to)
+        self.tell_state(state, why)
 
     def _own(self, work: Awaitable[None]) -> asyncio.Task[None]:
         """A task that ends with this transport."""

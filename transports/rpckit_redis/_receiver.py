@@ -134,10 +134,10 @@ class Receiver:
         """A request whose servers die is a dead letter, and its caller is told."""
         text = f"{self.address} died {delivery.tries - 1} times over this request; it is with the dead letters"
         log.error("%s: %s", text, delivery.message)
+        delivery.reject()  # first: whoever is told may look for it there
         if delivery.message.reply_to:
             fault = Fault(Code.ABORTED, text, origin=TOOLKIT)
             self.reply(delivery, fault_message(delivery.message, fault))
-        delivery.reject()
 
 
 class PullingReceiver(Receiver):

@@ -16,11 +16,9 @@ from rpckit.message import Kind as MessageKind
 from rpckit.message import Message
 from rpckit.transport import (
     Capabilities,
+    Observed,
     OnDelivery,
-    OnGone,
     OnMessage,
-    OnState,
-    OnUndelivered,
     State,
     TransportOptions,
 )
@@ -74,24 +72,22 @@ _KINDS = {"stream": Kind.STREAM, "list": Kind.LIST, "pubsub": Kind.CHANNEL}
 AnyReceiver = StreamReceiver | ListReceiver | ChannelReceiver
 
 
-class RedisTransport:
+class RedisTransport(Observed):
     """`redis+stream://`, `redis+list://`, `redis+pubsub://`: where addresses without a prefix are."""
 
     options_model: ClassVar[type[TransportOptions]] = RedisOptions
 
     def __init__(self, url: Url, options: TransportOptions) -> None:
+        super().__init__()
         self.options = cast(RedisOptions, options)
         self.url = url
         self.kind = _KINDS.get(url.scheme.rpartition("+")[2], Kind.STREAM)
         self.capabilities = CAPABILITIES[self.kind]
         if self.kind is Kind.CHANNEL and self.options.share == "broadcast":
             self.capabilities = replace(self.capabilities, claims=False)
-        self._on_state: list[OnState] = []
-        self._on_undelivered: list[OnUndelivered] = []
-        self._on_gone: list[OnGone] = []
         self._channels = Channels()
-        self._replier = Replier(on_gone=self._tell_gone)
-        self._requester = Requester(self.kind, self._channels, on_undelivered=self._tell_undelivered)
+        self._replier = Replier(on_gone=self.tell_gone)
+        self._requester = Requester(self.kind, self._channels, on_undelivered=self.tell_undelivered)
         self._embedded = EmbeddedRedis() if is_embedded(url) else None
         self._connection = Connection(
             url,
@@ -133,15 +129,6 @@ class RedisTransport:
             await self._connection.close()
             if self._embedded is not None:
                 await asyncio.to_thread(self._embedded.stop)
-
-    def on_state(self, callback: OnState) -> None:
-        self._on_state.append(callback)
-
-    def on_undelivered(self, callback: OnUndelivered) -> None:
-        self._on_undelivered.append(callback)
-
-    def on_gone(self, callback: OnGone) -> None:
-        self._on_gone.append(callback)
 
     async def open_inbox(self, on_message: OnMessage) -> None:
         await self._requester.open_inbox(on_message)
@@ -269,16 +256,7 @@ class RedisTransport:
             self._channels.detach()
             self._requester.detach()
             self._replier.detach()
-        for callback in self._on_state:
-            callback(state, why)
-
-    def _tell_undelivered(self, correlation_id: str, error: RpcError) -> None:
-        for callback in self._on_undelivered:
-            callback(correlation_id, error)
-
-    def _tell_gone(self, reply_to: str) -> None:
-        for callback in self._on_gone:
-            callback(reply_to)
+        self.tell_state(state, why)
 
     def _own(self, work: Awaitable[None]) -> asyncio.Task[None]:
         """A task that ends with this transport; should it fail, nothing would be read any more, so we dial again."""
