@@ -2,8 +2,8 @@
 
 redis-py's client retries writes, resubscribes in silence and can freeze the loop under a pulled
 cable, so none of it stands between us and the socket. Its invariant: each command gets exactly one
-reply or the loss of the connection, in order; what is sent in one tick leaves as one write; however
-the connection ends, it ends in one call of `on_lost`.
+reply or the loss of the connection, in order; what is sent in one tick leaves in as few writes as
+`CONVOY` allows; however the connection ends, it ends in one call of `on_lost`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Link(asyncio.Protocol):
         self.on_lost: Callable[[str], None] = _ignore
         self.on_push: OnPush = _ignore
         self.on_pattern_push: OnPush = _ignore  # of channels subscribed by a pattern
-        self.last_read = self.last_write = self.loop.time()
+        self.last_read = self.loop.time()
         self.close_reason = ""
         self.id = 0  # Redis's number of this connection
         self._transport: asyncio.Transport | None = None
@@ -125,7 +125,6 @@ class Link(asyncio.Protocol):
             self._flush_due = True
             self.loop.call_soon(self._flush)
             if self._lone and self._transport is not None and not self._transport.is_closing():
-                self.last_write = self.loop.time()
                 self._transport.write(data)
                 return
         self._lone = False
@@ -142,7 +141,6 @@ class Link(asyncio.Protocol):
     def _write_out(self) -> None:
         out, self._out, self._out_bytes = self._out, [], 0
         if out and self._transport is not None and not self._transport.is_closing():
-            self.last_write = self.loop.time()
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     # -- life ---------------------------------------------------------------------------------
