@@ -303,7 +303,7 @@ class MemoryTransport(Observed):
         self._on_message: OnMessage | None = None
         self._state = State.CONNECTING
 
-    async def connect(self) -> None:
+    async def connect(self, *, serve: bool = False) -> None:
         self._enter(State.CONNECTED, "connected")
 
     async def close(self) -> None:

@@ -42,6 +42,7 @@ class Message:
     dialect:        the form it came in; replies mirror it.
     persistent:     a broker that can should keep it over a restart; not on the wire.
     maxlen:         of a reply to a stored list or stream: how many it keeps; not on the wire.
+    to:             of a request to the other side of a session: that side's reply address; not on the wire.
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class Message:
     dialect: str = NATIVE
     persistent: bool = False
     maxlen: int | None = None
+    to: str = ""
 
     def __repr__(self) -> str:
         """Short, and without the body: messages end up in logs."""

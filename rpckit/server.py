@@ -168,7 +168,7 @@ class Server:
         self._dispatcher.links.append(link)
         transport.on_state(partial(self._on_state, url))
         transport.on_gone(partial(self._dispatcher.caller_gone, link))
-        await transport.connect()
+        await transport.connect(serve=True)
         await self._receive(link)
 
     async def _receive(self, link: Link) -> None:

@@ -60,6 +60,8 @@ class Capabilities:
     knows_caller_gone:  a reply to a caller that left is reported.
     orders:             requests of one caller arrive in the order sent.
     stores_replies:     a reply may wait for a caller that comes back later; see `ReplyStore`.
+    sessions:           no broker: a server listens, clients dial it, and either side calls the other; see `Sessions`.
+    event_groups:       an event reaches one member of each group, wherever the members run.
     max_body:           bytes; None for no limit of the transport's own.
     """
 
@@ -75,6 +77,8 @@ class Capabilities:
     orders: bool
     max_body: int | None = None
     stores_replies: bool = False
+    sessions: bool = False
+    event_groups: bool = True
 
 
 class TransportOptions(BaseModel):
@@ -165,9 +169,10 @@ class Transport(Protocol):
         """Where this process can be reached now; a new one after each reconnect. Empty before `open_inbox`."""
         ...
 
-    async def connect(self) -> None:
+    async def connect(self, *, serve: bool = False) -> None:
         """Connect, once. Raises `NotSent` when it cannot, `UsageError` when trying again cannot help.
 
+        serve: this side serves: where there is no broker between, it listens.
         A connection lost later comes back by itself, as `on_state` tells.
         """
         ...
@@ -209,8 +214,8 @@ class Transport(Protocol):
         """Tell everyone subscribed to `topic`; at most once, and to nobody when nobody listens."""
         ...
 
-    async def subscribe(self, topic: str, on_message: OnMessage) -> Receiver:
-        """Every message published on `topic` from now on."""
+    async def subscribe(self, topic: str, on_message: OnMessage, *, group: str = "") -> Receiver:
+        """Every message published on `topic` from now on; of those with the same `group`, one gets it."""
         ...
 
 

@@ -26,6 +26,8 @@ PROMISES = {
     "knows_no_responder": "nobody serves is told at once",
     "knows_caller_gone": "work of a caller that left is stopped",
     "orders": "requests of one caller arrive in the order sent",
+    "event_groups": "an event reaches one of each group, wherever they run",
+    "sessions": "no broker: clients dial the server, and either side calls the other",
 }
 YES, NO = "✓", "-"
 

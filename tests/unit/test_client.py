@@ -524,15 +524,15 @@ class UnwillingTransport(MemoryTransport):
 
     attempts = 0
 
-    async def connect(self) -> None:
+    async def connect(self, *, serve: bool = False) -> None:
         self.attempts += 1
         if self.attempts < 3:
             raise NotSent("no route to the broker")
-        await super().connect()
+        await super().connect(serve=serve)
 
 
 class RefusedTransport(MemoryTransport):
-    async def connect(self) -> None:
+    async def connect(self, *, serve: bool = False) -> None:
         raise UsageError("no such user")
 
 

@@ -97,7 +97,7 @@ class AmqpTransport(Observed):
     def inbox(self) -> str:
         return self._requester.inbox
 
-    async def connect(self) -> None:
+    async def connect(self, *, serve: bool = False) -> None:
         await self._publishing.open()
 
     async def close(self) -> None:

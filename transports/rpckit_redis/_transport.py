@@ -102,13 +102,15 @@ class RedisTransport(Observed):
         self._reap_now = asyncio.Event()
         self._serving_in: Session | None = None
         self._warned = False
+        self._serves = False
         self._closed = False
 
     @property
     def inbox(self) -> str:
         return self._requester.inbox
 
-    async def connect(self) -> None:
+    async def connect(self, *, serve: bool = False) -> None:
+        self._serves = serve
         await self._connection.open()
 
     async def close(self) -> None:
@@ -176,8 +178,7 @@ class RedisTransport(Observed):
     async def _locate(self) -> Sequence[Target]:
         """Where to dial. The embedded broker is started if this side serves and there is none."""
         if self._embedded is not None:
-            serves = bool(self._on_gone)  # only a server asks, before it connects, to be told of callers that left
-            await asyncio.to_thread(self._embedded.start if serves else self._embedded.attach)
+            await asyncio.to_thread(self._embedded.start if self._serves else self._embedded.attach)
             return [str(self._embedded.path)]
         if is_sentinel(self.url):
             return [await find_master(self.url, self.options.sentinel_password)]

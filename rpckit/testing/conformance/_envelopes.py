@@ -67,7 +67,7 @@ class Connections(RigFixtures):
 
     async def test_after_close_nothing_is_sent(self, rig: Rig, address: str) -> None:
         """Nothing left this process, and the error says so."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         await server.receive(address)
         await caller.transport.close()
         with pytest.raises(NotSent):
@@ -77,7 +77,7 @@ class Connections(RigFixtures):
 class Envelopes(RigFixtures):
     async def test_every_field_of_a_request_arrives(self, rig: Rig, address: str) -> None:
         """A transport carries the whole envelope; the time left may only shrink."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         deadline_ms = int(time.time() * 1000) + 30_000
         sent = await caller.send(
@@ -102,7 +102,7 @@ class Envelopes(RigFixtures):
 
     async def test_what_was_left_out_stays_out(self, rig: Rig, address: str) -> None:
         """No deadline, no method, no headers: nothing is made up on the way."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await caller.send(address)
         message = (await received.first()).message
@@ -112,7 +112,7 @@ class Envelopes(RigFixtures):
 
     async def test_a_plain_request_stays_plain(self, rig: Rig, address: str) -> None:
         """The raw form: the body as it is, and nothing of ours in it."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         sent = await caller.send(address, b"30", dialect=PLAIN, headers={"user": "7"})
         message = (await received.first()).message
@@ -122,7 +122,7 @@ class Envelopes(RigFixtures):
     @pytest.mark.parametrize("size", SIZES)
     async def test_bodies_of_any_size_go_there_and_back(self, rig: Rig, address: str, size: int) -> None:
         """From nothing to 1 MiB, byte for byte."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         body = bytes(range(256)) * (size // 256) + bytes(size % 256)
         await caller.send(address, body)
@@ -135,7 +135,7 @@ class Envelopes(RigFixtures):
     @pytest.mark.parametrize("kind", [Kind.REPLY, Kind.FAULT, Kind.ITEM, Kind.END, Kind.CANCEL])
     async def test_every_field_of_a_reply_arrives(self, rig: Rig, address: str, kind: Kind) -> None:
         """Replies of each kind reach the inbox named in their request."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         sent = await caller.send(address)
         delivery = await received.first()
@@ -150,7 +150,7 @@ class Envelopes(RigFixtures):
         assert dict(message.headers) == HEADERS
 
     async def test_a_plain_fault_is_told_from_a_plain_reply(self, rig: Rig, address: str) -> None:
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await caller.send(address, dialect=PLAIN)
         delivery = await received.first()
@@ -163,7 +163,7 @@ class Envelopes(RigFixtures):
         self, rig: Rig, address: str, fields: dict[str, Any]
     ) -> None:
         """It arrives whole or raises `UsageError`, and the next message is as good as ever."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         try:
             sent = await caller.send(address, **fields)
@@ -181,7 +181,7 @@ class Envelopes(RigFixtures):
         self, rig: Rig, address: str, fields: dict[str, Any]
     ) -> None:
         """`reply` raises `UsageError` before anything is written: a fault can still be sent instead."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await caller.send(address)
         delivery = await received.first()
@@ -199,7 +199,7 @@ class Envelopes(RigFixtures):
 
     async def test_a_name_that_is_too_long_is_refused(self, rig: Rig, address: str) -> None:
         """Whoever asks for an address that no broker can carry is told so, and goes on."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         with pytest.raises((UsageError, NoResponder)):
             await caller.send("x" * 300)
@@ -213,7 +213,7 @@ class Envelopes(RigFixtures):
         """`max_body` is checked before the first byte leaves; None means that there is no limit to check."""
         if capabilities.max_body is None:
             return
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         with pytest.raises(UsageError):
             await caller.send(address, bytes(capabilities.max_body + 1))
@@ -230,7 +230,7 @@ class Routes(RigFixtures):
 
     async def test_replies_reach_the_caller_that_asked(self, rig: Rig, address: str) -> None:
         """Two callers of one server, with the same correlation id: each gets its own reply."""
-        server, one, other = await rig.line(), await rig.line(), await rig.line()
+        server, one, other = await rig.serving(), await rig.line(), await rig.line()
         received = await server.receive(address)
         await one.send(address, b"one", correlation_id="same")
         await other.send(address, b"other", correlation_id="same")
@@ -243,7 +243,7 @@ class Routes(RigFixtures):
 
     async def test_a_message_sent_to_an_inbox_arrives_there(self, rig: Rig, address: str) -> None:
         """`send` takes replies and cancels too: not everything answers a delivery at hand."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await caller.send(address)
         delivery = await received.first()
@@ -253,7 +253,7 @@ class Routes(RigFixtures):
 
     async def test_addresses_are_apart(self, rig: Rig) -> None:
         here, there = rig.address(), rig.address()
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         at_here, at_there = await server.receive(here), await server.receive(there)
         await caller.send(here, b"here")
         await caller.send(there, b"there")
@@ -266,7 +266,7 @@ class Routes(RigFixtures):
         self, rig: Rig, address: str, capabilities: Capabilities
     ) -> None:
         """If `orders`; otherwise it is enough that each arrives once."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address, prefetch=200)
         sent = [b"%d" % number for number in range(200)]
         for body in sent:
@@ -277,7 +277,7 @@ class Routes(RigFixtures):
     async def test_a_message_without_reply_to_is_with_the_broker_when_send_returns(
         self, rig: Rig, address: str
     ) -> None:
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await caller.send(address, b"news", reply_to="", correlation_id="")
         await caller.transport.close()
@@ -309,7 +309,7 @@ class Routes(RigFixtures):
 
     async def test_a_stopped_server_serves_no_more(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """Also when its queue is still there."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await received.receiver.stop()
         if capabilities.knows_no_responder:
@@ -327,7 +327,7 @@ class Routes(RigFixtures):
             return
         await caller.send(address, b"patience", must_be_served=False)
         await caller.send(address, b"no reply", must_be_served=False, reply_to="")
-        server = await rig.line()
+        server = await rig.serving()
         received = await server.receive(address)
         await received.first(2)
         assert received.bodies == [b"patience", b"no reply"]
@@ -336,7 +336,7 @@ class Routes(RigFixtures):
 class Events(RigFixtures):
     async def test_everyone_who_subscribed_hears_what_is_published(self, rig: Rig, address: str) -> None:
         """Every message of the topic from then on, with its fields."""
-        speaker, one, other = await rig.line(), await rig.line(), await rig.line()
+        speaker, one, other = await rig.serving(), await rig.line(), await rig.line()
         await one.transport.subscribe(address, one.inbox.append)
         await other.transport.subscribe(address, other.inbox.append)
         event = Message(Kind.CANCEL, address, correlation_id=new_id(), headers=HEADERS, body=b"\x00\xff")
@@ -348,7 +348,7 @@ class Events(RigFixtures):
 
     async def test_the_sender_of_an_event_can_be_told_apart(self, rig: Rig, address: str) -> None:
         """A cancel names its caller as the request did, or it would never find the work."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await server.transport.subscribe(address, server.inbox.append)
         await caller.send(address)
@@ -357,7 +357,7 @@ class Events(RigFixtures):
         assert server.inbox[0].reply_to == (await received.first()).message.reply_to
 
     async def test_topics_are_names_and_not_patterns(self, rig: Rig, address: str) -> None:
-        speaker, listener = await rig.line(), await rig.line()
+        speaker, listener = await rig.serving(), await rig.line()
         await listener.transport.subscribe(f"{address}.#", listener.inbox.append)
         await speaker.transport.publish(f"{address}.other", Message(Kind.EVENT, body=b"not for us"))
         await speaker.transport.publish(f"{address}.#", Message(Kind.EVENT, body=b"for us"))
@@ -367,14 +367,14 @@ class Events(RigFixtures):
 
     async def test_publishing_to_nobody_is_no_error(self, rig: Rig, address: str) -> None:
         """And whoever subscribes later does not hear of it."""
-        line = await rig.line()
+        line = await rig.serving()
         await line.transport.publish(address, Message(Kind.EVENT))
         await line.transport.subscribe(address, line.inbox.append)
         await quiet()
         assert line.inbox == []
 
     async def test_a_subscription_ends_when_it_is_stopped(self, rig: Rig, address: str) -> None:
-        speaker, listener = await rig.line(), await rig.line()
+        speaker, listener = await rig.serving(), await rig.line()
         subscription = await listener.transport.subscribe(address, listener.inbox.append)
         await subscription.stop()
         await speaker.transport.publish(address, Message(Kind.EVENT))
@@ -383,7 +383,7 @@ class Events(RigFixtures):
 
     async def test_a_paused_subscription_is_silent(self, rig: Rig, address: str) -> None:
         """What is published meanwhile is lost: events are at most once."""
-        speaker, listener = await rig.line(), await rig.line()
+        speaker, listener = await rig.serving(), await rig.line()
         subscription = await listener.transport.subscribe(address, listener.inbox.append)
         subscription.pause()
         await speaker.transport.publish(address, Message(Kind.EVENT, body=b"1"))

@@ -35,7 +35,7 @@ class Reconnecting(RigFixtures):
 
     async def test_a_receiver_survives(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """It receives as before, without being asked again; so does a subscription, and the inbox."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await server.transport.subscribe(address, server.inbox.append)
         await self._cut(server)
@@ -49,7 +49,7 @@ class Reconnecting(RigFixtures):
 
     async def test_what_was_unsettled_comes_again(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
         """Marked as redelivered, if `redelivers`; settling the lost delivery does nothing."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await caller.send(address)
         lost = await received.first()
@@ -61,7 +61,7 @@ class Reconnecting(RigFixtures):
     @pytest.mark.parametrize("confirmed", [False, True])
     async def test_a_reply_outlives_the_servers_connection(self, rig: Rig, address: str, confirmed: bool) -> None:
         """Begun before the loss, answered during it: the reply arrives, and nothing is left to wait for."""
-        server, caller = await rig.line(), await rig.line()
+        server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await caller.send(address)
         delivery = await received.first()

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from rpckit.client import Client
 from rpckit.contract import Service
-from rpckit.errors import RpcError
+from rpckit.errors import NotSent, RpcError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
 from rpckit.registry import open_transport
@@ -80,34 +80,70 @@ class Rig:
         self.url = url
         self.addresses: list[str] = []
         self._opened = AsyncExitStack()
+        self._sessions = open_transport(url).capabilities.sessions
+        self._served = False
+        self._host: Line | None = None
 
     def address(self) -> str:
         self.addresses.append(f"conformance.{new_id()}")
         return self.addresses[-1]
 
-    async def line(self, *, inbox: bool = True) -> Line:
+    async def serving(self) -> Line:
+        """The line of a server. Without a broker between, it is what the others connect to: open it first."""
+        host, self._host = self._host, None
+        return host or await self.line(serve=True)
+
+    async def second(self) -> Line | None:
+        """The line of one more server; None where sessions have only one, and a second is refused."""
+        if not self._sessions:
+            return await self.line(serve=True)
+        with pytest.raises(NotSent):
+            await self.line(serve=True)
+        return None
+
+    async def line(self, *, inbox: bool = True, serve: bool = False) -> Line:
         """A connected transport, with an open inbox unless told otherwise."""
+        if not serve:
+            await self._ensure_host()
         line = Line(open_transport(self.url))
+        self._served = self._served or serve
         self._opened.push_async_callback(line.transport.close)
-        await line.transport.connect()
+        await line.transport.connect(serve=serve)
         if inbox:
             await line.transport.open_inbox(line.inbox.append)
         return line
 
     async def client(self, **settings: Any) -> Client:
+        await self._ensure_host()
         client = Client(self.url, **settings)
         self._opened.push_async_callback(client.close)
         await client.connect()
         return client
 
     async def server(self, *services: Service, **settings: Any) -> Server:
+        host, self._host, self._served = self._host, None, True
+        if host is not None:
+            await host.transport.close()
         server = Server(*services, url=self.url, **settings)
         self._opened.push_async_callback(server.stop, grace=0)
         await server.start()
         return server
 
+    async def second_server(self, *services: Service, **settings: Any) -> Server | None:
+        """One more server of the same address; None where sessions have only one, and a second is refused."""
+        if not self._sessions:
+            return await self.server(*services, **settings)
+        with pytest.raises(NotSent):
+            await self.server(*services, **settings)
+        return None
+
     async def close(self) -> None:
         await self._opened.aclose()
+
+    async def _ensure_host(self) -> None:
+        """Where there is no broker, somebody must listen before anybody can connect: for now one that serves nothing."""
+        if self._sessions and not self._served:
+            self._host = await self.line(serve=True)
 
 
 class Line:

@@ -62,7 +62,7 @@ class Limits(RigFixtures):
         """If `balances`; in any case each call runs once."""
         one, other = Probe(address), Probe(address)
         await rig.server(one.service, concurrency=2)
-        await rig.server(other.service, concurrency=2)
+        await rig.second_server(other.service, concurrency=2)
         client = await rig.client()
         calls = (client.call(one.at("nap"), 0.005, number) for number in range(80))
         assert await asyncio.gather(*calls) == list(range(80))
@@ -113,7 +113,7 @@ class Cancelling(RigFixtures):
         """Of two servers, and nobody else's call is touched."""
         one, other = Probe(address), Probe(address)
         await rig.server(one.service)
-        await rig.server(other.service)
+        await rig.second_server(other.service)
         client = await rig.client()
         calls = [asyncio.create_task(client.call(one.at("hold"), number)) for number in range(10)]
         await until(lambda: len(one.began) + len(other.began) == 10, "ten handlers")
@@ -162,7 +162,7 @@ class Draining(RigFixtures):
             for n in range(5)
         ]
         await until(lambda: server.in_flight == 5, "five calls")
-        await rig.server(staying.service)
+        await rig.second_server(staying.service)
         staying.gate.set()
         await server.stop(grace=0.05)
         ends = await asyncio.gather(*calls, return_exceptions=True)
@@ -181,7 +181,7 @@ class Draining(RigFixtures):
         client = await rig.client()
         call = asyncio.create_task(client.call(leaving.at("hold_again"), "again", timeout=2, idempotent=True))
         await until(lambda: leaving.began, "the handler")
-        await rig.server(staying.service)
+        await rig.second_server(staying.service)
         staying.gate.set()
         await server.stop(grace=0.05)
         if capabilities.settles:
@@ -199,7 +199,7 @@ class Draining(RigFixtures):
         timeout = PATIENCE_S if capabilities.redelivers else 0.5
         call = asyncio.create_task(client.call(dying.at("hold_again"), "again", timeout=timeout, idempotent=True))
         await until(lambda: dying.began, "the handler")
-        await rig.server(other.service)
+        await rig.second_server(other.service)
         other.gate.set()
         await kill(server)
         if capabilities.redelivers:
@@ -215,7 +215,7 @@ class Draining(RigFixtures):
         client = await rig.client()
         call = asyncio.create_task(client.call(dying.at("hold"), "once", timeout=1))
         await until(lambda: dying.began, "the handler")
-        await rig.server(other.service)
+        await rig.second_server(other.service)
         other.gate.set()
         await kill(server)
         with pytest.raises(OutcomeUnknown):

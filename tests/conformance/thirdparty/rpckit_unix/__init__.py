@@ -80,7 +80,7 @@ class UnixTransport:
         self._listening: asyncio.Server | None = None
         self._turn = count()
 
-    async def connect(self) -> None:
+    async def connect(self, *, serve: bool = False) -> None:
         try:
             self._listening = await asyncio.start_unix_server(self._accept, self.root / self.me, backlog=BACKLOG)
         except OSError as error:
