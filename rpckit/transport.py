@@ -91,6 +91,11 @@ class TransportOptions(BaseModel):
     dialect: str = Field("native", description="the form in which requests are written")
     connect_timeout: float = Field(10.0, gt=0, description="seconds for one attempt to connect")
 
+    @property
+    def form(self) -> str:
+        """Of the messages that are given to the transport: "native", or the dialect if it takes bodies as they are."""
+        return self.dialect
+
 
 class Delivery(Protocol):
     """One request handed to this process, until it is settled."""

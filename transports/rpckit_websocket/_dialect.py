@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from rpckit import codec
 from rpckit.errors import Code, UsageError
-from rpckit.message import Kind, Message
+from rpckit.message import Message
 
 __all__ = [
     "BadFrame",
@@ -28,6 +28,7 @@ __all__ = [
     "Subscribe",
     "Undelivered",
     "Unsubscribe",
+    "as_text",
     "dump_json",
     "json_fault",
     "load_json",
@@ -113,6 +114,10 @@ class Dialect(Protocol):
         """A frame; None for what need not be said here, or not yet. Raises `UsageError` for what cannot be."""
         ...
 
+    def event(self, topic: str, message: Message) -> Frame | None:
+        """Something published on a topic; None where the dialect has no such thing."""
+        ...
+
     def write_control(self, control: Control) -> Frame | None:
         """None where the dialect has no such thing."""
         ...
@@ -170,6 +175,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         raise UsageError("bytes cannot be written as JSON: use the native dialect, or base64")
     return value
-
-
-KINDS_OF_ANSWERS = (Kind.REPLY, Kind.FAULT)

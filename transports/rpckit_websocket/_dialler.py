@@ -7,6 +7,7 @@ import logging
 import random
 import ssl
 from collections.abc import Callable
+from urllib.parse import quote
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_never
 from websockets.asyncio.client import connect
@@ -96,7 +97,7 @@ class Dialler:
             async with asyncio.timeout(self._options.connect_timeout):
                 wire = await self._connect()
                 return await self._begin(wire)
-        except (RpcError, OSError, EOFError, ValueError, Exception) as error:
+        except Exception as error:  # `websockets`, a proxy, TLS and the system raise many kinds
             raise explain(error, self._where) from error
 
     async def _connect(self) -> ClientWire:
@@ -112,7 +113,7 @@ class Dialler:
             close_timeout=CLOSE_S,
             max_size=self._options.max_message,
             create_connection=ClientWire,
-            **({"ssl": _tls(self._options)} if self._url.scheme == "wss" else {}),
+            ssl=_tls(self._options) if self._url.scheme == "wss" else None,
         )
         wire = await connecting
         assert isinstance(wire, ClientWire)  # it was asked for
@@ -124,9 +125,7 @@ class Dialler:
         return wire
 
     async def _begin(self, wire: ClientWire) -> Link:
-        session = Session(
-            new_session_id(), dialled=True, name=self._options.name, binary=self._options.binary
-        )
+        session = Session(new_session_id(), dialled=True, name=self._options.name, binary=self._options.binary)
         link = Link(self._hub, session, wire, {})
         self._hub.every.add(link)
         ending = self._hub.loop.create_task(_end_with(wire, link))
@@ -149,8 +148,6 @@ async def _end_with(wire: ClientWire, link: Link) -> None:
 
 def _address(url: Url) -> str:
     """What `websockets` dials: without our options, with the credentials."""
-    from urllib.parse import quote
-
     login = ""
     if url.username is not None:
         login = f"{quote(url.username, safe='')}:{quote(url.password or '', safe='')}@"

@@ -259,7 +259,9 @@ class Hub:
         return False
 
     def _refuse(self, link: Link, message: Message) -> None:
-        why = f"nobody serves {message.address!r} here" if message.address else f"nothing here answers {message.method!r}"
+        why = (
+            f"nobody serves {message.address!r} here" if message.address else f"nothing here answers {message.method!r}"
+        )
         if message.correlation_id:
             link.write_control(Undelivered(message.correlation_id, why))
         elif message.message_id:
@@ -341,5 +343,3 @@ def new_session_id() -> str:
 
 def _ignore(*_: object) -> None:
     """Nobody wants to know."""
-
-

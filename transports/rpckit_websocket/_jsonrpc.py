@@ -106,7 +106,8 @@ class JsonRpc:
         if not values or len(values) > MAX_BATCH:
             why = f"a batch holds 1 to {MAX_BATCH} messages"
             raise BadFrame(why, self._framed(_error(None, INVALID_REQUEST, why)))
-        batch, incoming = _Batch(), []
+        batch = _Batch()
+        incoming: list[Incoming] = []
         for value in values:
             try:
                 each = self._one(value)
@@ -244,10 +245,8 @@ class JsonRpc:
         batch.open -= 1
         return self._framed(batch.frame())
 
-    def _framed(self, text: str | None) -> Any:
-        if text is None or not self._binary:
-            return text
-        return text.encode()
+    def _framed(self, text: str | None) -> Frame | None:
+        return text.encode() if text is not None and self._binary else text
 
 
 class _Invalid(Exception):

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 from tenacity import AsyncRetrying
 
+from rpckit.message import NATIVE
 from rpckit.transport import TransportOptions
 
 __all__ = ["FASTAPI_RPC", "JSONRPC", "SUBPROTOCOL", "DialectName", "WebSocketOptions"]
@@ -32,9 +33,13 @@ class WebSocketOptions(TransportOptions):
     retry: AsyncRetrying | None = Field(
         None, exclude=True, description="a policy of tenacity for reconnecting, in place of attempts"
     )
-    max_message: int = Field(2 * 1024 * 1024, ge=1024, description="bytes of one message; a larger one ends the session")
+    max_message: int = Field(
+        2 * 1024 * 1024, ge=1024, description="bytes of one message; a larger one ends the session"
+    )
     max_unsent: int = Field(
-        8 * 1024 * 1024, ge=1024, description="bytes that may wait for a slow peer; then it is dropped, events before it"
+        8 * 1024 * 1024,
+        ge=1024,
+        description="bytes that may wait for a slow peer; then it is dropped, events before it",
     )
     peer_limit: int = Field(100, ge=1, description="requests of one peer in hand at once; further ones wait their turn")
     ordered: bool = Field(False, description="one request of each peer at a time, in the order sent")
@@ -44,6 +49,11 @@ class WebSocketOptions(TransportOptions):
     cafile: str | None = Field(None, description="who signed the certificate of wss://, as PEM")
     certfile: str | None = Field(None, description="our certificate, as PEM; a listening wss:// needs one")
     keyfile: str | None = Field(None, description="the key of our certificate, as PEM")
+
+    @property
+    def form(self) -> str:
+        """Its JSON dialects are laid out here, from native messages."""
+        return NATIVE
 
     @property
     def limit(self) -> int:
