@@ -15,12 +15,13 @@ from websockets.typing import Subprotocol
 
 from rpckit.backoff import Backoff
 from rpckit.errors import NotSent, RpcError, UsageError
+from rpckit.ids import new_id
 from rpckit.message import NATIVE
 from rpckit.transport import State
 from rpckit.url import Url
 
 from ._errors import explain
-from ._hub import Hub, new_session_id
+from ._hub import Hub
 from ._link import Link
 from ._options import SUBPROTOCOL, WebSocketOptions
 from ._session import Session
@@ -125,9 +126,9 @@ class Dialler:
         return wire
 
     async def _begin(self, wire: ClientWire) -> Link:
-        session = Session(new_session_id(), dialled=True, name=self._options.name, binary=self._options.binary)
+        session = Session(new_id(), dialled=True, name=self._options.name, binary=self._options.binary)
         link = Link(self._hub, session, wire, {})
-        self._hub.every.add(link)
+        self._hub.admit(link)
         ending = self._hub.loop.create_task(_end_with(wire, link))
         link.keeper = ending
         link.begin(self._options.dialect)

@@ -48,4 +48,4 @@ def explain(error: BaseException, where: str) -> RpcError:
         return UsageError(f"{where}: {error}")
     if isinstance(error, ProxyError | InvalidHandshake | ConnectionClosed | WebSocketException):
         return NotSent(f"{where} did not open a WebSocket: {error}")
-    return NotSent(f"cannot connect to {where}: {error or type(error).__name__}")
+    return NotSent(f"cannot connect to {where}: {str(error) or type(error).__name__}")

@@ -14,7 +14,6 @@ from itertools import islice
 from rpckit.call import cancel_topic
 from rpckit.errors import Code, ConnectionLost, NotSent, RpcError
 from rpckit.fault import TOOLKIT, Fault, fault_message
-from rpckit.ids import new_id
 from rpckit.message import Kind, Message
 from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
 
@@ -152,6 +151,7 @@ class Hub:
         self.loop = asyncio.get_running_loop()
         self.links: dict[str, Link] = {}  # those that are open, by session id
         self.every: set[Link] = set()  # those that are not yet open as well
+        self.empty = asyncio.Event()
         self.holding: dict[Link, None] = {}  # links with requests that wait, the next one first
         self.on_message: OnMessage | None = None
         self.on_link: Callable[[Link, bool, str], None] = _ignore
@@ -164,6 +164,11 @@ class Hub:
 
     # -- sessions come and go ---------------------------------------------------------------------
 
+    def admit(self, link: Link) -> None:
+        """A connection, whose session is yet to begin."""
+        self.every.add(link)
+        self.empty.clear()
+
     def joined(self, link: Link) -> None:
         self.links[link.id] = link
         for topic in self._subscriptions:
@@ -173,6 +178,8 @@ class Hub:
 
     def left(self, link: Link, why: str, *, was_open: bool) -> None:
         self.every.discard(link)
+        if not self.every:
+            self.empty.set()
         self.holding.pop(link, None)
         link.waiting.clear()
         if not was_open:
@@ -335,10 +342,6 @@ class Hub:
                 if now - began > heartbeat / 2:
                     link.slept(now)
                 link.look(now, heartbeat)
-
-
-def new_session_id() -> str:
-    return f"session.{new_id()}"
 
 
 def _ignore(*_: object) -> None:

@@ -248,7 +248,7 @@ class Link:
         if dialect is not None and dialect.greets:
             self.write_control(Ping("1"))
         elif self.wire.pings:
-            self.wire.ping()
+            self.wire.send_ping()
         else:
             return  # nothing that any JSON-RPC program answers can be sent; its server watches the connection
         self._asked_at = now

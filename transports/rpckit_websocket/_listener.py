@@ -12,10 +12,11 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from rpckit.errors import NotSent, UsageError
+from rpckit.ids import new_id
 from rpckit.message import NATIVE
 from rpckit.url import Host, Url
 
-from ._hub import Hub, new_session_id
+from ._hub import Hub
 from ._link import Link
 from ._options import SUBPROTOCOL, WebSocketOptions
 from ._session import Session
@@ -79,8 +80,8 @@ class Listener:
         assert isinstance(connection, ServerWire)  # it was asked for
         assert connection.request is not None  # the handshake is over
         headers = {name.lower(): value for name, value in connection.request.headers.raw_items()}
-        link = Link(self._hub, Session(new_session_id(), dialled=False, name=self._options.name), connection, headers)
-        self._hub.every.add(link)
+        link = Link(self._hub, Session(new_id(), dialled=False, name=self._options.name), connection, headers)
+        self._hub.admit(link)
         try:
             link.begin(NATIVE if connection.subprotocol == SUBPROTOCOL else None)
             await connection.wait_closed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar, cast
 
@@ -120,9 +121,10 @@ class WebSocketTransport(Observed):
         self.tell_state(State.CLOSED, "closed by this process")
 
     async def _all_gone(self, hub: Hub) -> None:
-        end = hub.loop.time() + NOTICE_S
-        while hub.every and hub.loop.time() < end:
-            await asyncio.sleep(POLL_S)
+        if hub.every:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTICE_S):
+                    await hub.empty.wait()
         for link in list(hub.every):
             link.lose("closed by this process")
 
@@ -192,7 +194,7 @@ class WebSocketTransport(Observed):
     def adopt(self, make: Callable[[Hub], Link]) -> Link:
         """A connection that a web framework accepted."""
         link = make(self._the_hub)
-        self._the_hub.every.add(link)
+        self._the_hub.admit(link)
         return link
 
     def _link_changed(self, link: Link, joined: bool, why: str) -> None:

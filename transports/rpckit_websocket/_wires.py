@@ -34,12 +34,12 @@ class Wire(Protocol):
     last_read: float  # on the loop's clock
 
     def attach(self, on_frame: OnFrame, on_pong: Callable[[], None]) -> None:
-        """Frames go here from now on, those that came before first; `on_pong` is told of answers to `ping`."""
+        """Frames go here from now on, those that came before first; `on_pong` is told of answers to `send_ping`."""
         ...
 
     def write(self, frame: Frame) -> None: ...
 
-    def ping(self) -> None: ...
+    def send_ping(self) -> None: ...
 
     @property
     def unsent(self) -> int:
@@ -121,7 +121,7 @@ class _FastConnection(Connection):
             self._flushing = True
             self.loop.call_soon(self._flush)
 
-    def ping(self) -> None:
+    def send_ping(self) -> None:
         if self.protocol.state is OPEN:
             self.protocol.send_ping(b"")
             self.send_data()
