@@ -22,6 +22,7 @@ from ._dialect import Frame
 
 __all__ = ["ClientWire", "OnFrame", "ServerWire", "Wire"]
 
+CONVOY = 16  # frames of one tick that leave together: the other side works on them while we write more
 MAX_EARLY = 1024  # frames that come before the session is there; far more than one tick brings
 
 OnFrame = Callable[[Frame], None]
@@ -120,6 +121,8 @@ class _FastConnection(Connection):
         if not self._flushing:
             self._flushing = True
             self.loop.call_soon(self._flush)
+        elif len(self.protocol.writes) >= CONVOY:
+            self.send_data()
 
     def send_ping(self) -> None:
         if self.protocol.state is OPEN:
