@@ -12,7 +12,7 @@ from rpckit.ids import new_id
 from rpckit.message import NATIVE, Kind, Message
 
 from ._dialect import Control, Frame, Ping, Pong, Receipt, Subscribe, Undelivered, Unsubscribe
-from ._options import JSONRPC
+from ._options import FASTAPI_RPC, JSONRPC
 from ._session import MAX_TOPICS, Fact, Phase, Session
 from ._wires import Wire
 
@@ -238,20 +238,24 @@ class Link:
                 self.session.begin(self.hub.options.default_dialect)
                 self._after_session()
             return
-        if silent > 1.75 * heartbeat and self._asked_at is not None:
+        if silent > 1.75 * heartbeat and self._asked_at is not None and not self._may_be_busy:
             self.lose(f"no sign of life for {silent:.1f} s")
         elif silent > heartbeat / 2 and self._asked_at is None:
             self._ask(now)
 
     def _ask(self, now: float) -> None:
-        dialect = self.session.dialect
-        if dialect is not None and dialect.greets:
+        if self.wire.pings and self.dialect != NATIVE:
+            self.wire.send_ping()  # those of fastapi_websocket_rpc answer no others while a handler runs
+        elif self.session.dialect is not None and self.session.dialect.greets:
             self.write_control(Ping("1"))
-        elif self.wire.pings:
-            self.wire.send_ping()
         else:
             return  # nothing that any JSON-RPC program answers can be sent; its server watches the connection
         self._asked_at = now
+
+    @property
+    def _may_be_busy(self) -> bool:
+        """A program of fastapi_websocket_rpc does not read while it handles what we asked."""
+        return self.dialect == FASTAPI_RPC and not self.wire.pings and bool(self.sent)
 
     def slept(self, now: float) -> None:
         """This loop slept, not the peer."""
