@@ -25,6 +25,7 @@ __all__ = [
     "Ping",
     "Pong",
     "Receipt",
+    "Settled",
     "Subscribe",
     "Undelivered",
     "Unsubscribe",
@@ -40,11 +41,15 @@ Frame = str | bytes
 
 
 class BadFrame(Exception):
-    """A frame of the other side that cannot be read. `answer` tells it so, where its dialect can."""
+    """A frame of the other side that cannot be read. `answer` tells it so, where its dialect can.
 
-    def __init__(self, why: str, answer: Frame | None = None) -> None:
+    rest: what could be read of it all the same.
+    """
+
+    def __init__(self, why: str, answer: Frame | None = None, rest: Sequence[Incoming] = ()) -> None:
         super().__init__(why)
         self.answer = answer
+        self.rest = rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,14 @@ class Undelivered:
     why: str
 
 
-Control = Hello | Ping | Pong | Subscribe | Unsubscribe | Receipt | Undelivered
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A request has ended without an answer: it was cancelled, or its method gives none."""
+
+    correlation_id: str
+
+
+Control = Hello | Ping | Pong | Subscribe | Unsubscribe | Receipt | Undelivered | Settled
 Incoming = Message | Control
 
 
@@ -132,9 +144,19 @@ def load_json(frame: Frame) -> Any:
 
 def dump_json(value: Any) -> str:
     try:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text if text.isascii() or _encodable(text) else json.dumps(value, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"this cannot be written as JSON: {error!s:.200}") from error
+
+
+def _encodable(text: str) -> bool:
+    """Lone surrogates come in by JSON, and leave as escapes only."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def native_body(args: list[Any], kwargs: dict[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from ._dialect import (
     Incoming,
     Ping,
     Pong,
+    Settled,
     Undelivered,
     as_text,
     dump_json,
@@ -66,8 +67,12 @@ class FastApiRpc:
             raise BadFrame("a request has a method")
         method, call_id = request["method"], request.get("call_id")
         arguments = request.get("arguments") or {}
-        if not isinstance(call_id, str | None) or not isinstance(arguments, dict):
-            raise BadFrame("a call_id is a string, and arguments are an object")
+        if not isinstance(call_id, str | None):
+            raise BadFrame("a call_id is a string")
+        if not isinstance(arguments, dict):
+            why = "arguments are an object: by name only"
+            fault = {"code": Code.INVALID_ARGUMENT, "message": why}
+            raise BadFrame(why, self._error(call_id, fault) if call_id else None)
         if method == PING_METHOD:
             return (Ping(call_id),)
         if method == CHANNEL_ID_METHOD:
@@ -117,6 +122,8 @@ class FastApiRpc:
                 return self._result(token, dump_json(PONG))
             case Undelivered(correlation_id, why):
                 return self._error(correlation_id, {"code": Code.UNIMPLEMENTED, "message": why})
+            case Settled(correlation_id):
+                return self._result(correlation_id, "null")
         return None
 
     def _request_text(self, message: Message) -> str:

@@ -17,7 +17,7 @@ from rpckit.fault import TOOLKIT, Fault, fault_message
 from rpckit.message import Kind, Message
 from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
 
-from ._dialect import Receipt, Subscribe, Undelivered, Unsubscribe
+from ._dialect import Receipt, Settled, Subscribe, Undelivered, Unsubscribe
 from ._link import Link
 from ._options import WebSocketOptions
 
@@ -51,9 +51,14 @@ class WebSocketDelivery:
                 self._link.write(message)
             except NotSent as error:
                 log.info("a reply was not sent: %s", error)
-        self.settle()
+        self._close()
 
     def settle(self) -> None:
+        if self._open and self.message.reply_to:
+            self._link.write_control(Settled(self.message.correlation_id))
+        self._close()
+
+    def _close(self) -> None:
         if self._open:
             self._open = False
             self._receiver.settled(self._link, self.message)
@@ -285,6 +290,7 @@ class Hub:
 
     def _cancel(self, link: Link, message: Message) -> None:
         if link.drop_held(message.correlation_id):
+            link.write_control(Settled(message.correlation_id))
             return
         topic = message.address
         if topic not in self._subscriptions:  # a dialect whose cancels name no address: each leads to one table

@@ -14,7 +14,9 @@ Errors carry what a fault has beyond code and message in `data`, `data.code` bei
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
+from math import isfinite
 from typing import Any
 
 from rpckit import codec
@@ -30,6 +32,7 @@ from ._dialect import (
     Ping,
     Pong,
     Receipt,
+    Settled,
     Subscribe,
     Undelivered,
     Unsubscribe,
@@ -85,7 +88,9 @@ class JsonRpc:
         self.peer = peer
         self._dialled = dialled  # events come from the side that listens; the other one emits them
         self._binary = binary
-        self._batches: dict[str, _Batch] = {}  # by the ids of their unanswered requests
+        self._open: dict[str, _Batch | None] = {}  # by the ids of unanswered requests
+        self._cancelled: set[str] = set()  # of those
+        self._nulls = count(1)  # an id of null is no id: each such request gets one here
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -98,9 +103,13 @@ class JsonRpc:
         if isinstance(value, list):
             return self._batch(value)
         try:
-            return self._one(value)
+            incoming = self._one(value)
         except _Invalid as error:
-            raise BadFrame(str(error), self._framed(_error(error.id, INVALID_REQUEST, str(error)))) from error
+            raise BadFrame(str(error), self._framed(_error(error.id, error.code, str(error)))) from error
+        for item in incoming:
+            if key := _wants_answer(item):
+                self._open[key] = None
+        return incoming
 
     def _batch(self, values: list[Any]) -> Sequence[Incoming]:
         if not values or len(values) > MAX_BATCH:
@@ -112,15 +121,15 @@ class JsonRpc:
             try:
                 each = self._one(value)
             except _Invalid as error:
-                batch.answers.append(_error(error.id, INVALID_REQUEST, str(error)))
+                batch.answers.append(_error(error.id, error.code, str(error)))
                 continue
-            for message in each:
-                if isinstance(message, Message) and message.kind is Kind.REQUEST and message.correlation_id:
-                    self._batches[message.correlation_id] = batch
+            for item in each:
+                if key := _wants_answer(item):
+                    self._open[key] = batch
                     batch.open += 1
             incoming += each
         if not batch.open and batch.answers:
-            raise BadFrame("a batch without a valid request", self._framed(str(batch.frame())))
+            raise BadFrame("a batch without a valid request", self._framed(str(batch.frame())), incoming)
         return incoming
 
     def _one(self, value: Any) -> Sequence[Incoming]:
@@ -131,15 +140,27 @@ class JsonRpc:
         identity, method, params = value.get("id"), value.get("method"), value.get("params", [])
         if value.get("jsonrpc") != "2.0" or not isinstance(method, str) or not isinstance(params, list | dict):
             raise _Invalid('a request has "jsonrpc": "2.0", a method, and params that are an array or object', identity)
-        if "id" in value and (isinstance(identity, bool) or not isinstance(identity, str | int | float | None)):
-            raise _Invalid("an id is a string, a number or null", None)
-        correlation_id = json.dumps(identity) if "id" in value else ""
-        if correlation_id in self._batches:
-            raise _Invalid("this id is in use in a batch", identity)
+        correlation_id = self._correlation_id(identity) if "id" in value else ""
         own = _OWN.get(method)
-        if own is not None:
+        if own is None:
+            return (self._request(method, correlation_id, params),)
+        try:
             return own(self, correlation_id, params)
-        return (self._request(method, correlation_id, params),)
+        except _BadParams as error:
+            if not correlation_id:
+                return ()
+            raise _Invalid(str(error), identity, INVALID_PARAMS) from error
+
+    def _correlation_id(self, identity: Any) -> str:
+        """The id as JSON, for it is written as it was read; `null#…` for null."""
+        if identity is None:
+            return f"{NULL}#{next(self._nulls)}"
+        if not _is_id(identity):
+            raise _Invalid("an id is a string, a number or null", None)
+        correlation_id = json.dumps(identity)
+        if correlation_id in self._open:
+            raise _Invalid("this id is in use", identity)
+        return correlation_id
 
     def _request(self, method: str, correlation_id: str, params: list[Any] | dict[str, Any]) -> Message:
         address, _, name = method.rpartition(".")
@@ -162,25 +183,31 @@ class JsonRpc:
             Kind.FAULT, "", correlation_id=correlation_id, content_type=codec.JSON, body=_fault_body(value["error"])
         )
 
-    def _cancel(self, _: str, params: Any) -> Sequence[Incoming]:
-        identity = params.get("id") if isinstance(params, dict) else None
-        return (Message(Kind.CANCEL, "", correlation_id=json.dumps(identity), reply_to=self.peer),)
+    def _cancel(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
+        """What was answered before, or never asked, is nothing to cancel."""
+        cancelled = json.dumps(params.get("id")) if isinstance(params, dict) else ""
+        if cancelled not in self._open:
+            return self._ping(correlation_id)
+        self._cancelled.add(cancelled)
+        cancel = Message(Kind.CANCEL, "", correlation_id=cancelled, reply_to=self.peer)
+        return (cancel, *self._ping(correlation_id))
 
-    def _ping(self, correlation_id: str, _: Any) -> Sequence[Incoming]:
+    def _ping(self, correlation_id: str, _: Any = None) -> Sequence[Incoming]:
+        """Answered, if an answer is wanted: it has arrived."""
         return (Ping(correlation_id),) if correlation_id else ()
 
     def _subscribe(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
-        return (Subscribe(_topic(params)), Ping(correlation_id))  # answered as a ping is: it has arrived
+        return (Subscribe(_topic(params)), *self._ping(correlation_id))
 
     def _unsubscribe(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
-        return (Unsubscribe(_topic(params)), Ping(correlation_id))
+        return (Unsubscribe(_topic(params)), *self._ping(correlation_id))
 
-    def _event(self, _: str, params: Any) -> Sequence[Incoming]:
+    def _event(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
         inner = params.get("params", []) if isinstance(params, dict) else []
         args, kwargs = ([], inner) if isinstance(inner, dict) else (inner if isinstance(inner, list) else [inner], {})
         event = Message(Kind.EVENT, event_topic(_topic(params)), content_type=codec.JSON)
         event.body = native_body(args, kwargs)
-        return (event,)
+        return (event, *self._ping(correlation_id))
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -192,7 +219,7 @@ class JsonRpc:
         if message.kind is Kind.EVENT:
             return self.event(message.address, message)
         if message.kind is Kind.REPLY:
-            text = f'{{"jsonrpc":"2.0","id":{message.correlation_id},"result":{as_text(message)}}}'
+            text = _result_text(message.correlation_id, as_text(message))
         elif message.kind is Kind.FAULT:
             text = _fault_text(message)
         else:
@@ -211,13 +238,17 @@ class JsonRpc:
             case Ping(token):
                 return self._framed(dump_json({"jsonrpc": "2.0", "method": "rpc.ping", "id": f"{PING}{token}"}))
             case Pong(token):
-                return self._framed(f'{{"jsonrpc":"2.0","id":{token},"result":"pong"}}') if token else None
+                return self._settled(token, _result_text(token, '"pong"'))
             case Undelivered(correlation_id, why):
                 return self._settled(correlation_id, _error_text(correlation_id, METHOD_NOT_FOUND, why))
             case Subscribe(topic):
                 return self._framed(self._own_request("rpc.subscribe", topic))
             case Unsubscribe(topic):
                 return self._framed(self._own_request("rpc.unsubscribe", topic))
+            case Settled(correlation_id):
+                if correlation_id in self._cancelled:
+                    return self._settled(correlation_id, _error_text(correlation_id, CANCELLED, "cancelled"))
+                return self._settled(correlation_id, _result_text(correlation_id, NULL))
             case Receipt():
                 return None
         return None
@@ -238,7 +269,8 @@ class JsonRpc:
         return dump_json(request)
 
     def _settled(self, correlation_id: str, text: str) -> Frame | None:
-        batch = self._batches.pop(correlation_id, None)
+        batch = self._open.pop(correlation_id, None)
+        self._cancelled.discard(correlation_id)
         if batch is None:
             return self._framed(text)
         batch.answers.append(text)
@@ -250,9 +282,28 @@ class JsonRpc:
 
 
 class _Invalid(Exception):
-    def __init__(self, why: str, identity: Any) -> None:
+    def __init__(self, why: str, identity: Any, code: int = INVALID_REQUEST) -> None:
         super().__init__(why)
-        self.id = identity if isinstance(identity, str | int | float) and not isinstance(identity, bool) else None
+        self.id = identity if _is_id(identity) else None
+        self.code = code
+
+
+class _BadParams(Exception):
+    """Of a method of this dialect's own."""
+
+
+def _is_id(identity: Any) -> bool:
+    """Infinity and not-a-number are none: Python reads them, and JSON has no way to write them."""
+    if isinstance(identity, float):
+        return isfinite(identity)
+    return isinstance(identity, str | int) and not isinstance(identity, bool)
+
+
+def _wants_answer(item: Incoming) -> str:
+    """The id of a request; empty for everything else."""
+    if isinstance(item, Message):
+        return item.correlation_id if item.kind is Kind.REQUEST else ""
+    return item.token if isinstance(item, Ping) else ""
 
 
 def event_topic(topic: str) -> str:
@@ -266,7 +317,7 @@ def user_topic(topic: str) -> str:
 def _topic(params: Any) -> str:
     topic = params.get("topic") if isinstance(params, dict) else (params[0] if params else None)
     if not isinstance(topic, str) or not topic:
-        raise _Invalid("a topic is a string", None)
+        raise _BadParams("a topic is a string")
     return topic
 
 
@@ -278,8 +329,18 @@ def _error(identity: Any, code: int, text: str) -> str:
     return _error_text(json.dumps(identity), code, text)
 
 
-def _error_text(identity: str, code: int, text: str) -> str:
-    return f'{{"jsonrpc":"2.0","id":{identity},"error":{dump_json({"code": code, "message": text})}}}'
+def _error_text(correlation_id: str, code: int, text: str) -> str:
+    error = dump_json({"code": code, "message": text})
+    return f'{{"jsonrpc":"2.0","id":{_id_text(correlation_id)},"error":{error}}}'
+
+
+def _result_text(correlation_id: str, result: str) -> str:
+    return f'{{"jsonrpc":"2.0","id":{_id_text(correlation_id)},"result":{result}}}'
+
+
+def _id_text(correlation_id: str) -> str:
+    """No other id's JSON begins with an n."""
+    return NULL if correlation_id.startswith(NULL) else correlation_id
 
 
 def _fault_text(message: Message) -> str:
@@ -290,7 +351,7 @@ def _fault_text(message: Message) -> str:
         text = dump_json(error)
     except UsageError:  # details may hold what JSON does not
         text = dump_json(error | {"data": {"code": str(fault["code"])}})
-    return f'{{"jsonrpc":"2.0","id":{message.correlation_id},"error":{text}}}'
+    return f'{{"jsonrpc":"2.0","id":{_id_text(message.correlation_id)},"error":{text}}}'
 
 
 def _fault_body(error: Any) -> bytes:
@@ -305,8 +366,9 @@ def _fault_body(error: Any) -> bytes:
     return json.dumps(fault).encode()
 
 
+NULL = "null"
 PING = "rpckit-ping-"  # before the ids of our own heartbeats
-_OWN = {
+_OWN: dict[str, Callable[[JsonRpc, str, Any], Sequence[Incoming]]] = {
     "$/cancelRequest": JsonRpc._cancel,
     "rpc.ping": JsonRpc._ping,
     "rpc.subscribe": JsonRpc._subscribe,

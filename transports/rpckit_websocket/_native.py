@@ -38,6 +38,7 @@ from ._dialect import (
     Ping,
     Pong,
     Receipt,
+    Settled,
     Subscribe,
     Undelivered,
     Unsubscribe,
@@ -185,6 +186,8 @@ class Native:
     def write_control(self, control: Control) -> Frame | None:
         if isinstance(control, Hello):
             return self._pack([HELLO, VERSION, control.id, control.name])
+        if isinstance(control, Settled):
+            return None  # who cancels does not wait for an answer
         fields = [getattr(control, name) for name in control.__slots__]
         return self._pack([_CODE_OF_CONTROL[type(control)], *fields])
 

@@ -159,7 +159,7 @@ class Session:
             self.end(f"a frame that cannot be read: {error}")
         if self._bad > MAX_BAD_FRAMES:
             self.end(f"{self._bad} frames in a row cannot be read; the last: {error}")
-        return ()
+        return [each for item in error.rest for each in self._take(item)]
 
     def _make(self, dialect: str) -> Dialect:
         if dialect == NATIVE:
