@@ -87,20 +87,16 @@ class WebSocketTransport(Observed):
     async def connect(self, *, serve: bool = False) -> None:
         self._serves = serve or self._endpoint
         hub = self._the_hub
-        if self._watching is None:
-            self._watching = hub.loop.create_task(hub.watch())
-        if self._dialler is not None or self._listener is not None:
-            if self._dialler is not None:
-                await self._dialler.open()
-            return
         if self._endpoint:
             self.tell_state(State.CONNECTED, "waiting for connections")
         elif serve:
             self._listener = Listener(self.url, self.options, hub)
             self.tell_state(State.CONNECTED, await self._listener.open())
         else:
-            self._dialler = Dialler(self.url, self.options, hub, self.tell_state)
+            self._dialler = self._dialler or Dialler(self.url, self.options, hub, self.tell_state)
             await self._dialler.open()
+        if self._watching is None:
+            self._watching = hub.loop.create_task(hub.watch())
 
     async def close(self) -> None:
         """In good order: the other side is told, and what was written leaves first."""

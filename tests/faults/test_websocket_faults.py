@@ -1,0 +1,315 @@
+"""Sessions that break: killed and restarted servers, half-open links, slow and rude peers, storms of cancels."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from rpckit import Client, ConnectionLost, Context, NotSent, Server, Service, UsageError
+from rpckit.peers import RemotePeer
+from rpckit.testing import FaultProxy
+from rpckit.testing._ports import free_port
+from tests.interop.processes import rpckit, running
+
+from .world import eventually
+
+HEARTBEAT = 0.4  # seconds
+CALLS = 10_000
+AT_ONCE = 200
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def url(port: int) -> str:
+    return f"ws://127.0.0.1:{port}/ws"
+
+
+def work() -> Service:
+    service = Service("work")
+    service.method(add)
+    service.method(nap)
+    service.method(down)
+    service.method(burden)
+    return service
+
+
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+async def nap(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+async def down(n: int, context: Context) -> int:
+    """Each side calls the other, `n` deep."""
+    return 0 if n == 0 else 1 + int(await context.other.down(n - 1))
+
+
+async def burden(size: int) -> bytes:
+    return bytes(size)
+
+
+def own() -> Service:
+    service = Service("own")
+    service.method(down)
+    service.method(add)
+    return service
+
+
+@pytest.fixture
+async def server(url: str) -> AsyncIterator[Server]:
+    async with Server(work(), url=f"{url}?heartbeat={HEARTBEAT}") as server:
+        yield server
+
+
+async def test_five_calls_on_one_connection_run_at_once(server: Server, url: str) -> None:
+    async with Client(url) as client:
+        began = time.monotonic()
+        assert await asyncio.gather(*(client.other.nap(0.2) for _ in range(5))) == [0.2] * 5
+        assert time.monotonic() - began < 0.25 * 2
+
+
+async def test_calls_nested_ten_deep_across_both_sides_return(url: str) -> None:
+    """Also with one slot on each side, and one request of each peer at a time."""
+    async with Server(work(), url=f"{url}?ordered=true", concurrency=1) as server:
+        async with Client(f"{url}?ordered=true", expose=own(), concurrency=1) as client:
+            assert await asyncio.wait_for(asyncio.gather(*(client.other.down(10) for _ in range(8))), 10) == [10] * 8
+            await eventually(lambda: server.peers)
+            (peer,) = server.peers.values()
+            assert await peer.other.down(10) == 10
+
+
+async def test_ordered_requests_run_one_after_the_other(url: str) -> None:
+    said: list[int] = []
+    service = Service("diary")
+
+    @service.method
+    async def note(n: int) -> None:
+        await asyncio.sleep(random.random() * 0.002)
+        said.append(n)
+
+    async with Server(service, url=f"{url}?ordered=true"), Client(url) as client:
+        await asyncio.gather(*(client.other.note(n) for n in range(100)))
+    assert said == list(range(100))
+
+
+async def test_one_peer_does_not_take_all_slots(url: str) -> None:
+    """With a limit for each peer, another one is served while the first floods."""
+    async with Server(work(), url=f"{url}?peer_limit=5", concurrency=20):
+        async with Client(url) as greedy, Client(url) as modest:
+            flood = [asyncio.create_task(greedy.other.nap(0.2)) for _ in range(50)]
+            await asyncio.sleep(0.05)
+            began = time.monotonic()
+            assert await modest.other.add(1, 2) == 3
+            assert time.monotonic() - began < 0.1
+            for call in flood:
+                call.cancel()
+            await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_a_killed_server_comes_back_and_so_do_its_peers(port: int, url: str) -> None:
+    """By themselves: the client is connected again, its hook runs again, and idempotent calls are sent again."""
+    command = rpckit("serve", "tests.faults.test_websocket_faults:SERVED", "--url", url)
+    connected = 0
+
+    async def on_connect(peer: RemotePeer) -> None:
+        nonlocal connected
+        assert await peer.other.add(1, 1) == 2
+        connected += 1
+
+    with running(command, ready="serving") as first:
+        client = Client(url, on_connect=on_connect)
+        await client.wait_ready(5)
+        await eventually(lambda: connected == 1)
+        lost = asyncio.create_task(client.other.nap(30))
+        again = asyncio.create_task(client.other.using(idempotent=True, timeout=20).nap(0.5))
+        await asyncio.sleep(0.2)
+        first.send(signal.SIGKILL)
+        with pytest.raises(ConnectionLost):
+            await lost
+    with running(command, ready="serving"):
+        began = time.monotonic()
+        assert await again == 0.5
+        assert await client.call("work.add", 2, 3) == 5
+        assert time.monotonic() - began < 2.5
+        await eventually(lambda: connected == 2)
+        await client.close()
+
+
+async def test_sigterm_with_open_connections_ends_in_time(url: str) -> None:
+    """What runs is finished, its reply arrives, and the process ends within its grace."""
+    command = rpckit("serve", "tests.faults.test_websocket_faults:SERVED", "--url", url)
+    with running(command, ready="serving") as program:
+        async with Client(url) as client:
+            idle = Client(url)
+            await idle.connect()
+            call = asyncio.create_task(client.other.nap(0.5))
+            await asyncio.sleep(0.2)
+            began = time.monotonic()
+            program.send(signal.SIGTERM)
+            assert await call == 0.5
+            assert await asyncio.to_thread(program.wait) == 0
+            assert time.monotonic() - began < 5
+            await idle.close()
+
+
+@pytest.mark.parametrize("direction", ["both", "to_client", "to_server"])
+async def test_a_half_open_link_is_found_on_both_sides(url: str, direction: Any) -> None:
+    """Within two heartbeats, though no byte says so; then the client is back by itself."""
+    gone: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def on_disconnect(peer: RemotePeer) -> None:
+        gone.append(loop.time())
+
+    port = int(url.rpartition(":")[2].partition("/")[0])
+    async with Server(work(), url=f"{url}?heartbeat={HEARTBEAT}", on_disconnect=on_disconnect) as server:
+        async with FaultProxy("127.0.0.1", port) as proxy:
+            async with Client(f"{proxy.url(url)}?heartbeat={HEARTBEAT}") as client:
+                assert await client.other.add(1, 2) == 3
+                call = asyncio.create_task(client.other.nap(30))
+                await asyncio.sleep(0.1)
+                began = loop.time()
+                proxy.freeze(direction)
+                with pytest.raises(ConnectionLost):
+                    await call
+                assert loop.time() - began < 2.2 * HEARTBEAT + 0.3
+                await eventually(lambda: gone)
+                assert gone[0] - began < 2.2 * HEARTBEAT + 0.3
+                proxy.thaw(direction)
+                proxy.reset()
+                assert await client.other.using(timeout=5).add(2, 2) == 4
+                assert len(server.peers) == 1
+
+
+async def test_a_beating_link_is_left_alone(url: str) -> None:
+    """Idle for many heartbeats, and its round trip is known."""
+    async with Server(work(), url=f"{url}?heartbeat=0.1") as server, Client(f"{url}?heartbeat=0.1") as client:
+        await eventually(lambda: server.peers)
+        (peer,) = server.peers.values()
+        await asyncio.sleep(1)
+        assert (peer.id in server.peers, client.state) == (True, "connected")
+        assert peer.rtt is not None
+        assert 0 < peer.rtt < 0.1
+
+
+async def test_ten_thousand_cancelled_calls_leave_nothing(server: Server, url: str) -> None:
+    async with Client(url) as client:
+        assert await client.other.add(1, 2) == 3
+        before = len(asyncio.all_tasks())
+        answered = cancelled = 0
+
+        async def storm(serials: range) -> None:
+            nonlocal answered, cancelled
+            for serial in serials:
+                call = asyncio.create_task(client.other.nap(random.random() * 0.01))
+                await asyncio.sleep(random.random() * 0.1)
+                call.cancel()
+                try:
+                    await call
+                    answered += 1
+                except asyncio.CancelledError:
+                    cancelled += 1
+                assert serial >= 0
+
+        await asyncio.gather(*(storm(range(n, CALLS, AT_ONCE)) for n in range(AT_ONCE)))
+        assert answered + cancelled == CALLS
+        assert min(answered, cancelled) > CALLS / 100
+        await eventually(lambda: server.in_flight == 0)
+        assert (client.pending, len(asyncio.all_tasks())) == (0, before)
+        (link,) = client.transport.sessions.values()  # type: ignore[attr-defined]  # of a session transport
+        assert not link.sent or await client.other.add(1, 2) == 3
+        assert len(link.receipts) == 0
+
+
+async def test_a_peer_that_does_not_read_is_dropped(url: str) -> None:
+    """And nobody else notices: what waits for it is bounded."""
+    async with Server(work(), url=f"{url}?max_unsent=300000") as server, Client(url) as good:
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        async with FaultProxy("127.0.0.1", port) as proxy:
+            async with Client(proxy.url(url)) as slow:
+                assert await slow.other.add(1, 2) == 3
+                proxy.freeze("to_client")
+                calls = [asyncio.create_task(slow.other.using(timeout=20).burden(200_000)) for _ in range(60)]
+                await eventually(lambda: len(server.peers) == 1)
+                assert await good.other.add(1, 2) == 3
+                proxy.reset()
+                ends = await asyncio.gather(*calls, return_exceptions=True)
+                assert {type(end) for end in ends} <= {ConnectionLost, bytes}
+                assert ConnectionLost in {type(end) for end in ends}
+
+
+async def test_rubbish_harms_only_its_sender(server: Server, url: str, port: int) -> None:
+    """Bytes that are no WebSocket, frames that are no message, a message that is too large."""
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import ConnectionClosed
+    from websockets.typing import Subprotocol
+
+    async with Client(url) as client:
+        with socket.create_connection(("127.0.0.1", port)) as raw:
+            raw.sendall(b"\x00\xff" * 1000)
+        for frames in ([b"\xc1"], [b"\x93\x01\x02\x03"], ["text"], [b"\x00" * 3_000_000]):
+            async with connect(url, subprotocols=[Subprotocol("rpckit.v1")], max_size=None) as rude:
+                await rude.recv()  # its greeting
+                with pytest.raises(ConnectionClosed):
+                    for frame in frames:
+                        await rude.send(frame)
+                    await asyncio.wait_for(rude.recv(), 5)
+        assert await client.other.add(1, 2) == 3
+
+
+async def test_a_stop_that_ends_in_an_error(url: str) -> None:
+    """`attempts` bounds reconnecting; then calls are told at once why nothing is sent."""
+    async with Server(work(), url=url) as server:
+        client = Client(f"{url}?attempts=2")
+        await client.connect()
+        await server.stop()
+        await eventually(lambda: client.state == "closed")
+        began = time.monotonic()
+        with pytest.raises(NotSent, match="cannot connect"):
+            await client.other.add(1, 2)
+        assert time.monotonic() - began < 0.5
+        await client.close()
+
+
+async def test_waiting_for_a_server_can_fail(url: str) -> None:
+    client = Client(url)
+    began = time.monotonic()
+    with pytest.raises(NotSent):
+        await client.wait_ready(0.3)
+    assert time.monotonic() - began < 1
+    async with Server(work(), url=url):
+        await client.wait_ready(5)
+        assert await client.other.add(1, 2) == 3
+    await client.close()
+
+
+async def test_a_wrong_path_and_a_wrong_form_say_what_to_do(server: Server, url: str) -> None:
+    with pytest.raises(UsageError, match="404"):
+        await Client(url.replace("/ws", "/nowhere")).connect()
+    with pytest.raises(UsageError, match="expose, on_connect and other need a session"):
+        Client("memory://x", expose=own())
+    with pytest.raises(UsageError, match="unknown ws:// option 'heartbeet'"):
+        Client(f"{url}?heartbeet=1")
+
+
+SERVED = work()
+
+if __name__ == "__main__":
+    sys.exit("run by pytest")
