@@ -31,6 +31,7 @@ __all__ = [
     "Unsubscribe",
     "as_text",
     "dump_json",
+    "json_body",
     "json_fault",
     "load_json",
     "native_body",
@@ -161,7 +162,15 @@ def _encodable(text: str) -> bool:
 
 def native_body(args: list[Any], kwargs: dict[str, Any]) -> bytes:
     """Arguments in the form that a native body has."""
-    return json.dumps({"args": args, "kwargs": kwargs}, separators=(",", ":")).encode()
+    return json_body({"args": args, "kwargs": kwargs})
+
+
+def json_body(value: Any) -> bytes:
+    """What `load_json` read, as a body; NaN and lone surrogates, which Python's reader takes, are kept."""
+    try:
+        return json.dumps(value, separators=(",", ":")).encode()
+    except RecursionError as error:  # its writer is less patient than its reader
+        raise BadFrame("nested too deeply") from error
 
 
 def open_body(message: Message) -> tuple[list[Any], dict[str, Any]]:
@@ -171,7 +180,12 @@ def open_body(message: Message) -> tuple[list[Any], dict[str, Any]]:
     except codec.CodecError as error:
         raise UsageError(f"the body for {message.address!r} cannot be written as JSON: {error}") from error
     if isinstance(value, dict) and value.keys() == {"args", "kwargs"}:
-        return list(value["args"]), value["kwargs"]
+        args, kwargs = value["args"], value["kwargs"]
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise UsageError(
+                f"the body for {message.address!r:.200} has args that are no list, or kwargs that are no map"
+            )
+        return args, kwargs
     return ([] if value is None else [value]), {}
 
 

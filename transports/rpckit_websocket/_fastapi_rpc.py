@@ -6,7 +6,6 @@ which its programs ignore, so that none of them hangs. Its programs' errors are 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from ._dialect import (
     Undelivered,
     as_text,
     dump_json,
+    json_body,
     json_fault,
     load_json,
     native_body,
@@ -93,8 +93,8 @@ class FastApiRpc:
         error = response.get("error")
         if isinstance(error, dict):
             fault = {"code": Code.UNKNOWN, "message": "", **error}
-            return _answer(Kind.FAULT, call_id, json.dumps(fault).encode())
-        return _answer(Kind.REPLY, call_id, dump_json(response.get("result")).encode())
+            return _answer(Kind.FAULT, call_id, json_body(fault))
+        return _answer(Kind.REPLY, call_id, json_body(response.get("result")))
 
     def write(self, message: Message) -> Frame | None:
         if message.kind is Kind.REQUEST:

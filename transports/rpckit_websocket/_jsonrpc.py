@@ -38,6 +38,7 @@ from ._dialect import (
     Unsubscribe,
     as_text,
     dump_json,
+    json_body,
     json_fault,
     load_json,
     native_body,
@@ -175,10 +176,8 @@ class JsonRpc:
         if correlation_id.startswith(PING):
             return Pong(correlation_id.removeprefix(PING))
         if "error" not in value or value["error"] is None:
-            body = dump_json(value.get("result")).encode()
-            return Message(
-                Kind.REPLY, "", correlation_id=correlation_id, content_type=codec.JSON, body=body, dialect="native"
-            )
+            body = json_body(value.get("result"))
+            return Message(Kind.REPLY, "", correlation_id=correlation_id, content_type=codec.JSON, body=body)
         return Message(
             Kind.FAULT, "", correlation_id=correlation_id, content_type=codec.JSON, body=_fault_body(value["error"])
         )
@@ -363,7 +362,7 @@ def _fault_body(error: Any) -> bytes:
     code = known.get("code") or (_CODE_OF.get(number, Code.UNKNOWN) if isinstance(number, int) else Code.UNKNOWN)
     details = known.get("details") or ({"jsonrpc_code": number, "data": data} if not known else None)
     fault = {**known, "code": str(code), "message": str(error.get("message", "")), "details": details}
-    return json.dumps(fault).encode()
+    return json_body(fault)
 
 
 NULL = "null"

@@ -21,7 +21,7 @@ without correlation id wants no reply, but a receipt under its message id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -47,6 +47,7 @@ from ._dialect import (
 __all__ = ["VERSION", "Native"]
 
 VERSION = 1
+MAX_FIELDS = 32  # over twice what a frame has; room for a list is made before its items are read
 PLAIN_BIT = 64
 HELLO, REQUEST, EVENT, RECEIPT = 0, 1, 8, 13
 MAX_HEADERS = 256
@@ -78,7 +79,7 @@ class Native:
         if type(frame) is not bytes:
             raise BadFrame("rpckit.v1 has binary frames only")
         try:
-            fields = msgpack.unpackb(frame)
+            fields = msgpack.unpackb(frame, max_array_len=MAX_FIELDS, max_map_len=MAX_HEADERS)
             return (self._incoming(fields),)
         except BadFrame:
             raise
@@ -98,8 +99,7 @@ class Native:
             return _event(fields, self.peer)
         if code == HELLO:
             return _hello(fields)
-        texts = fields[1:]
-        return _CONTROL_OF[code](*texts) if code in (11, 12) else _CONTROL_OF[code](*map(_text, texts))
+        return _CONTROL_OF[code](*map(_text, fields[1:]))
 
     def _request(self, fields: list[Any], plain: bool) -> Message:
         _, correlation_id, address, method, message_id, content_type, left, deadline, attempt, depth, headers, body = (
@@ -109,6 +109,8 @@ class Native:
             type(correlation_id) is type(address) is type(method) is type(message_id) is type(content_type) is str
             and type(body) is bytes
             and type(attempt) is type(depth) is int
+            and attempt > 0
+            and depth >= 0
         ):
             raise BadFrame("a request with a field of the wrong type")
         return Message(
@@ -147,7 +149,7 @@ class Native:
 
     def write(self, message: Message) -> Frame:
         plain = PLAIN_BIT if message.dialect != NATIVE else 0
-        headers = dict(message.headers) if message.headers else None
+        headers = _written(message.headers) if message.headers else None
         try:
             if message.kind is Kind.REQUEST:
                 wants_reply = message.reply_to != ""
@@ -178,8 +180,9 @@ class Native:
     def event(self, topic: str, message: Message) -> Frame:
         """A message of any kind as something published on a topic."""
         fields = [EVENT, topic, message.correlation_id, message.message_id, message.content_type]
+        headers = _written(message.headers) if message.headers else None
         try:
-            return self._pack([*fields, dict(message.headers) or None, message.body, message.kind.value])
+            return self._pack([*fields, headers, message.body, message.kind.value])
         except (ValueError, TypeError, OverflowError) as error:
             raise UsageError(f"this cannot be published: {error!s:.200}") from error
 
@@ -217,9 +220,17 @@ def _text(value: Any) -> str:
 
 
 def _milliseconds(value: Any) -> int | None:
-    if value is not None and type(value) is not int:
-        raise BadFrame("milliseconds are whole numbers")
+    if value is not None and (type(value) is not int or value < 0):
+        raise BadFrame("milliseconds are whole numbers from 0")
     return value
+
+
+def _written(headers: Mapping[str, str]) -> dict[str, str]:
+    """Refused here, for there it would end the session."""
+    pairs = dict(headers)
+    if len(pairs) > MAX_HEADERS or not all(isinstance(text, str) for pair in pairs.items() for text in pair):
+        raise UsageError(f"headers are at most {MAX_HEADERS} pairs of strings")
+    return pairs
 
 
 def _headers(headers: Any) -> dict[str, str]:

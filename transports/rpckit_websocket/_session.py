@@ -124,6 +124,8 @@ class Session:
         return self.dialect.write(message)
 
     def _take(self, item: object) -> Sequence[Message | Fact]:
+        if self.phase is Phase.CLOSED:
+            return ()
         if isinstance(item, Hello):
             self._greeted(item)
             return ()
