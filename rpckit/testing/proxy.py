@@ -193,8 +193,9 @@ class _Link:
     def end(self, *, reset: bool) -> None:
         """Begin to close both sides; the task, cancelled next, does the rest."""
         for writer in self._writers:
-            if reset:
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+            connection = writer.get_extra_info("socket")  # uvloop: None once it is closed
+            if reset and connection is not None:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
                 writer.transport.abort()
             else:
                 writer.close()

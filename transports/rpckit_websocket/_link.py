@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rpckit.errors import ConnectionLost, NoResponder, NotSent, UsageError
@@ -132,7 +133,7 @@ class Link:
 
     def _on_pong(self) -> None:
         if self._asked_at is not None:
-            self.rtt, self._asked_at = self.hub.loop.time() - self._asked_at, None
+            self.rtt, self._asked_at = perf_counter() - self._asked_at, None
 
     # -- what goes --------------------------------------------------------------------------------
 
@@ -250,7 +251,7 @@ class Link:
             self.write_control(Ping("1"))
         else:
             return  # nothing that any JSON-RPC program answers can be sent; its server watches the connection
-        self._asked_at = now
+        self._asked_at = perf_counter()  # the loop's clock may be as coarse as a millisecond
 
     @property
     def _may_be_busy(self) -> bool:
