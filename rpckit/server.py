@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rpckit.call import cancel_topic
+from rpckit.call import cancel_topic, event_topic
 from rpckit.context import Context
 from rpckit.contract import Service
 from rpckit.dispatch import Dispatcher, Link
@@ -152,13 +152,13 @@ class Server:
     def _check_contract(self) -> None:
         if not self._services:
             raise UsageError("nothing to serve: give Server(…) a service, or use @server.handler(address)")
-        addresses = [service.address for service in self._services]
+        addresses = [service.address for service in self._services if service.methods]
         twice = {address for address in addresses if addresses.count(address) > 1}
         if twice:
             raise UsageError(f"two services at the address {min(twice)!r}")
         for service in self._services:
-            if not service.methods:
-                raise UsageError(f"service {service.name!r} has no methods")
+            if not service.methods and not service.events:
+                raise UsageError(f"service {service.name!r} has no methods, and hears no events")
 
     async def _open(self, url: Url) -> None:
         assert self._dispatcher is not None  # created by start
@@ -175,10 +175,22 @@ class Server:
         dispatcher = self._dispatcher
         assert dispatcher is not None  # created by start
         for service in self._services:
+            await self._hear(link, service)
+        answering = [service for service in self._services if service.methods]
+        for service in answering:
             await link.transport.subscribe(cancel_topic(service.address), partial(_on_cancel, dispatcher, link))
-        for service in self._services:
+        for service in answering:
             accept = partial(dispatcher.accept, link, service)
             link.receivers.append(await link.transport.receive(service.address, accept, prefetch=dispatcher.prefetch))
+
+    async def _hear(self, link: Link, service: Service) -> None:
+        """The events of a service."""
+        dispatcher = self._dispatcher
+        assert dispatcher is not None  # created by start
+        for event in service.events:
+            accept = partial(dispatcher.accept_event, link, service, event.spec)
+            topic = event_topic(event.topic)
+            link.receivers.append(await link.transport.subscribe(topic, accept, group=event.group))
 
     def _on_state(self, url: Url, state: State, why: str) -> None:
         if state is State.CONNECTED:
@@ -219,7 +231,7 @@ async def _stop_receivers(link: Link) -> None:
 
 
 def _check_capabilities(transport: Transport, services: Sequence[Service]) -> None:
-    """What a method demands and the transport cannot do is refused at start-up."""
+    """What a service demands and the transport cannot do is refused at start-up."""
     capabilities = transport.capabilities
     for service in services:
         for spec in service.methods.values():
@@ -227,6 +239,12 @@ def _check_capabilities(transport: Transport, services: Sequence[Service]) -> No
                 raise UsageError(
                     f'{service.name}.{spec.name} demands delivery="at_least_once", which {capabilities.name} '
                     "cannot give: it does not redeliver what a dead server left"
+                )
+        for event in service.events:
+            if event.group and not capabilities.event_groups:
+                raise UsageError(
+                    f"{service.name} hears {event.topic!r} in the group {event.group!r}, which {capabilities.name} "
+                    "cannot give: there each event reaches everyone; leave the group out"
                 )
 
 
