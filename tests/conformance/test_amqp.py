@@ -35,7 +35,7 @@ def _listed(broker: RabbitMq | BrokerAt) -> set[str]:
     """Queues and connections; nothing where the broker is not ours to ask."""
     if not isinstance(broker, RabbitMq):
         return set()
-    tables = (broker.ctl("list_queues", "name"), broker.ctl("list_connections", "name"))
+    tables = (broker.ctl(what, "--no-table-headers", "name") for what in ("list_queues", "list_connections"))
     return {line for table in tables for line in table.splitlines() if not line.startswith("rpckit.group.")}
 
 

@@ -5,8 +5,10 @@
 | `<address>`                | requests, durable             | for ever         | server, waiting call | operator   |
 | `rpckit.reply.<128 bits>`  | a client's replies, exclusive | its connection   | client               | broker     |
 | `rpckit.events.<128 bits>` | one subscriber, exclusive     | its connection   | subscriber           | broker     |
-| `rpckit.group.<name>`      | a group on a topic, durable   | 10 s unused      | its members          | broker     |
+| `rpckit.group.<n>.<g>.<t>` | a group on a topic, durable   | 10 s unused      | its members          | broker     |
 | `rpckit.events`            | topic exchange, durable       | for ever         | whoever is first     | operator   |
+
+`<n>` is the length of the group's name `<g>`, `<t>` the topic; a name that would be too long is its SHA-256 instead.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ def group_queue(topic: str, group: str) -> QueueSpec:
 
     Not auto-delete: it could vanish between a new member's declaration and its consuming.
     """
-    name = f"rpckit.group.{group}|{topic}"  # no name of ours contains a |
+    name = f"rpckit.group.{len(group)}.{group}.{topic}"  # the length: a.b on c is not a on b.c
     if len(name.encode()) > MAX_NAME_BYTES:
         name = f"rpckit.group.{sha256(name.encode()).hexdigest()}"
     return QueueSpec(name, durable=True, arguments={"x-expires": GROUP_IDLE_MS})
