@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from rpckit.context import Context
 from rpckit.contract import Service
 from rpckit.errors import InvalidArgument, NotSent, UsageError
-from rpckit.testing.conformance._rig import Rig, RigFixtures, quiet, until
+from rpckit.testing.conformance._probe import Probe
+from rpckit.testing.conformance._rig import PATIENCE_S, Rig, RigFixtures, quiet, until
 from rpckit.transport import Capabilities
 
 __all__ = ["Emitting", "Listener"]
@@ -79,21 +81,29 @@ class Emitting(RigFixtures):
         assert sorted(mail.heard + other_mail.heard) == list(range(MANY))
         assert sorted(billing.heard) == sorted(everything.heard) == list(range(MANY))
 
-    async def test_a_group_goes_on_without_a_member_that_stopped(
+    async def test_a_group_goes_on_without_a_member_that_is_stopping(
         self, rig: Rig, address: str, capabilities: Capabilities
     ) -> None:
-        """If `event_groups` and there can be two servers: nothing is kept for the one that left."""
-        leaving, staying = Listener(address, "mail"), Listener(address, "mail")
+        """If `event_groups` and there can be two servers: one that drains has no share any more."""
         if not capabilities.event_groups:
             return
-        server = await rig.server(leaving.service)
+        leaving, staying = Listener(address, "mail"), Listener(address, "mail")
+        probe = Probe(rig.address())
+        server = await rig.server(leaving.service, probe.service)
         if await rig.second_server(staying.service) is None:
             return
         client = await rig.client()
-        await server.stop(grace=1)
+        call = asyncio.create_task(client.call(probe.at("hold"), "still running"))
+        await until(lambda: probe.began, "the call")
+        stopping = asyncio.create_task(server.stop(grace=PATIENCE_S))
+        await quiet()
         for number in range(MANY):
             await client.emit(address, number)
-        await until(lambda: len(staying.heard) == MANY, "every event, to the one that stayed")
+        await until(lambda: len(staying.heard) == MANY, "every event, to the one that stays")
+        assert not stopping.done()
+        probe.gate.set()
+        assert await call == "still running"
+        await stopping
         assert leaving.heard == []
 
     async def test_a_group_is_refused_where_there_are_none(
