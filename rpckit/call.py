@@ -96,6 +96,7 @@ class Call:
     attempt: int = 0
     may_have_run: bool = False
     reply_to: str = ""  # where its reply is stored, when nobody waits for it
+    to: str = ""  # the session it goes to, where there are several
 
 
 @dataclass(frozen=True, slots=True)

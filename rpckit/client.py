@@ -33,7 +33,7 @@ from rpckit.call import (
     write_body,
 )
 from rpckit.context import MAX_DEPTH, current_context
-from rpckit.contract import check_address, check_name, split_target
+from rpckit.contract import Service, check_address, check_method_name, check_name, split_target
 from rpckit.deadline import Deadline
 from rpckit.errors import (
     DID_NOT_RUN,
@@ -49,8 +49,10 @@ from rpckit.gate import Gate
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, PLAIN, Kind, Message
 from rpckit.middleware import Middleware, compose
+from rpckit.peers import OnPeer, PeerBook, Peers
 from rpckit.pending import PendingCalls
 from rpckit.registry import open_transport
+from rpckit.serving import Serving
 from rpckit.settings import Settings, given_settings
 from rpckit.timer import TableTimer
 from rpckit.transport import ReplyStore, State, Transport
@@ -70,6 +72,11 @@ class Client:
     url:        the broker; from the settings when left out.
     dialect:    "native", or "plain" for a server that is not rpckit's.
     middleware: ``async def m(call, call_next)`` around each call, outermost first.
+    expose:     a service, or several, that the other side may call, on sessions (`ws://`).
+    on_connect, on_disconnect: ``async def hook(peer)`` after each connect, and when it is lost, on sessions;
+                they may call it: ``await peer.other.hello()``.
+    transport:  one to share, whose owner opens and closes it.
+    transport_options: options of the transport, as in the query of its URL: ``{"headers": {"x-token": …}}``.
     overrides:  any setting by name: timeout, send_wait, no_server, max_pending, max_body …
 
     Use it as ``async with Client(…) as client`` or simply call: it connects on first use, and
@@ -83,10 +90,19 @@ class Client:
         settings: Settings | None = None,
         dialect: str | None = None,
         middleware: Sequence[Middleware[Call]] = (),
+        expose: Service | Sequence[Service] = (),
+        on_connect: OnPeer | None = None,
+        on_disconnect: OnPeer | None = None,
+        transport: Transport | None = None,
+        transport_options: Mapping[str, Any] | None = None,
         **overrides: Any,
     ) -> None:
         self.settings = given_settings(settings, overrides)
         self.url = _with_dialect(Url.parse(url if url is not None else self.settings.url), dialect)
+        self._shared = transport
+        self._transport_options = dict(transport_options or {})
+        self._exposed = [expose] if isinstance(expose, Service) else list(expose)
+        self._hooks = (on_connect, on_disconnect)
         self.options = CallOptions(timeout=self.settings.timeout, no_server=self.settings.no_server)
         self.late_replies = 0
         self._run_call = compose(middleware, self._perform)
@@ -99,10 +115,15 @@ class Client:
 
     def _start_over(self) -> None:
         """Everything that belongs to one event loop."""
-        self._transport = open_transport(self.url, self.settings.options_for(self.url.scheme))
+        options = {**self.settings.options_for(self.url.scheme), **self._transport_options}
+        self._transport = self._shared or open_transport(self.url, options)
+        self._serving: Serving | None = None
+        self._book: PeerBook | None = None
+        if self._exposed or any(self._hooks):
+            self._check_sessions()
         self._transport.on_state(self._on_state)
         self._transport.on_undelivered(self._on_undelivered)
-        self._dialect = self._transport.options.dialect
+        self._dialect = self._transport.options.form
         self._pending: PendingCalls[Waiter[Message]] = PendingCalls(self.settings.max_pending)
         self._state = State.CONNECTING
         self._why = ""
@@ -151,6 +172,11 @@ class Client:
         if self._state is not State.CONNECTED:  # whoever called before us found that it never will
             raise NotSent(f"{self.url}: {self._why}")
 
+    async def wait_ready(self, timeout: float) -> None:
+        """Return when connected, trying for at most `timeout` seconds. Raises `NotSent` that says why it is not."""
+        self._bind_to_loop()
+        await self._wait_until_ready(asyncio.get_running_loop().time() + timeout)
+
     async def close(self) -> None:
         """End pending calls with `ConnectionLost`, then the connection. Twice is once."""
         self._closed = True
@@ -162,7 +188,12 @@ class Client:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._transport.close()
+        if self._book is not None:
+            await self._book.close()
+        if self._serving is not None:
+            await self._serving.stop()
+        if self._shared is None:
+            await self._transport.close()
         self._gate.let_all()
 
     # -- calling ------------------------------------------------------------------------------
@@ -268,11 +299,35 @@ class Client:
         """The service at `address`, its methods as attributes."""
         return Peer(self, check_address(address), self.options)
 
+    @property
+    def other(self) -> Peer:
+        """The other side of the session: ``await client.other.concat(a="hello", b=" world")``."""
+        self._check_sessions()
+        return Peer(self, "", self.options)
+
+    def peer(self, session_id: str) -> Peer:
+        """The other side of one session of a transport that has several."""
+        return Peer(self, "", self.options, session_id)
+
     async def invoke(
-        self, address: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+        self,
+        address: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: CallOptions,
+        to: str = "",
     ) -> Any:
         """`call` with everything apart, for typed clients; an empty method is the service's default one."""
-        return await self._run_call(self._prepare(address, method, args, kwargs, options))
+        call = self._prepare(address, method, args, kwargs, options)
+        call.to = to
+        return await self._run_call(call)
+
+    async def notify_peer(self, to: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """`notify` to the other side of one session."""
+        call = self._prepare("", method, args, kwargs, self.options)
+        call.to = to
+        await self._run_notification(call)
 
     # -- one call -----------------------------------------------------------------------------
 
@@ -289,6 +344,14 @@ class Client:
         if no_server == "wait" and not self._transport.capabilities.queue_wait:
             name = self._transport.capabilities.name
             raise UsageError(f'no_server="wait" needs a queue, which {name} has not: a server must be there first')
+
+    def _check_sessions(self) -> None:
+        capabilities = self._transport.capabilities
+        if not capabilities.sessions:
+            raise UsageError(
+                f"{capabilities.name} has a broker between the two sides: use client.at(ADDRESS); "
+                "expose, on_connect and other need a session, such as ws://"
+            )
 
     def _check_stores(self) -> None:
         capabilities = self._transport.capabilities
@@ -377,6 +440,7 @@ class Client:
             call.dialect,
             call.options.idempotent,
         )
+        message.to = call.to
         if call.deadline is not None and self._loop is not None:
             now = self._loop.time()
             message.time_left_ms = call.deadline.time_left_ms(now)
@@ -460,8 +524,9 @@ class Client:
     async def _wait_ready(self, call: Call) -> None:
         """At most `send_wait` of the call's time, then `NotSent`."""
         until = asyncio.get_running_loop().time() + self.settings.send_wait
-        if call.deadline is not None:
-            until = min(until, call.deadline.at)
+        await self._wait_until_ready(until if call.deadline is None else min(until, call.deadline.at))
+
+    async def _wait_until_ready(self, until: float) -> None:
         while not self._ready:
             if self._closed or self._state is State.CLOSED:
                 raise NotSent(f"{self.url}: {self._why}")
@@ -476,7 +541,10 @@ class Client:
 
     async def _connect(self) -> None:
         try:
-            await self._transport.connect()
+            if self._transport.capabilities.sessions:
+                await self._open_session()
+            if self._shared is None:
+                await self._transport.connect()
             await self._transport.open_inbox(self._on_message)
         except BaseException as error:
             self._connecting = None
@@ -484,6 +552,14 @@ class Client:
             raise
         self._state = State.CONNECTED
         self._gate.let_all()
+
+    async def _open_session(self) -> None:
+        """What the other side may find as soon as it is connected: services, hooks. Once."""
+        if self._exposed and self._serving is None:
+            self._serving = Serving(self._transport, self._exposed, self.settings, lambda _: self.other)
+            await self._serving.start()
+        if any(self._hooks) and self._book is None:
+            self._book = PeerBook(Peers(), self, self._transport, *self._hooks)
 
     async def _connect_patiently(self) -> None:
         """For calls that came before the connection: each waits its own time, this tries while any does."""
@@ -526,33 +602,40 @@ class Client:
         """Address and method; a plain peer has no method names, so its target is all address."""
         known = self._targets.get(target)
         if known is None:
-            native = self._dialect == NATIVE
-            known = split_target(target) if native else (check_address(target), "")
+            known = self._split_new(target)
             if len(self._targets) < MAX_TARGETS:
                 self._targets[target] = known
         return known
+
+    def _split_new(self, target: str) -> tuple[str, str]:
+        if self._dialect != NATIVE:
+            return check_address(target), ""
+        if "." not in target and self._transport.capabilities.sessions:
+            return "", check_method_name(target)
+        return split_target(target)
 
 
 class Peer:
     """A service at an address: ``peer.fib(30)``, ``peer.call(30)``, ``peer.using(timeout=3).fib(30)``."""
 
-    def __init__(self, client: Client, address: str, options: CallOptions) -> None:
+    def __init__(self, client: Client, address: str, options: CallOptions, to: str = "") -> None:
         self._client = client
         self._address = address
         self._options = options
+        self._to = to
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         if method.startswith("__"):
             raise AttributeError(method)
 
         def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
-            return self._client.invoke(self._address, method, args, kwargs, self._options)
+            return self._client.invoke(self._address, method, args, kwargs, self._options, self._to)
 
         return call
 
     async def call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the service's only method, or its default one."""
-        return await self._client.invoke(self._address, "", args, kwargs, self._options)
+        return await self._client.invoke(self._address, "", args, kwargs, self._options, self._to)
 
     def using(
         self,
@@ -563,7 +646,7 @@ class Peer:
         no_server: NoServer | None = None,
     ) -> Peer:
         """The same peer with other call options, kept apart from the arguments."""
-        return Peer(self._client, self._address, self._options.but(timeout, headers, idempotent, no_server))
+        return Peer(self._client, self._address, self._options.but(timeout, headers, idempotent, no_server), self._to)
 
     def __repr__(self) -> str:
         return f"<Peer {self._address!r} on {self._client.url}>"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rpckit.deadline import Deadline
+from rpckit.errors import UsageError
 from rpckit.message import Message
 
 __all__ = ["MAX_DEPTH", "CallLogFilter", "Context", "Response", "Slot", "current_context", "enter_context"]
@@ -35,6 +36,9 @@ class Response:
 
 class Slot(Protocol):
     """A handler's share of the concurrency limit, lent to others while it awaits a nested call."""
+
+    @property
+    def other(self) -> Any: ...
 
     def lend(self) -> None: ...
 
@@ -94,6 +98,13 @@ class Context:
     @property
     def caller(self) -> str:
         return self.message.reply_to
+
+    @property
+    def other(self) -> Any:
+        """The methods of the caller's own side: ``await ctx.other.progress(50)``. On sessions (`ws://`) only."""
+        if self.slot is None:
+            raise UsageError("this context does not belong to a running call")
+        return self.slot.other
 
     def time_left(self) -> float | None:
         """Seconds until the caller stops waiting; None when it waits for ever."""

@@ -211,7 +211,7 @@ class Service:
 def compile_method(function: Callable[..., Any], *, name: str | None = None, **options: Any) -> MethodSpec:
     """Everything about a method that a call need not work out again. Raises `UsageError` for what cannot be served."""
     name = name or str(getattr(function, "__name__", ""))
-    _check_method_name(name)
+    check_method_name(name)
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         raise UsageError(f"{name}: generators cannot be served yet; return a list")
     unknown = set(options) - _OPTIONS
@@ -334,11 +334,13 @@ def _foreign_value(message: Message, spec: MethodSpec) -> Any:
     return codec.decode(codec.TEXT if wanted is str else codec.JSON, message.body)
 
 
-def _check_method_name(name: str) -> None:
+def check_method_name(name: str) -> str:
+    """`name` if it can be a method's, else `UsageError`."""
     if not _METHOD.fullmatch(name) or name.startswith("__") or len(name) > MAX_NAME_BYTES:
         raise UsageError(
             f"{name!r:.100} cannot be a method's name: letters, digits and _, not beginning with a digit or __"
         )
+    return name
 
 
 def _public_coroutines(instance: object) -> Iterator[tuple[str, Callable[..., Any]]]:

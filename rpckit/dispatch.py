@@ -12,7 +12,7 @@ import contextvars
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from enum import Enum
@@ -76,6 +76,7 @@ class Link:
         self.claims = transport.capabilities.claims
         self.shares = transport.capabilities.balances
         self.skew_logged = False
+        self.other: Callable[[str], Any] | None = None  # the methods of the peer with a reply address
 
 
 class Job:
@@ -132,6 +133,13 @@ class Job:
     def needs_claim(self) -> bool:
         """It may not run twice, or every server has it."""
         return self.link.claims and not (self.spec.idempotent and self.link.shares)
+
+    @property
+    def other(self) -> Any:
+        if self.link.other is None:
+            name = self.link.transport.capabilities.name
+            raise UsageError(f"callers over {name} have no methods of their own: only sessions (ws://) have two sides")
+        return self.link.other(self.message.reply_to)
 
     def lend(self) -> None:
         self.lent += 1
@@ -196,6 +204,17 @@ class Dispatcher:
             return
         assert spec is not None  # or there was a fault
         self._admit(Job(self, link, service, spec, delivery, self._deadline(link, message)))
+
+    def accept_bare(self, link: Link, services: Sequence[Service], delivery: Delivery) -> None:
+        """On a session a method may be called without its service's address, if only one service has it."""
+        method = delivery.message.method
+        having = [service for service in services if service.find(method) is not None]
+        if len(having) == 1:
+            self.accept(link, having[0], delivery)
+        elif self.draining:
+            delivery.hand_back()
+        else:
+            self._refuse(link, delivery, _not_one(services, having, method))
 
     def accept_event(self, link: Link, service: Service, spec: MethodSpec, message: Message) -> None:
         """Take an event: its handler will run, unless the server is draining or falls too far behind."""
@@ -619,6 +638,16 @@ def _unknown_method(service: Service, method: str) -> Fault:
         text = f"{service.name} has several methods and no default: name one of {known}"
     else:
         text = f"{service.name} has no method {method[:100]!r}; it has {known}"
+    return Fault(Code.UNIMPLEMENTED, text, type="MethodNotFound")
+
+
+def _not_one(services: Sequence[Service], having: Sequence[Service], method: str) -> Fault:
+    if having:
+        places = ", ".join(service.address for service in having)
+        text = f"{method or 'a default method'!r:.100} is at {places}: call it as ADDRESS.METHOD"
+    else:
+        known = ", ".join(name for service in services for name in service.methods)
+        text = f"nothing here answers {method[:100]!r}; there are {known or 'no methods'}"
     return Fault(Code.UNIMPLEMENTED, text, type="MethodNotFound")
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rpckit.call import cancel_topic, event_topic
+from rpckit.client import Client
 from rpckit.context import Context
 from rpckit.contract import Service
 from rpckit.dispatch import Dispatcher, Link
 from rpckit.errors import NotSent, RpcError, UsageError
-from rpckit.message import Kind, Message
 from rpckit.middleware import Middleware
+from rpckit.peers import OnPeer, PeerBook, Peers
 from rpckit.registry import open_transport
+from rpckit.serving import check_capabilities, serve_on
 from rpckit.settings import Settings, given_settings
 from rpckit.transport import State, Transport
 from rpckit.url import Url
@@ -37,6 +38,10 @@ class Server:
 
     url:         the broker, or several to serve on at once; from the settings when left out.
     middleware:  ``async def m(context, call_next)`` around each handler, outermost first.
+    on_connect, on_disconnect: ``async def hook(peer)`` for each peer that comes or goes, on sessions (`ws://`);
+                 they may call it: ``await peer.other.hello()``.
+    transport:   in place of a url, one that is made already.
+    transport_options: options of the transports, as in the query of their URLs.
     overrides:   any setting by name: concurrency (handlers at once), grace (seconds to drain), max_body, debug …
     """
 
@@ -46,12 +51,22 @@ class Server:
         url: str | Sequence[str] | None = None,
         settings: Settings | None = None,
         middleware: Sequence[Middleware[Context]] = (),
+        on_connect: OnPeer | None = None,
+        on_disconnect: OnPeer | None = None,
+        transport: Transport | None = None,
+        transport_options: Mapping[str, Any] | None = None,
         **overrides: Any,
     ) -> None:
         given = {name: value for name, value in overrides.items() if value is not None}
         self.settings = settings = given_settings(settings, given)
         urls = [url] if isinstance(url, str) else list(url or [settings.url])
-        self.urls = [Url.parse(each) for each in urls]
+        self.urls = [Url.parse(each) for each in urls] if transport is None else []
+        self.peers = Peers()
+        self._transport = transport
+        self._transport_options = dict(transport_options or {})
+        self._hooks = (on_connect, on_disconnect)
+        self._callers: list[Client] = []
+        self._books: list[PeerBook] = []
         self._services = list(services)
         self._middleware = middleware
         self._dispatcher: Dispatcher | None = None
@@ -101,7 +116,10 @@ class Server:
         )
         try:
             for url in self.urls:
-                await self._open(url)
+                options = {**self.settings.options_for(url.scheme), **self._transport_options}
+                await self._open(open_transport(url, options), url)
+            if self._transport is not None:
+                await self._open(self._transport, self._transport.capabilities.name)
         except BaseException:
             dispatcher, self._dispatcher = self._dispatcher, None
             await self._close(dispatcher)
@@ -160,39 +178,30 @@ class Server:
             if not service.methods and not service.events:
                 raise UsageError(f"service {service.name!r} has no methods, and hears no events")
 
-    async def _open(self, url: Url) -> None:
+    async def _open(self, transport: Transport, url: Url | str) -> None:
         assert self._dispatcher is not None  # created by start
-        transport = open_transport(url, self.settings.options_for(url.scheme))
-        _check_capabilities(transport, self._services)
+        check_capabilities(transport, self._services)
         link = Link(f"{len(self._dispatcher.links)}", transport)
         self._dispatcher.links.append(link)
         transport.on_state(partial(self._on_state, url))
         transport.on_gone(partial(self._dispatcher.caller_gone, link))
-        await transport.connect(serve=True)
-        await self._receive(link)
+        if transport.capabilities.sessions:  # before anybody can connect
+            await self._open_sessions(link)
+            await serve_on(self._dispatcher, link, self._services)
+            await transport.connect(serve=True)
+        else:
+            await transport.connect(serve=True)
+            await serve_on(self._dispatcher, link, self._services)
 
-    async def _receive(self, link: Link) -> None:
-        dispatcher = self._dispatcher
-        assert dispatcher is not None  # created by start
-        for service in self._services:
-            await self._hear(link, service)
-        answering = [service for service in self._services if service.methods]
-        for service in answering:
-            await link.transport.subscribe(cancel_topic(service.address), partial(_on_cancel, dispatcher, link))
-        for service in answering:
-            accept = partial(dispatcher.accept, link, service)
-            link.receivers.append(await link.transport.receive(service.address, accept, prefetch=dispatcher.prefetch))
+    async def _open_sessions(self, link: Link) -> None:
+        """Peers can be called too: by a client that shares the transport."""
+        caller = Client(settings=self.settings, transport=link.transport)
+        self._callers.append(caller)
+        self._books.append(PeerBook(self.peers, caller, link.transport, *self._hooks))
+        link.other = caller.peer
+        await caller.connect()
 
-    async def _hear(self, link: Link, service: Service) -> None:
-        """The events of a service."""
-        dispatcher = self._dispatcher
-        assert dispatcher is not None  # created by start
-        for event in service.events:
-            accept = partial(dispatcher.accept_event, link, service, event.spec)
-            topic = event_topic(event.topic)
-            link.receivers.append(await link.transport.subscribe(topic, accept, group=event.group))
-
-    def _on_state(self, url: Url, state: State, why: str) -> None:
+    def _on_state(self, url: Url | str, state: State, why: str) -> None:
         if state is State.CONNECTED:
             log.info("%s: %s", url, why)
             return
@@ -207,17 +216,17 @@ class Server:
     async def _close(self, dispatcher: Dispatcher) -> None:
         if self._stopping is not None:
             self._stopping.set()
+        for book in self._books:
+            await book.close()
+        for caller in self._callers:
+            await caller.close()
+        self._books, self._callers = [], []
         for link in dispatcher.links:
             try:
                 await link.transport.close()
             except RpcError as error:
                 log.warning("closing: %s", error)
         dispatcher.stop_timer()
-
-
-def _on_cancel(dispatcher: Dispatcher, link: Link, message: Message) -> None:
-    if message.kind is Kind.CANCEL:
-        dispatcher.cancel(link, message)
 
 
 async def _stop_receivers(link: Link) -> None:
@@ -228,24 +237,6 @@ async def _stop_receivers(link: Link) -> None:
                 await receiver.stop()
     except (RpcError, TimeoutError) as error:
         log.warning("stopping to receive: %s", str(error) or f"no answer within {STOP_S:.0f} s")
-
-
-def _check_capabilities(transport: Transport, services: Sequence[Service]) -> None:
-    """What a service demands and the transport cannot do is refused at start-up."""
-    capabilities = transport.capabilities
-    for service in services:
-        for spec in service.methods.values():
-            if spec.delivery == "at_least_once" and not capabilities.redelivers:
-                raise UsageError(
-                    f'{service.name}.{spec.name} demands delivery="at_least_once", which {capabilities.name} '
-                    "cannot give: it does not redeliver what a dead server left"
-                )
-        for event in service.events:
-            if event.group and not capabilities.event_groups:
-                raise UsageError(
-                    f"{service.name} hears {event.topic!r} in the group {event.group!r}, which {capabilities.name} "
-                    "cannot give: there each event reaches everyone; leave the group out"
-                )
 
 
 def _on_signals(callback: Callable[[], None]) -> Callable[[], None]:

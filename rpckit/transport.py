@@ -7,7 +7,7 @@ Whoever writes a transport runs `rpckit.testing.conformance` against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Protocol
@@ -29,6 +29,8 @@ __all__ = [
     "OnUndelivered",
     "Receiver",
     "ReplyStore",
+    "SessionInfo",
+    "Sessions",
     "State",
     "Transport",
     "TransportFactory",
@@ -88,6 +90,11 @@ class TransportOptions(BaseModel):
 
     dialect: str = Field("native", description="the form in which requests are written")
     connect_timeout: float = Field(10.0, gt=0, description="seconds for one attempt to connect")
+
+    @property
+    def form(self) -> str:
+        """Of the messages that are given to the transport: "native", or the dialect if it takes bodies as they are."""
+        return self.dialect
 
 
 class Delivery(Protocol):
@@ -258,6 +265,47 @@ class ReplyStore(Protocol):
         Raises `DeadlineExceeded`, `ConnectionLost`; `UsageError` for an address where no replies are stored.
         Cancelled while it is being taken away, a reply is lost.
         """
+        ...
+
+
+class SessionInfo(Protocol):
+    """One session as its transport knows it.
+
+    id:      the reply address of the other side.   name: what it calls itself; empty when it says nothing.
+    dialect: the form it speaks.                    headers: of its opening request, names in lower case.
+    rtt:     seconds, of the last heartbeat it answered; None before the first.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dialect(self) -> str: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def rtt(self) -> float | None: ...
+
+
+class Sessions(Protocol):
+    """What a transport with `sessions` has beyond `Transport`. A request names its session in `Message.to`."""
+
+    @property
+    def sessions(self) -> Mapping[str, SessionInfo]:
+        """Those that are open, by id."""
+        ...
+
+    def on_session(self, callback: Callable[[SessionInfo, bool], None]) -> None:
+        """`callback(session, True)` when one is open, and `False` when it is gone."""
+        ...
+
+    def end_session(self, session_id: str, reason: str = "") -> None:
+        """Close one in good order."""
         ...
 
 

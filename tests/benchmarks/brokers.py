@@ -28,7 +28,8 @@ class Brokers:
     def url(self, contender: Contender) -> str | None:
         """The URL for a contender; None when its broker is not there."""
         if contender.broker == "none":
-            return f"grpc://127.0.0.1:{free_port()}"
+            query = f"?{contender.query}" if contender.query else ""
+            return f"{contender.scheme}://127.0.0.1:{free_port()}{'/ws' if contender.scheme == 'ws' else ''}{query}"
         if contender.broker == "redis":
             return self.redis and _of_kind(self.redis, contender)
         return self.amqp if contender.broker == "amqp" else self.nats

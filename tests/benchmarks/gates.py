@@ -25,6 +25,8 @@ LEAST_RATIOS = (  # contender, measured against, at least so many times its call
     ("rpckit_redis_stream", "faststream_redis_stream", 15.0),
     ("rpckit_redis_list", "faststream_redis_list", 15.0),
     ("rpckit_redis_pubsub", "faststream_redis_channel", 15.0),
+    ("rpckit_websocket", "fastapi_websocket_rpc", 2.0),
+    ("rpckit_websocket", "websocket_bare", 0.6),
     ("rpckit_redis_list", "nats", 0.9),
     ("rpckit_redis_broadcast", "nats", 0.9),
 )

@@ -16,6 +16,7 @@ from rpckit.errors import (
     InvalidArgument,
     MethodNotFound,
     NoResponder,
+    NotSent,
     PermissionDenied,
     RemoteCancelled,
     RpcError,
@@ -153,6 +154,10 @@ class Absence(RigFixtures):
         if not capabilities.knows_no_responder:
             with pytest.raises(DeadlineExceeded):
                 await old.call(probe.at("echo"), 1, timeout=0.2)
+            return
+        if capabilities.sessions:  # there is nobody to connect to
+            with pytest.raises(NotSent):
+                await old.call(probe.at("echo"), 1, timeout=0.5)
             return
         new = await rig.client()
         with pytest.raises(NoResponder):

@@ -39,8 +39,8 @@ class Reconnecting(RigFixtures):
         server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await server.transport.subscribe(address, server.inbox.append)
-        await self._cut(server)
-        await self._cut(caller)
+        for line in (caller,) if capabilities.sessions else (server, caller):
+            await self._cut(line)
         await caller.send(address, must_be_served=not capabilities.queue_wait)
         delivery = await received.first()
         delivery.reply(delivery.message.reply(Kind.REPLY, b"back"))
@@ -54,23 +54,31 @@ class Reconnecting(RigFixtures):
         received = await server.receive(address)
         await caller.send(address)
         lost = await received.first()
-        await self._cut(server)
+        await self._cut(caller if capabilities.sessions else server)
         lost.settle()
         if capabilities.redelivers:
             assert (await received.first(2)).redelivered
 
     @pytest.mark.parametrize("confirmed", [False, True])
-    async def test_a_reply_outlives_the_servers_connection(self, rig: Rig, address: str, confirmed: bool) -> None:
-        """Begun before the loss, answered during it: the reply arrives, and nothing is left to wait for."""
+    async def test_a_reply_outlives_the_servers_connection(
+        self, rig: Rig, address: str, confirmed: bool, capabilities: Capabilities
+    ) -> None:
+        """Begun before the loss, answered during it: the reply arrives, and nothing is left to wait for.
+
+        But where the connection is the session: there its caller has learnt of the loss, and hears no more of it.
+        """
         server, caller = await rig.serving(), await rig.line()
         received = await server.receive(address)
         await caller.send(address)
         delivery = await received.first()
         await delivery.begin()
-        await self.cut(server.transport)
+        await self.cut(caller.transport if capabilities.sessions else server.transport)
         delivery.reply(delivery.message.reply(Kind.REPLY, b"kept"), confirmed=confirmed)
-        await until(lambda: caller.inbox, "the reply")
-        assert caller.inbox[0].body == b"kept"
+        if capabilities.sessions:
+            await until(lambda: caller.states[-1] is State.CONNECTED, "the connection")
+        else:
+            await until(lambda: caller.inbox, "the reply")
+        assert [message.body for message in caller.inbox] == [b"kept"] * (not capabilities.sessions)
         began = time.monotonic()
         await server.transport.close()
         assert time.monotonic() - began < 20 * AT_ONCE_S
@@ -110,7 +118,7 @@ class Reconnecting(RigFixtures):
         server = await rig.server(probe.service)
         client = await rig.client()
         assert server._dispatcher is not None
-        transport = server._dispatcher.links[0].transport
+        transport = client.transport if capabilities.sessions else server._dispatcher.links[0].transport
         states: list[State] = []
         transport.on_state(lambda state, why: states.append(state))
         await self.cut(transport)
@@ -128,11 +136,11 @@ class Reconnecting(RigFixtures):
         server = await rig.server(*(listener.service for listener in listeners))
         client = await rig.client()
         assert server._dispatcher is not None
-        transport = server._dispatcher.links[0].transport
+        transport = client.transport if capabilities.sessions else server._dispatcher.links[0].transport
         states: list[State] = []
         transport.on_state(lambda state, why: states.append(state))
         await self.cut(transport)
-        await until(lambda: states and states[-1] is State.CONNECTED, "the server's connection")
+        await until(lambda: states and states[-1] is State.CONNECTED, "the connection")
         for number in range(100):
             await client.emit(address, number)
             await asyncio.sleep(0.05)

@@ -141,7 +141,7 @@ class Rig:
         await self._opened.aclose()
 
     async def _ensure_host(self) -> None:
-        """Where there is no broker, somebody must listen before anybody can connect: for now one that serves nothing."""
+        """Without a broker, somebody must listen before anybody can connect: for now one that serves nothing."""
         if self._sessions and not self._served:
             self._host = await self.line(serve=True)
 

@@ -20,7 +20,7 @@ from typing import Literal, Protocol, cast
 __all__ = ["BY_NAME", "CONTENDERS", "Caller", "Contender", "ContenderModule", "load", "missing_package", "named"]
 
 Broker = Literal["amqp", "redis", "nats", "none"]
-Group = Literal["RabbitMQ", "Redis streams", "Redis lists", "Redis Pub/Sub", "others"]
+Group = Literal["RabbitMQ", "Redis streams", "Redis lists", "Redis Pub/Sub", "WebSocket", "others"]
 
 
 class Caller(Protocol):
@@ -73,6 +73,8 @@ def on_redis(kind: str, group: Group, peer: str, *variants: tuple[str, str, str]
 
 RPCKIT_AMQP = ("rpckit", "aioamqp")
 RPCKIT_REDIS = ("rpckit", "hiredis")
+RPCKIT_WEBSOCKET = ("rpckit", "websockets")
+on_websocket = partial(Contender, group="WebSocket", broker="none", scheme="ws", floor="websocket_bare")
 CONTENDERS = (
     Contender("floor", "RabbitMQ", "floor: hand-laid frames", ("aioamqp",)),
     Contender("rpckit_amqp", "RabbitMQ", "rpckit", RPCKIT_AMQP, "rpckit"),
@@ -87,7 +89,13 @@ CONTENDERS = (
         *("pubsub", "Redis Pub/Sub", "faststream_redis_channel"),
         ("rpckit_redis_broadcast", "rpckit, unclaimed", "share=broadcast"),
     ),
-    Contender("grpc_aio", "others", "gRPC asyncio, no broker", ("grpc",), broker="none", floor=""),
+    on_websocket("websocket_bare", label="bare program on websockets, JSON", packages=("websockets",)),
+    on_websocket("rpckit_websocket", label="rpckit", packages=RPCKIT_WEBSOCKET, module="rpckit"),
+    on_websocket(
+        "rpckit_jsonrpc", label="rpckit, JSON-RPC", packages=RPCKIT_WEBSOCKET, module="rpckit", query="dialect=jsonrpc"
+    ),
+    on_websocket("fastapi_websocket_rpc", label="fastapi_websocket_rpc", packages=("fastapi_websocket_rpc", "uvicorn")),
+    Contender("grpc_aio", "others", "gRPC asyncio, no broker", ("grpc",), broker="none", scheme="grpc", floor=""),
     Contender("nats", "others", "NATS, nats-py", ("nats",), broker="nats", floor=""),
 )
 BY_NAME = {contender.name: contender for contender in CONTENDERS}

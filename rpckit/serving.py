@@ -1,0 +1,88 @@
+"""Services on one transport: what a server does on each of its own, and a client on a session for what it exposes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from rpckit.call import cancel_topic, event_topic
+from rpckit.contract import Service
+from rpckit.dispatch import Dispatcher, Link
+from rpckit.errors import UsageError
+from rpckit.message import Kind, Message
+from rpckit.settings import Settings
+from rpckit.transport import Transport
+
+__all__ = ["check_capabilities", "serve_on"]
+
+
+async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Service]) -> None:
+    """Receive for `services` on a link: events, requests, cancels; on sessions also methods called by their bare names."""
+    transport = link.transport
+    for service in services:
+        await _hear(dispatcher, link, service)
+    answering = [service for service in services if service.methods]
+    for service in answering:
+        await transport.subscribe(cancel_topic(service.address), partial(_on_cancel, dispatcher, link))
+    for service in answering:
+        accept = partial(dispatcher.accept, link, service)
+        link.receivers.append(await transport.receive(service.address, accept, prefetch=dispatcher.prefetch))
+    if transport.capabilities.sessions:
+        accept_bare = partial(dispatcher.accept_bare, link, answering)
+        link.receivers.append(await transport.receive("", accept_bare, prefetch=dispatcher.prefetch))
+
+
+class Serving:
+    """What a client exposes on its session, from start to stop."""
+
+    def __init__(
+        self, transport: Transport, services: Sequence[Service], settings: Settings, other: Callable[[str], Any]
+    ) -> None:
+        check_capabilities(transport, services)
+        self._services = services
+        self._dispatcher = Dispatcher(settings.concurrency, max_body=settings.max_body, debug=settings.debug)
+        self._link = Link("session", transport)
+        self._link.other = other
+        self._dispatcher.links.append(self._link)
+        transport.on_gone(partial(self._dispatcher.caller_gone, self._link))
+
+    async def start(self) -> None:
+        await serve_on(self._dispatcher, self._link, self._services)
+
+    async def stop(self) -> None:
+        """The session ends: what runs for the other side has nobody to answer."""
+        for receiver in self._link.receivers:
+            await receiver.stop()
+        await self._dispatcher.drain(0)
+
+
+def check_capabilities(transport: Transport, services: Sequence[Service]) -> None:
+    """What a service demands and the transport cannot do is refused at start-up."""
+    capabilities = transport.capabilities
+    for service in services:
+        for spec in service.methods.values():
+            if spec.delivery == "at_least_once" and not capabilities.redelivers:
+                raise UsageError(
+                    f'{service.name}.{spec.name} demands delivery="at_least_once", which {capabilities.name} '
+                    "cannot give: it does not redeliver what a dead server left"
+                )
+        for event in service.events:
+            if event.group and not capabilities.event_groups:
+                raise UsageError(
+                    f"{service.name} hears {event.topic!r} in the group {event.group!r}, which {capabilities.name} "
+                    "cannot give: there each event reaches everyone; leave the group out"
+                )
+
+
+async def _hear(dispatcher: Dispatcher, link: Link, service: Service) -> None:
+    """The events of a service."""
+    for event in service.events:
+        accept = partial(dispatcher.accept_event, link, service, event.spec)
+        topic = event_topic(event.topic)
+        link.receivers.append(await link.transport.subscribe(topic, accept, group=event.group))
+
+
+def _on_cancel(dispatcher: Dispatcher, link: Link, message: Message) -> None:
+    if message.kind is Kind.CANCEL:
+        dispatcher.cancel(link, message)

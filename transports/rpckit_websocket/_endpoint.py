@@ -1,0 +1,215 @@
+"""An endpoint of FastAPI or Starlette: connections come from the framework, sessions and calls are as ever."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from rpckit.contract import Service
+from rpckit.errors import UsageError
+from rpckit.ids import new_id
+from rpckit.message import NATIVE
+from rpckit.peers import Peers
+from rpckit.registry import transport_options
+from rpckit.server import Server
+from rpckit.url import Url
+
+from ._dialect import Frame
+from ._hub import Hub
+from ._link import Link
+from ._listener import allowed_origin
+from ._options import SUBPROTOCOL, WebSocketOptions
+from ._session import Session
+from ._transport import WebSocketTransport
+from ._wires import OnFrame
+
+__all__ = ["WebSocketEndpoint"]
+
+log = logging.getLogger(__name__)
+
+TOO_BIG, POLICY = 1009, 1008  # RFC 6455, 7.4.1
+
+
+class WebSocketEndpoint:
+    """Serves services at a WebSocket route::
+
+        endpoint = WebSocketEndpoint(service)
+        endpoint.register(app, "/ws", dependencies=[Depends(check_token)])
+
+    A dependency that raises before the WebSocket is accepted refuses it with HTTP 403, which clients report and do
+    not retry. `settings` are those of `Server` (on_connect, middleware, concurrency, grace …); `transport_options`
+    those of the URL (heartbeat, peer_limit, ordered, origins …). It starts and drains with the application.
+    """
+
+    def __init__(self, *services: Service, transport_options: dict[str, Any] | None = None, **settings: Any) -> None:
+        self._services = services
+        self._options = dict(transport_options or {})
+        self._settings = settings
+        self._server: Server | None = None
+        self._transport: WebSocketTransport | None = None
+        self._starting = asyncio.Lock()
+
+    @property
+    def peers(self) -> Peers:
+        """Who is connected: to find, call and broadcast to."""
+        return self._server.peers if self._server is not None else Peers()
+
+    @property
+    def in_flight(self) -> int:
+        return self._server.in_flight if self._server is not None else 0
+
+    def register(self, app: Any, path: str = "/ws", *, dependencies: Sequence[Any] = ()) -> None:
+        """Add the route to a FastAPI or Starlette application, or to one of its routers."""
+        if hasattr(app, "add_api_websocket_route"):
+            app.add_api_websocket_route(path, self.serve, dependencies=list(dependencies))
+        elif dependencies:
+            raise UsageError("dependencies need a FastAPI application or APIRouter; Starlette has none")
+        else:
+            getattr(app, "router", app).add_websocket_route(path, self.serve)
+        router = getattr(app, "router", app)
+        router.lifespan_context = self._around(router.lifespan_context)
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """One connection, from the request to its end: what `register` adds as a route."""
+        transport = await self._started()
+        headers = dict(websocket.headers)
+        if not allowed_origin(headers.get("origin"), headers.get("host", ""), transport.options.origins):
+            await websocket.close(POLICY, "pages of other sites may not connect: see origins")
+            return
+        native = SUBPROTOCOL in websocket.scope.get("subprotocols", ())
+        await websocket.accept(SUBPROTOCOL if native else None)
+        wire = AsgiWire(websocket, transport.options)
+
+        def make(hub: Hub) -> Link:
+            session = Session(new_id(), dialled=False, name=transport.options.name)
+            return Link(hub, session, wire, headers)
+
+        link = transport.adopt(make)
+        try:
+            link.begin(NATIVE if native else None)
+            await wire.run()
+        finally:
+            link.end(wire.why)
+
+    async def __aenter__(self) -> Self:
+        await self._started()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        server, self._server, self._transport = self._server, None, None
+        if server is not None:
+            await server.stop()
+
+    async def _started(self) -> WebSocketTransport:
+        """With the application's lifespan; where that does not run, with the first connection."""
+        async with self._starting:
+            if self._transport is None:
+                url = Url.parse("ws://endpoint")
+                options = transport_options(url, WebSocketOptions, self._options)
+                transport = WebSocketTransport(url, options, endpoint=True)
+                server = Server(*self._services, transport=transport, **self._settings)
+                await server.start()
+                self._server, self._transport = server, transport
+            return self._transport
+
+    def _around(self, lifespan: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        @asynccontextmanager
+        async def both(app: Any) -> AsyncIterator[Any]:
+            async with self, lifespan(app) as state:
+                yield state
+
+        return both
+
+
+class AsgiWire:
+    """A WebSocket of an ASGI server, which can neither send ping frames nor write without waiting."""
+
+    pings = False
+
+    def __init__(self, websocket: WebSocket, options: WebSocketOptions) -> None:
+        self.why = "the connection was closed"
+        self._websocket = websocket
+        self._loop = asyncio.get_running_loop()
+        self.last_read = self._loop.time()
+        self._max_message = options.max_message
+        self._on_frame: OnFrame | None = None
+        self._out: deque[Frame | tuple[int, str]] = deque()  # bounded by what the link lets wait
+        self._unsent = 0
+        self._reading: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+
+    def attach(self, on_frame: OnFrame, on_pong: Callable[[], None]) -> None:
+        self._on_frame = on_frame
+
+    async def run(self) -> None:
+        """Until the connection is gone."""
+        self._reading = self._loop.create_task(self._read())
+        try:
+            await asyncio.wait([self._reading])
+        finally:
+            tasks = [task for task in (self._reading, self._writing) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self) -> None:
+        while True:
+            event = await self._websocket.receive()
+            self.last_read = self._loop.time()
+            if event["type"] != "websocket.receive":
+                self.why = f"the connection was closed ({event.get('code')})"
+                return
+            frame: Frame = event["bytes"] if event.get("bytes") is not None else event["text"]
+            if len(frame) > self._max_message:
+                self.shut(TOO_BIG, f"a message over {self._max_message} bytes")
+            elif self._on_frame is not None:
+                self._on_frame(frame)
+
+    def write(self, frame: Frame) -> None:
+        self._unsent += len(frame)
+        self._put(frame)
+
+    def send_ping(self) -> None:
+        """Its server does, if anybody."""
+
+    @property
+    def unsent(self) -> int:
+        return self._unsent
+
+    def shut(self, code: int, reason: str) -> None:
+        self._put((code, reason[:100]))
+
+    def abort(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def _put(self, item: Frame | tuple[int, str]) -> None:
+        self._out.append(item)
+        if self._writing is None or self._writing.done():
+            self._writing = self._loop.create_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._out:
+                item = self._out.popleft()
+                if isinstance(item, tuple):
+                    await self._websocket.close(*item)
+                    self.abort()
+                    return
+                if isinstance(item, str):
+                    await self._websocket.send_text(item)
+                else:
+                    await self._websocket.send_bytes(item)
+                self._unsent -= len(item)
+        except (WebSocketDisconnect, RuntimeError, OSError) as error:  # it has just gone, as reading will tell
+            self.why = f"the connection was lost while writing: {str(error) or type(error).__name__}"
+            self.abort()

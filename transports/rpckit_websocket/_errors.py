@@ -1,0 +1,51 @@
+"""What `websockets` and the system raise, as errors of ours. The one place that knows."""
+
+from __future__ import annotations
+
+import ssl
+
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+    WebSocketException,
+)
+
+from rpckit.errors import NotSent, RpcError, UsageError
+
+__all__ = ["REFUSALS", "Refused", "explain"]
+
+REFUSALS = frozenset((401, 403))  # a server that answers so has decided: asking again cannot help
+
+
+class Refused(UsageError):
+    """The server does not want this client."""
+
+
+def explain(error: BaseException, where: str) -> RpcError:
+    """Why there is no session at `where`."""
+    if isinstance(error, RpcError):
+        return error
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        if status in REFUSALS:
+            return Refused(
+                f"{where} refused the connection (HTTP {status}): check the token, the headers or the origin"
+            )
+        if status == 404:
+            return UsageError(f"{where}: there is no WebSocket at that path (HTTP 404)")
+        return NotSent(f"{where} answered HTTP {status} instead of opening a WebSocket")
+    if isinstance(error, TimeoutError):
+        return NotSent(f"{where} did not answer in time: is it a WebSocket server, and well?")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return UsageError(
+            f"{where}: its certificate is not trusted ({error.verify_message}); name its authority by ?cafile="
+        )
+    if isinstance(error, InvalidURI | InvalidProxy):
+        return UsageError(f"{where}: {error}")
+    if isinstance(error, ProxyError | InvalidHandshake | ConnectionClosed | WebSocketException):
+        return NotSent(f"{where} did not open a WebSocket: {error}")
+    return NotSent(f"cannot connect to {where}: {str(error) or type(error).__name__}")

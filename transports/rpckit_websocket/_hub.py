@@ -1,0 +1,348 @@
+"""Where sessions meet: requests to the receivers of their address, answers to the inbox, events to subscribers.
+
+Invariant: a request taken is handed to a receiver once, held until it has its turn, or refused with an
+answer; what a peer that leaves had waiting goes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from itertools import islice
+
+from rpckit.call import cancel_topic
+from rpckit.errors import Code, ConnectionLost, NotSent, RpcError
+from rpckit.fault import TOOLKIT, Fault, fault_message
+from rpckit.message import Kind, Message
+from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
+
+from ._dialect import Receipt, Subscribe, Undelivered, Unsubscribe
+from ._link import Link
+from ._options import WebSocketOptions
+
+__all__ = ["Hub", "SessionReceiver", "Subscription", "WebSocketDelivery"]
+
+log = logging.getLogger(__name__)
+
+ENVELOPE = 16_384  # bytes of a message that are not its body, headers counted
+MAX_LOOKED_AT = 64  # held requests of a peer that are looked at for one that may go before its turn
+
+
+class WebSocketDelivery:
+    """One request in hand. Its session may be gone by the time it is answered."""
+
+    __slots__ = ("_link", "_open", "_receiver", "message", "redelivered")
+
+    def __init__(self, link: Link, receiver: SessionReceiver, message: Message) -> None:
+        self._link = link
+        self._receiver = receiver
+        self._open = True
+        self.message = message
+        self.redelivered = False
+
+    async def begin(self) -> bool:
+        """A session has one server, so nobody else can have it."""
+        return True
+
+    def reply(self, message: Message, *, confirmed: bool = False) -> None:
+        if not self._link.gone:  # else its going was told
+            try:
+                self._link.write(message)
+            except NotSent as error:
+                log.info("a reply was not sent: %s", error)
+        self.settle()
+
+    def settle(self) -> None:
+        if self._open:
+            self._open = False
+            self._receiver.settled(self._link, self.message)
+
+    def hand_back(self) -> None:
+        """Nobody else can run it: its caller is told that it did not run, and may send it again."""
+        if not self._open:
+            return
+        if self.message.reply_to:
+            text = f"the server of {self.message.address!r} is stopping"
+            self.reply(fault_message(self.message, Fault(Code.UNAVAILABLE, text, origin=TOOLKIT)))
+        self.settle()
+
+    def reject(self) -> None:
+        self.settle()
+
+
+class SessionReceiver:
+    """Requests at one address, from all sessions; each peer has its turn."""
+
+    def __init__(self, hub: Hub, address: str, on_delivery: OnDelivery, prefetch: int) -> None:
+        self.hub = hub
+        self.address = address
+        self.unsettled = 0
+        self._on_delivery = on_delivery
+        self._prefetch = prefetch
+        self._paused = False
+
+    @property
+    def has_room(self) -> bool:
+        return not self._paused and self.unsettled < self._prefetch
+
+    def deliver(self, link: Link, message: Message) -> None:
+        self.unsettled += 1
+        if message.depth == 0:
+            link.in_hand += 1
+        self._on_delivery(WebSocketDelivery(link, self, message))
+
+    def settled(self, link: Link, message: Message) -> None:
+        self.unsettled -= 1
+        if message.depth == 0:
+            link.in_hand -= 1
+        if self.hub.holding:
+            self.hub.deal()
+
+    def set_prefetch(self, prefetch: int) -> None:
+        self._prefetch = prefetch
+        self.hub.deal()
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self.hub.deal()
+
+    async def stop(self) -> None:
+        self._paused = True
+        self.hub.forget(self)
+
+
+class Subscription:
+    def __init__(self, hub: Hub, topic: str, on_message: OnMessage) -> None:
+        self.topic = topic
+        self._hub = hub
+        self._on_message = on_message
+        self._paused = False
+
+    def hear(self, message: Message) -> None:
+        if not self._paused:
+            self._on_message(message)
+
+    def set_prefetch(self, prefetch: int) -> None:
+        """What is published is not settled, so nothing is limited."""
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+
+    async def stop(self) -> None:
+        self._paused = True
+        self._hub.unsubscribe(self)
+
+
+class Hub:
+    """The sessions of one transport. On the side that listens, events of one peer go to the others too."""
+
+    def __init__(
+        self, options: WebSocketOptions, *, on_undelivered: OnUndelivered, on_gone: OnGone, relays: bool
+    ) -> None:
+        self.options = options
+        self.max_body = max(1, options.max_message - ENVELOPE)
+        self.loop = asyncio.get_running_loop()
+        self.links: dict[str, Link] = {}  # those that are open, by session id
+        self.every: set[Link] = set()  # those that are not yet open as well
+        self.empty = asyncio.Event()
+        self.holding: dict[Link, None] = {}  # links with requests that wait, the next one first
+        self.on_message: OnMessage | None = None
+        self.on_link: Callable[[Link, bool, str], None] = _ignore
+        self.tell_undelivered = on_undelivered
+        self.tell_gone = on_gone
+        self._relays = relays
+        self._receivers: dict[str, SessionReceiver] = {}
+        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._dealing = False
+
+    # -- sessions come and go ---------------------------------------------------------------------
+
+    def admit(self, link: Link) -> None:
+        """A connection, whose session is yet to begin."""
+        self.every.add(link)
+        self.empty.clear()
+
+    def joined(self, link: Link) -> None:
+        self.links[link.id] = link
+        for topic in self._subscriptions:
+            if not self._relays:
+                link.write_control(Subscribe(topic))
+        self.on_link(link, True, "")
+
+    def left(self, link: Link, why: str, *, was_open: bool) -> None:
+        self.every.discard(link)
+        if not self.every:
+            self.empty.set()
+        self.holding.pop(link, None)
+        link.waiting.clear()
+        if not was_open:
+            return
+        if self.links.get(link.id) is link:
+            del self.links[link.id]
+        sent, link.sent = link.sent, set()
+        for correlation_id in sent:
+            self.tell_undelivered(correlation_id, ConnectionLost(f"the session was lost: {why}"))
+        self.tell_gone(link.id)
+        self.on_link(link, False, why)
+
+    # -- receiving ----------------------------------------------------------------------------------
+
+    def receive(self, address: str, on_delivery: OnDelivery, prefetch: int) -> SessionReceiver:
+        receiver = self._receivers[address] = SessionReceiver(self, address, on_delivery, prefetch)
+        return receiver
+
+    def forget(self, receiver: SessionReceiver) -> None:
+        """It serves no more: what waits for it is refused."""
+        if self._receivers.get(receiver.address) is receiver:
+            del self._receivers[receiver.address]
+        for link in list(self.holding):
+            for message in [each for each in link.waiting if each.address == receiver.address]:
+                link.take_held(message)
+                self._refuse(link, message)
+            if not link.waiting:
+                self.holding.pop(link, None)
+
+    def take(self, link: Link, message: Message) -> None:
+        """A message of a peer. Runs in a reader, so nothing here waits."""
+        kind = message.kind
+        if kind is Kind.REQUEST:
+            receiver = self._receivers.get(message.address)
+            if receiver is None:
+                self._refuse(link, message)
+                return
+            if not message.reply_to and message.message_id:
+                link.write_control(Receipt(message.message_id))
+            turn = message.depth or (link.in_hand < self.options.limit and not link.waiting)
+            if turn and receiver.has_room:
+                receiver.deliver(link, message)
+            elif link.hold(message):
+                self.holding[link] = None
+            else:
+                self._refuse_overloaded(link, message)
+        elif kind is Kind.EVENT:
+            self._hear(message.address, message)
+            if self._relays:
+                self._push(message.address, message, but=link)
+        elif kind is Kind.CANCEL and message.address != link.id:
+            self._cancel(link, message)
+        else:
+            link.sent.discard(message.correlation_id)
+            if self.on_message is not None:
+                message.address = link.id
+                self.on_message(message)
+
+    def deal(self) -> None:
+        """Hand out what waits, a request of each peer in turn, as far as there is room."""
+        if self._dealing:
+            return
+        self._dealing = True
+        try:
+            stuck = 0
+            while self.holding and stuck < len(self.holding):
+                link = next(iter(self.holding))
+                del self.holding[link]
+                stuck = 0 if self._deal_one(link) else stuck + 1
+                if link.waiting:
+                    self.holding[link] = None
+        finally:
+            self._dealing = False
+
+    def _deal_one(self, link: Link) -> bool:
+        """The first request of a peer that can go. Nested ones may pass the first: it may wait for them."""
+        for at, message in enumerate(islice(link.waiting, MAX_LOOKED_AT)):
+            receiver = self._receivers.get(message.address)
+            turn = message.depth or (at == 0 and link.in_hand < self.options.limit)
+            if turn and receiver is not None and receiver.has_room:
+                link.take_held(message)
+                receiver.deliver(link, message)
+                return True
+        return False
+
+    def _refuse(self, link: Link, message: Message) -> None:
+        why = (
+            f"nobody serves {message.address!r} here" if message.address else f"nothing here answers {message.method!r}"
+        )
+        if message.correlation_id:
+            link.write_control(Undelivered(message.correlation_id, why))
+        elif message.message_id:
+            link.write_control(Receipt(message.message_id, why))
+
+    def _refuse_overloaded(self, link: Link, message: Message) -> None:
+        text = f"{len(link.waiting)} requests of this peer wait here already"
+        fault = Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
+        if message.reply_to:
+            try:
+                link.write(fault_message(message, fault))
+            except RpcError as error:
+                log.info("a refusal was not sent: %s", error)
+
+    def _cancel(self, link: Link, message: Message) -> None:
+        if link.drop_held(message.correlation_id):
+            return
+        topic = message.address
+        if topic not in self._subscriptions:  # a dialect whose cancels name no address: each leads to one table
+            topic = next((each for each in self._subscriptions if each.startswith(cancel_topic(""))), "")
+        self._hear(topic, message)
+
+    # -- publishing -----------------------------------------------------------------------------------
+
+    def publish(self, topic: str, message: Message) -> None:
+        if not self._relays:
+            for link in self.links.values():
+                link.event(topic, message)
+            return
+        self._push(topic, message, but=None)
+        self._hear(topic, message)
+
+    async def subscribe(self, topic: str, on_message: OnMessage) -> Subscription:
+        """Returns when the other side knows of it, on the side that dials."""
+        subscription = Subscription(self, topic, on_message)
+        known = self._subscriptions.setdefault(topic, [])
+        known.append(subscription)
+        if len(known) == 1 and not self._relays:
+            for link in list(self.links.values()):
+                link.write_control(Subscribe(topic))
+                await link.caught_up()
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        known = self._subscriptions.get(subscription.topic, [])
+        if subscription in known:
+            known.remove(subscription)
+        if not known and self._subscriptions.pop(subscription.topic, None) is not None and not self._relays:
+            for link in self.links.values():
+                link.write_control(Unsubscribe(subscription.topic))
+
+    def _hear(self, topic: str, message: Message) -> None:
+        for subscription in list(self._subscriptions.get(topic, ())):
+            subscription.hear(message)
+
+    def _push(self, topic: str, message: Message, *, but: Link | None) -> None:
+        for link in list(self.links.values()):
+            if link is not but and topic in link.topics:
+                link.event(topic, message)
+
+    # -- keeping ----------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Look after every session, four times in a heartbeat."""
+        heartbeat = self.options.heartbeat
+        while True:
+            began = self.loop.time()
+            await asyncio.sleep(heartbeat / 4)
+            now = self.loop.time()
+            for link in list(self.every):
+                if now - began > heartbeat / 2:
+                    link.slept(now)
+                link.look(now, heartbeat)
+
+
+def _ignore(*_: object) -> None:
+    """Nobody wants to know."""

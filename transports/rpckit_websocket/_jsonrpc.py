@@ -1,0 +1,316 @@
+"""JSON-RPC 2.0 over WebSocket (jsonrpc.org/specification), with a cancel as editors know it. Pure.
+
+A method's name is `address.method`, or the bare method. Beside the specification::
+
+    $/cancelRequest  {id}               notification: the call's work ends, and is answered -32800
+    rpc.ping         request            answered "pong": a browser cannot send ping frames
+    rpc.subscribe    [topic]            request; rpc.unsubscribe likewise
+    rpc.event        {topic, params}    notification, to subscribers
+    rpc.emit         {topic, params}    notification, to the server
+
+Errors carry what a fault has beyond code and message in `data`, `data.code` being the fault's own code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rpckit import codec
+from rpckit.call import cancel_topic
+from rpckit.errors import Code, UsageError
+from rpckit.message import Kind, Message
+
+from ._dialect import (
+    BadFrame,
+    Control,
+    Frame,
+    Incoming,
+    Ping,
+    Pong,
+    Receipt,
+    Subscribe,
+    Undelivered,
+    Unsubscribe,
+    as_text,
+    dump_json,
+    json_fault,
+    load_json,
+    native_body,
+    open_body,
+)
+from ._options import JSONRPC
+
+__all__ = ["JsonRpc"]
+
+MAX_BATCH = 1000  # messages of one batch
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
+CANCELLED = -32800  # of the language server protocol, as `$/cancelRequest` is
+SERVER_ERROR = -32000
+CODES: dict[str, int] = {
+    Code.INVALID_ARGUMENT: INVALID_PARAMS,
+    Code.UNIMPLEMENTED: METHOD_NOT_FOUND,
+    Code.INTERNAL: INTERNAL,
+    Code.CANCELLED: CANCELLED,
+    Code.DEADLINE_EXCEEDED: -32001,
+    Code.RESOURCE_EXHAUSTED: -32002,
+    Code.PERMISSION_DENIED: -32003,
+    Code.UNAVAILABLE: -32004,
+    Code.ABORTED: -32005,
+    Code.NOT_FOUND: -32006,
+    Code.DATA_LOSS: -32007,
+}
+_CODE_OF = {number: code for code, number in CODES.items()}
+
+
+class _Batch:
+    """Answers to one array: they leave together when the last one is there."""
+
+    def __init__(self) -> None:
+        self.answers: list[str] = []
+        self.open = 0
+
+    def frame(self) -> str | None:
+        return f"[{','.join(self.answers)}]" if self.answers and not self.open else None
+
+
+class JsonRpc:
+    """`peer` is the reply address that requests of the other side get; `binary` frames are answered in kind."""
+
+    name = JSONRPC
+    greets = False
+
+    def __init__(self, peer: str = "", *, dialled: bool = False, binary: bool = False) -> None:
+        self.peer = peer
+        self._dialled = dialled  # events come from the side that listens; the other one emits them
+        self._binary = binary
+        self._batches: dict[str, _Batch] = {}  # by the ids of their unanswered requests
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def read(self, frame: Frame) -> Sequence[Incoming]:
+        self._binary = type(frame) is bytes
+        try:
+            value = load_json(frame)
+        except BadFrame as error:
+            raise BadFrame(str(error), self._framed(_error(None, PARSE_ERROR, "not JSON"))) from error
+        if isinstance(value, list):
+            return self._batch(value)
+        try:
+            return self._one(value)
+        except _Invalid as error:
+            raise BadFrame(str(error), self._framed(_error(error.id, INVALID_REQUEST, str(error)))) from error
+
+    def _batch(self, values: list[Any]) -> Sequence[Incoming]:
+        if not values or len(values) > MAX_BATCH:
+            why = f"a batch holds 1 to {MAX_BATCH} messages"
+            raise BadFrame(why, self._framed(_error(None, INVALID_REQUEST, why)))
+        batch = _Batch()
+        incoming: list[Incoming] = []
+        for value in values:
+            try:
+                each = self._one(value)
+            except _Invalid as error:
+                batch.answers.append(_error(error.id, INVALID_REQUEST, str(error)))
+                continue
+            for message in each:
+                if isinstance(message, Message) and message.kind is Kind.REQUEST and message.correlation_id:
+                    self._batches[message.correlation_id] = batch
+                    batch.open += 1
+            incoming += each
+        if not batch.open and batch.answers:
+            raise BadFrame("a batch without a valid request", self._framed(str(batch.frame())))
+        return incoming
+
+    def _one(self, value: Any) -> Sequence[Incoming]:
+        if not isinstance(value, dict):
+            raise _Invalid("a message is an object", None)
+        if "method" not in value and ("result" in value or "error" in value):
+            return (self._answer(value),)
+        identity, method, params = value.get("id"), value.get("method"), value.get("params", [])
+        if value.get("jsonrpc") != "2.0" or not isinstance(method, str) or not isinstance(params, list | dict):
+            raise _Invalid('a request has "jsonrpc": "2.0", a method, and params that are an array or object', identity)
+        if "id" in value and (isinstance(identity, bool) or not isinstance(identity, str | int | float | None)):
+            raise _Invalid("an id is a string, a number or null", None)
+        correlation_id = json.dumps(identity) if "id" in value else ""
+        if correlation_id in self._batches:
+            raise _Invalid("this id is in use in a batch", identity)
+        own = _OWN.get(method)
+        if own is not None:
+            return own(self, correlation_id, params)
+        return (self._request(method, correlation_id, params),)
+
+    def _request(self, method: str, correlation_id: str, params: list[Any] | dict[str, Any]) -> Message:
+        address, _, name = method.rpartition(".")
+        args, kwargs = (params, {}) if isinstance(params, list) else ([], params)
+        message = Message(Kind.REQUEST, address, name, "", correlation_id, self.peer if correlation_id else "")
+        message.content_type, message.body = codec.JSON, native_body(args, kwargs)
+        return message
+
+    def _answer(self, value: dict[str, Any]) -> Incoming:
+        identity = value.get("id")
+        correlation_id = identity if isinstance(identity, str) else ""
+        if correlation_id.startswith(PING):
+            return Pong(correlation_id.removeprefix(PING))
+        if "error" not in value or value["error"] is None:
+            body = dump_json(value.get("result")).encode()
+            return Message(
+                Kind.REPLY, "", correlation_id=correlation_id, content_type=codec.JSON, body=body, dialect="native"
+            )
+        return Message(
+            Kind.FAULT, "", correlation_id=correlation_id, content_type=codec.JSON, body=_fault_body(value["error"])
+        )
+
+    def _cancel(self, _: str, params: Any) -> Sequence[Incoming]:
+        identity = params.get("id") if isinstance(params, dict) else None
+        return (Message(Kind.CANCEL, "", correlation_id=json.dumps(identity), reply_to=self.peer),)
+
+    def _ping(self, correlation_id: str, _: Any) -> Sequence[Incoming]:
+        return (Ping(correlation_id),) if correlation_id else ()
+
+    def _subscribe(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
+        return (Subscribe(_topic(params)), Ping(correlation_id))  # answered as a ping is: it has arrived
+
+    def _unsubscribe(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
+        return (Unsubscribe(_topic(params)), Ping(correlation_id))
+
+    def _event(self, _: str, params: Any) -> Sequence[Incoming]:
+        inner = params.get("params", []) if isinstance(params, dict) else []
+        args, kwargs = ([], inner) if isinstance(inner, dict) else (inner if isinstance(inner, list) else [inner], {})
+        event = Message(Kind.EVENT, event_topic(_topic(params)), content_type=codec.JSON)
+        event.body = native_body(args, kwargs)
+        return (event,)
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def write(self, message: Message) -> Frame | None:
+        if message.kind is Kind.REQUEST:
+            return self._framed(self._request_text(message))
+        if message.kind is Kind.CANCEL:
+            return self._framed(_notification("$/cancelRequest", {"id": message.correlation_id}))
+        if message.kind is Kind.EVENT:
+            return self.event(message.address, message)
+        if message.kind is Kind.REPLY:
+            text = f'{{"jsonrpc":"2.0","id":{message.correlation_id},"result":{as_text(message)}}}'
+        elif message.kind is Kind.FAULT:
+            text = _fault_text(message)
+        else:
+            raise UsageError(f"JSON-RPC has no {message.kind}")
+        return self._settled(message.correlation_id, text)
+
+    def event(self, topic: str, message: Message) -> Frame | None:
+        if message.kind is Kind.CANCEL:
+            return self.write(message)
+        args, kwargs = open_body(message)
+        name = "rpc.emit" if self._dialled else "rpc.event"
+        return self._framed(_notification(name, {"topic": user_topic(topic), "params": kwargs or args}))
+
+    def write_control(self, control: Control) -> Frame | None:
+        match control:
+            case Ping(token):
+                return self._framed(dump_json({"jsonrpc": "2.0", "method": "rpc.ping", "id": f"{PING}{token}"}))
+            case Pong(token):
+                return self._framed(f'{{"jsonrpc":"2.0","id":{token},"result":"pong"}}') if token else None
+            case Undelivered(correlation_id, why):
+                return self._settled(correlation_id, _error_text(correlation_id, METHOD_NOT_FOUND, why))
+            case Subscribe(topic):
+                return self._framed(self._own_request("rpc.subscribe", topic))
+            case Unsubscribe(topic):
+                return self._framed(self._own_request("rpc.unsubscribe", topic))
+            case Receipt():
+                return None
+        return None
+
+    def _own_request(self, method: str, topic: str) -> str | None:
+        if topic.startswith(cancel_topic("")):
+            return None  # cancels need no subscription here
+        return dump_json({"jsonrpc": "2.0", "method": method, "params": [user_topic(topic)], "id": f"{PING}{method}"})
+
+    def _request_text(self, message: Message) -> str:
+        args, kwargs = open_body(message)
+        if args and kwargs:
+            raise UsageError("JSON-RPC takes arguments by position or by name, not both")
+        name = ".".join(part for part in (message.address, message.method) if part)
+        request: dict[str, Any] = {"jsonrpc": "2.0", "method": name, "params": kwargs or args}
+        if message.reply_to:
+            request["id"] = message.correlation_id
+        return dump_json(request)
+
+    def _settled(self, correlation_id: str, text: str) -> Frame | None:
+        batch = self._batches.pop(correlation_id, None)
+        if batch is None:
+            return self._framed(text)
+        batch.answers.append(text)
+        batch.open -= 1
+        return self._framed(batch.frame())
+
+    def _framed(self, text: str | None) -> Frame | None:
+        return text.encode() if text is not None and self._binary else text
+
+
+class _Invalid(Exception):
+    def __init__(self, why: str, identity: Any) -> None:
+        super().__init__(why)
+        self.id = identity if isinstance(identity, str | int | float) and not isinstance(identity, bool) else None
+
+
+def event_topic(topic: str) -> str:
+    return f"rpckit.event.{topic}"
+
+
+def user_topic(topic: str) -> str:
+    return topic.removeprefix("rpckit.event.")
+
+
+def _topic(params: Any) -> str:
+    topic = params.get("topic") if isinstance(params, dict) else (params[0] if params else None)
+    if not isinstance(topic, str) or not topic:
+        raise _Invalid("a topic is a string", None)
+    return topic
+
+
+def _notification(method: str, params: Any) -> str:
+    return dump_json({"jsonrpc": "2.0", "method": method, "params": params})
+
+
+def _error(identity: Any, code: int, text: str) -> str:
+    return _error_text(json.dumps(identity), code, text)
+
+
+def _error_text(identity: str, code: int, text: str) -> str:
+    return f'{{"jsonrpc":"2.0","id":{identity},"error":{dump_json({"code": code, "message": text})}}}'
+
+
+def _fault_text(message: Message) -> str:
+    fault = json_fault(message)
+    data = {name: value for name, value in fault.items() if name != "message" and value not in (None, "", False)}
+    error = {"code": CODES.get(str(fault["code"]), SERVER_ERROR), "message": str(fault["message"]), "data": data}
+    try:
+        text = dump_json(error)
+    except UsageError:  # details may hold what JSON does not
+        text = dump_json(error | {"data": {"code": str(fault["code"])}})
+    return f'{{"jsonrpc":"2.0","id":{message.correlation_id},"error":{text}}}'
+
+
+def _fault_body(error: Any) -> bytes:
+    """A fault of ours from an error object: from its `data`, if it came from rpckit, else by its number."""
+    error = error if isinstance(error, dict) else {"message": str(error)}
+    data = error.get("data")
+    known = dict(data) if isinstance(data, dict) and isinstance(data.get("code"), str) else {}
+    number = error.get("code")
+    code = known.get("code") or (_CODE_OF.get(number, Code.UNKNOWN) if isinstance(number, int) else Code.UNKNOWN)
+    details = known.get("details") or ({"jsonrpc_code": number, "data": data} if not known else None)
+    fault = {**known, "code": str(code), "message": str(error.get("message", "")), "details": details}
+    return json.dumps(fault).encode()
+
+
+PING = "rpckit-ping-"  # before the ids of our own heartbeats
+_OWN = {
+    "$/cancelRequest": JsonRpc._cancel,
+    "rpc.ping": JsonRpc._ping,
+    "rpc.subscribe": JsonRpc._subscribe,
+    "rpc.unsubscribe": JsonRpc._unsubscribe,
+    "rpc.event": JsonRpc._event,
+    "rpc.emit": JsonRpc._event,
+}

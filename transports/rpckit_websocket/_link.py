@@ -1,0 +1,281 @@
+"""The shell of one session: its frames to the hub, the hub's messages to its wire, and how much of both may wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from rpckit.errors import ConnectionLost, NoResponder, NotSent, UsageError
+from rpckit.ids import new_id
+from rpckit.message import NATIVE, Kind, Message
+
+from ._dialect import Control, Frame, Ping, Pong, Receipt, Subscribe, Undelivered, Unsubscribe
+from ._options import JSONRPC
+from ._session import MAX_TOPICS, Fact, Phase, Session
+from ._wires import Wire
+
+if TYPE_CHECKING:
+    from ._hub import Hub
+
+__all__ = ["Link"]
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 16_384  # requests of one peer that wait for their turn; as many as a client may have pending
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+MAX_ADDRESS = 255  # characters, as on the other transports
+FIRST_WORD_S = 5.0  # seconds for a peer to say its dialect
+
+
+class Link:
+    """One peer. It is told to the hub when its session is open, and once more when it is gone."""
+
+    def __init__(self, hub: Hub, session: Session, wire: Wire, headers: dict[str, str]) -> None:
+        self.hub = hub
+        self.session = session
+        self.headers = headers
+        self.rtt: float | None = None  # seconds, of the last heartbeat answered
+        self.topics: set[str] = set()
+        self.in_hand = 0  # requests of this peer delivered and not settled, those in calls of our own left out
+        self.waiting: deque[Message] = deque()
+        self.sent: set[str] = set()  # correlation ids of requests to it that are not answered
+        self.receipts: dict[str, asyncio.Future[None]] = {}
+        self.ready: asyncio.Future[None] = hub.loop.create_future()
+        self.began = hub.loop.time()
+        self.gone = False
+        self.keeper: asyncio.Task[None] | None = None  # ends the link with its connection
+        self._waiting_bytes = 0
+        self.wire = wire
+        self._told = False
+        self._asked_at: float | None = None
+        self._dropped = 0
+
+    @property
+    def id(self) -> str:
+        return self.session.id
+
+    @property
+    def name(self) -> str:
+        return self.session.peer_name
+
+    @property
+    def dialect(self) -> str:
+        return self.session.dialect.name if self.session.dialect else ""
+
+    def begin(self, dialect: str | None) -> None:
+        """Start the session: in a dialect that is known, or with the first frame."""
+        if dialect is not None:
+            self.session.begin(dialect)
+        self._after_session()
+        self.wire.attach(self._on_frame, self._on_pong)
+
+    # -- what comes -------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: Frame) -> None:
+        session = self.session
+        if session.phase is Phase.OPEN and self._told:
+            for item in session.receive(frame):
+                if type(item) is Message:
+                    self.hub.take(self, item)
+                else:
+                    self._act(item)  # type: ignore[arg-type]  # a fact, then
+            if session.out or session.phase is not Phase.OPEN:
+                self._after_session()
+            return
+        items = session.receive(frame)
+        self._after_session()
+        for item in items:
+            if isinstance(item, Message):
+                self.hub.take(self, item)
+            else:
+                self._act(item)
+
+    def _after_session(self) -> None:
+        """Say what the session wants said, and tell what became of it."""
+        session = self.session
+        out, session.out = session.out, []
+        for frame in out:
+            self.wire.write(frame)
+        if session.phase is Phase.OPEN and not self._told:
+            self._told = True
+            if not self.ready.done():
+                self.ready.set_result(None)
+            self.hub.joined(self)
+        elif session.phase is Phase.CLOSED and not self.gone:
+            log.warning("session %.8s of %s ends: %s", self.id, self.name or "a peer", session.why)
+            self.wire.shut(1002, session.why)
+
+    def _act(self, fact: Fact) -> None:
+        match fact.what:
+            case Pong(token):
+                self._on_pong()
+                caught_up = self.receipts.pop(f"ping:{token}", None)
+                if caught_up is not None and not caught_up.done():
+                    caught_up.set_result(None)
+            case Subscribe(topic):
+                if len(self.topics) < MAX_TOPICS:
+                    self.topics.add(topic)
+            case Unsubscribe(topic):
+                self.topics.discard(topic)
+            case Undelivered(correlation_id, why):
+                self.sent.discard(correlation_id)
+                self.hub.tell_undelivered(correlation_id, NoResponder(why))
+            case Receipt(message_id, refusal):
+                receipt = self.receipts.pop(message_id, None)
+                if receipt is not None and not receipt.done():
+                    if refusal:
+                        receipt.set_exception(NoResponder(refusal))
+                    else:
+                        receipt.set_result(None)
+
+    def _on_pong(self) -> None:
+        if self._asked_at is not None:
+            self.rtt, self._asked_at = self.hub.loop.time() - self._asked_at, None
+
+    # -- what goes --------------------------------------------------------------------------------
+
+    def write(self, message: Message) -> None:
+        """Raises `NotSent` for a session that is gone or too slow, `UsageError` for what cannot be said."""
+        if len(message.body) > self.hub.max_body or len(message.address) > MAX_ADDRESS:
+            raise UsageError(
+                f"{len(message.body)} bytes to an address of {len(message.address)} characters: "
+                f"a session carries {self.hub.max_body} and {MAX_ADDRESS}"
+            )
+        if self.gone or self.session.phase is not Phase.OPEN:
+            raise NotSent("the session is not open" if not self.gone else "the session is gone")
+        frame = self.session.write(message)
+        if frame is not None:
+            self.write_frame(frame)
+
+    def write_frame(self, frame: Frame, *, may_drop: bool = False) -> None:
+        """A peer that does not read is dropped; before that, events to it are."""
+        if len(frame) > self.hub.options.max_message:
+            raise UsageError(f"a message of {len(frame)} bytes is over max_message ({self.hub.options.max_message})")
+        unsent = self.wire.unsent
+        if unsent > self.hub.options.max_unsent // 2:
+            if may_drop:
+                self._count_dropped()
+                return
+            if unsent > self.hub.options.max_unsent:
+                self.lose(f"{self.name or 'a peer'} is too slow: {unsent} bytes wait to be sent")
+                raise NotSent("the session was dropped: too slow")
+        self.wire.write(frame)
+
+    async def caught_up(self) -> None:
+        """Return when the other side has read everything written so far. Raises `ConnectionLost`."""
+        if self.dialect not in (NATIVE, JSONRPC):
+            return
+        token = new_id()
+        answer = self.receipts[f"ping:{token}"] = self.hub.loop.create_future()
+        self.write_control(Ping(token))
+        try:
+            async with asyncio.timeout(self.hub.options.connect_timeout):
+                await answer
+        except TimeoutError:
+            raise ConnectionLost("the other side did not answer in time") from None
+        finally:
+            self.receipts.pop(f"ping:{token}", None)
+
+    def write_control(self, control: Control) -> None:
+        if self.gone or self.session.dialect is None:
+            return
+        frame = self.session.dialect.write_control(control)
+        if frame is not None:
+            self.wire.write(frame)
+
+    @property
+    def congested(self) -> bool:
+        return self.wire.unsent > self.hub.options.max_unsent // 2
+
+    def event(self, topic: str, message: Message) -> None:
+        """What is published to this peer, if it may have it and takes it."""
+        dialect = self.session.dialect
+        if self.gone or self.session.phase is not Phase.OPEN or dialect is None:
+            return
+        frame = dialect.event(topic, message)
+        if frame is not None:
+            self.write_frame(frame, may_drop=message.kind is Kind.EVENT)
+
+    def _count_dropped(self) -> None:
+        self._dropped += 1
+        if self._dropped == 1:
+            log.warning("%s reads too slowly: events to it are dropped", self.name or f"session {self.id:.8}")
+
+    # -- requests that wait their turn --------------------------------------------------------------
+
+    def hold(self, message: Message) -> bool:
+        """Keep a request until it has its turn. False: there is no room."""
+        if len(self.waiting) >= MAX_WAITING or self._waiting_bytes + len(message.body) > MAX_WAITING_BYTES:
+            return False
+        self.waiting.append(message)
+        self._waiting_bytes += len(message.body)
+        return True
+
+    def take_held(self, message: Message) -> None:
+        if self.waiting[0] is message:
+            self.waiting.popleft()
+        else:
+            self.waiting.remove(message)
+        self._waiting_bytes -= len(message.body)
+
+    def drop_held(self, correlation_id: str) -> bool:
+        """Forget a request that was cancelled before it had its turn."""
+        for message in self.waiting:
+            if message.correlation_id == correlation_id:
+                self.take_held(message)
+                return True
+        return False
+
+    # -- signs of life, and the end -----------------------------------------------------------------
+
+    def look(self, now: float, heartbeat: float) -> None:
+        """Ask a silent peer for a sign of life; lose one that gave none."""
+        silent = now - self.wire.last_read
+        if self.session.phase is Phase.UNKNOWN:
+            if now - self.began > FIRST_WORD_S and self.hub.options.default_dialect is not None:
+                self.session.begin(self.hub.options.default_dialect)
+                self._after_session()
+            return
+        if silent > 1.75 * heartbeat and self._asked_at is not None:
+            self.lose(f"no sign of life for {silent:.1f} s")
+        elif silent > heartbeat / 2 and self._asked_at is None:
+            self._ask(now)
+
+    def _ask(self, now: float) -> None:
+        dialect = self.session.dialect
+        if dialect is not None and dialect.greets:
+            self.write_control(Ping("1"))
+        elif self.wire.pings:
+            self.wire.send_ping()
+        else:
+            return  # nothing that any JSON-RPC program answers can be sent; its server watches the connection
+        self._asked_at = now
+
+    def slept(self, now: float) -> None:
+        """This loop slept, not the peer."""
+        self.wire.last_read = now
+
+    def shut(self, code: int, reason: str) -> None:
+        self.wire.shut(code, reason)
+
+    def lose(self, why: str) -> None:
+        """Gone now, whatever the other side thinks."""
+        self.wire.abort()
+        self.end(why)
+
+    def end(self, why: str) -> None:
+        """The connection is gone. Whoever waits for this peer is told."""
+        if self.gone:
+            return
+        self.gone = True
+        self.session.end(why)
+        if not self.ready.done():
+            self.ready.set_exception(NotSent(why))
+            self.ready.exception()  # read here: nobody need wait for it
+        for receipt in self.receipts.values():
+            if not receipt.done():
+                receipt.set_exception(ConnectionLost(why))
+        self.receipts.clear()
+        self.hub.left(self, why, was_open=self._told)

@@ -1,0 +1,124 @@
+"""The side that listens, on its own: `rpckit serve … --url ws://0.0.0.0:9000/ws`."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from rpckit.errors import NotSent, UsageError
+from rpckit.ids import new_id
+from rpckit.message import NATIVE
+from rpckit.url import Host, Url
+
+from ._hub import Hub
+from ._link import Link
+from ._options import SUBPROTOCOL, WebSocketOptions
+from ._session import Session
+from ._wires import ServerWire
+
+__all__ = ["DEFAULT_PORTS", "Listener", "allowed_origin"]
+
+DEFAULT_PORTS = {"ws": 80, "wss": 443}
+CLOSE_S = 2.0  # seconds for a closing handshake
+GOING_AWAY = 1001  # RFC 6455, 7.4.1
+
+
+class Listener:
+    """Accepts connections at one path, and begins a session on each."""
+
+    def __init__(self, url: Url, options: WebSocketOptions, hub: Hub) -> None:
+        self._url = url
+        self._options = options
+        self._hub = hub
+        self._server: Server | None = None
+        self._path = f"/{url.path or ''}"
+
+    async def open(self) -> str:
+        """Listen; returns where. Raises `NotSent` when the port is taken, `UsageError` for what cannot be."""
+        host = self._url.hosts[0] if self._url.hosts else Host("localhost")
+        port = host.port or DEFAULT_PORTS[self._url.scheme]
+        try:
+            self._server = await serve(
+                self._keep,
+                host.name,
+                port,
+                process_request=self._check,
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                select_subprotocol=_select,
+                compression="deflate" if self._options.compression else None,
+                open_timeout=self._options.connect_timeout,
+                ping_interval=None,  # the hub watches
+                close_timeout=CLOSE_S,
+                max_size=self._options.max_message,
+                create_connection=ServerWire,
+                ssl=self._tls() if self._url.scheme == "wss" else None,
+            )
+        except OSError as error:
+            raise NotSent(f"cannot listen on {self._url.scheme}://{host.name}:{port}: {error.strerror}") from error
+        return f"listening on {self._url.scheme}://{Host(host.name, port)}{self._path}"
+
+    async def close(self) -> None:
+        """No more connections, and those that are there are closed in good order."""
+        if self._server is None:
+            return
+        self._server.close(code=GOING_AWAY)
+        try:
+            async with asyncio.timeout(2 * CLOSE_S):
+                await self._server.wait_closed()
+        except TimeoutError:
+            for link in list(self._hub.every):
+                link.lose("it did not close in time")
+
+    async def _keep(self, connection: ServerConnection) -> None:
+        """A connection's own task: it ends with the connection."""
+        assert isinstance(connection, ServerWire)  # it was asked for
+        assert connection.request is not None  # the handshake is over
+        headers = {name.lower(): value for name, value in connection.request.headers.raw_items()}
+        link = Link(self._hub, Session(new_id(), dialled=False, name=self._options.name), connection, headers)
+        self._hub.admit(link)
+        try:
+            link.begin(NATIVE if connection.subprotocol == SUBPROTOCOL else None)
+            await connection.wait_closed()
+        finally:
+            code, reason = connection.close_code, connection.close_reason
+            link.end(f"the connection was closed ({code}{': ' + reason if reason else ''})")
+
+    def _check(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refused before it is a WebSocket: another path, or a page of another site."""
+        if urlsplit(request.path).path != self._path:
+            return connection.respond(HTTPStatus.NOT_FOUND, f"The WebSocket is at {self._path}\n")
+        if not allowed_origin(request.headers.get("Origin"), request.headers.get("Host", ""), self._options.origins):
+            return connection.respond(HTTPStatus.FORBIDDEN, "Pages of other sites may not connect: see ?origins=\n")
+        return None
+
+    def _tls(self) -> ssl.SSLContext:
+        if not self._options.certfile:
+            raise UsageError("a listening wss:// needs ?certfile= and ?keyfile=")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self._options.certfile, self._options.keyfile)
+            if self._options.cafile:
+                context.load_verify_locations(self._options.cafile)
+                context.verify_mode = ssl.CERT_REQUIRED
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"wss: cannot load cafile, certfile or keyfile: {error}") from error
+        return context
+
+
+def allowed_origin(origin: str | None, host: str, allowed: str) -> bool:
+    """Programs send no origin; a page's must be of the same host, or among those allowed. Pure."""
+    if origin is None or allowed == "*":
+        return True
+    return urlsplit(origin).netloc == host or origin in [each.strip() for each in allowed.split(",")]
+
+
+def _select(connection: ServerConnection, offered: object) -> Subprotocol | None:
+    """Ours if it is offered; without any the first frame tells."""
+    assert isinstance(offered, list | tuple)
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
