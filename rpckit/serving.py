@@ -18,7 +18,7 @@ __all__ = ["check_capabilities", "serve_on"]
 
 
 async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Service]) -> None:
-    """Receive for `services` on a link: events, requests, cancels; on sessions also methods called by their bare names."""
+    """Receive for `services` on a link: events, requests, cancels and, on sessions, methods without an address."""
     transport = link.transport
     for service in services:
         await _hear(dispatcher, link, service)
