@@ -23,6 +23,7 @@ __all__ = [
     "Timeout",
     "Unset",
     "cancel_topic",
+    "event_topic",
     "read_error",
     "read_reply",
     "read_value",
@@ -118,6 +119,11 @@ class Reply:
 def cancel_topic(address: str) -> str:
     """Where the servers of an address hear of cancelled calls."""
     return f"rpckit.cancel.{address}"
+
+
+def event_topic(topic: str) -> str:
+    """What the transports call a topic of the user's: never one of ours."""
+    return f"rpckit.event.{topic}"
 
 
 def write_body(call: Call) -> None:

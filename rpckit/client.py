@@ -26,13 +26,14 @@ from rpckit.call import (
     Reply,
     Timeout,
     cancel_topic,
+    event_topic,
     read_error,
     read_reply,
     read_value,
     write_body,
 )
 from rpckit.context import MAX_DEPTH, current_context
-from rpckit.contract import Service, check_address, check_method_name, split_target
+from rpckit.contract import Service, check_address, check_method_name, check_name, split_target
 from rpckit.deadline import Deadline
 from rpckit.errors import (
     DID_NOT_RUN,
@@ -238,6 +239,23 @@ class Client:
         call = self._prepare(address, method, args, kwargs, self.options.but(UNSET, headers, None, no_server))
         call.reply_to = reply_to
         await self._run_notification(call)
+
+    async def emit(self, topic: str, /, *args: Any, headers: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        """Tell everyone who listens to `topic`, at most once: returns when it is written.
+
+        Never an error when nobody listens. Raises `NotSent`, or `UsageError` for what cannot be sent.
+        Cancelling is safe.
+        """
+        self._bind_to_loop()
+        options = self.options.but(None, headers)
+        address, sent = event_topic(check_name("topic", topic)), dict(options.headers)
+        call = Call(address, "", args, kwargs, options, sent, None, new_id(), 0, NATIVE, attempt=1)
+        write_body(call)
+        if not self._ready:
+            await self._wait_ready(call)
+        message = self._message(call)
+        message.kind = Kind.EVENT
+        await self._transport.publish(address, message)
 
     async def collect(self, reply_to: str, *, timeout: Timeout = UNSET) -> Any:
         """Wait for the oldest reply stored at `reply_to`, take it away, and return its value or raise its error.

@@ -25,6 +25,7 @@ from rpckit.message import NATIVE, Message
 __all__ = [
     "Arguments",
     "Delivery",
+    "EventSpec",
     "MethodSpec",
     "Service",
     "read_arguments",
@@ -94,6 +95,19 @@ class MethodSpec:
         return (*args[:index], context, *args[index:]), kwargs
 
 
+@dataclass(frozen=True, slots=True)
+class EventSpec:
+    """One handler of the events of a topic.
+
+    topic: a name, not a pattern.
+    group: of all handlers with the same one, wherever they run, one hears an event; "": each hears it.
+    """
+
+    topic: str
+    group: str
+    spec: MethodSpec
+
+
 class Service:
     """Methods under one address: the queue, channel, list or stream; the service's name if left out.
 
@@ -109,6 +123,11 @@ class Service:
         self.name = name
         self.address = check_address(address if address is not None else name)
         self._methods: dict[str, MethodSpec] = {}
+        self._events: list[EventSpec] = []
+
+    @property
+    def events(self) -> Sequence[EventSpec]:
+        return self._events
 
     @property
     def methods(self) -> Mapping[str, MethodSpec]:
@@ -148,6 +167,25 @@ class Service:
             return target
 
         return register(function) if function is not None else register
+
+    def on(self, topic: str, *, group: str = "") -> Callable[[F], F]:
+        """Handle the events of a topic, at most once: ``@service.on("user.created")``.
+
+        group: one of all handlers with this group hears an event, wherever they run; without it each does.
+        """
+        check_name("topic", topic)
+        if group:
+            check_name("group", group)
+        if group and any((event.topic, event.group) == (topic, group) for event in self._events):
+            raise UsageError(
+                f"service {self.name!r} already hears {topic!r} in the group {group!r}; only one would run"
+            )
+
+        def register(target: F) -> F:
+            self._events.append(EventSpec(topic, group, compile_method(target, no_reply=True)))
+            return target
+
+        return register
 
     @classmethod
     def from_object(cls, instance: object, *, name: str, address: str | None = None) -> Service:
@@ -196,10 +234,15 @@ def compile_method(function: Callable[..., Any], *, name: str | None = None, **o
 
 def check_address(address: str) -> str:
     """`address` if every transport can carry it, else `UsageError`."""
-    if not _ADDRESS.fullmatch(address) or len(address) > MAX_ADDRESS_BYTES:
+    return check_name("address", address)
+
+
+def check_name(what: str, name: object) -> str:
+    """The name of an address, topic or group if every transport can carry it, else `UsageError`."""
+    if not isinstance(name, str) or not _ADDRESS.fullmatch(name) or len(name) > MAX_ADDRESS_BYTES:
         allowed = f"1 to {MAX_ADDRESS_BYTES} letters, digits or any of _ - . : @ # , / + and space"
-        raise UsageError(f"address {address[:80]!r} cannot be used: {allowed}")
-    return address
+        raise UsageError(f"{what} {name!r:.80} cannot be used: {allowed}")
+    return name
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -35,6 +35,7 @@ from rpckit.errors import (
     RpcError,
     UsageError,
 )
+from rpckit.events import EventBacklog, EventDelivery
 from rpckit.fault import TOOLKIT, Fault, fault_message, fault_of
 from rpckit.ids import new_id
 from rpckit.inflight import Admission, CallKey, InFlight
@@ -173,6 +174,7 @@ class Dispatcher:
         self.draining = False
         self.prefetch = self._step = concurrency + PREFETCH_AHEAD
         self.links: list[Link] = []
+        self.events = EventBacklog()
         self.inflight: InFlight[Job] = InFlight()
         self._running: dict[asyncio.Task[None], Job] = {}
         self._refusing: set[asyncio.Task[None]] = set()
@@ -213,6 +215,23 @@ class Dispatcher:
             delivery.hand_back()
         else:
             self._refuse(link, delivery, _not_one(services, having, method))
+
+    def accept_event(self, link: Link, service: Service, spec: MethodSpec, message: Message) -> None:
+        """Take an event: its handler will run, unless the server is draining or falls too far behind."""
+        if self.draining:
+            return
+        if message.kind is not Kind.EVENT or len(message.body) > self.max_body:
+            size = f"{message.kind} of {len(message.body)} bytes"
+            log.warning("%s.%s: dropped a %s; events have at most %d", service.name, spec.name, size, self.max_body)
+            return
+        if not self.events.admit():
+            return
+        job = Job(self, link, service, spec, EventDelivery(message), None)
+        self._plain_serial += 1
+        job.key = (link.name, "event", f"#{self._plain_serial}")
+        self.inflight.admit(job.key, job, deadline=None)
+        self._idle.clear()
+        self.slots.request(job.key, partial(self._start_event, job))
 
     def cancel(self, link: Link, message: Message) -> None:
         """A caller's cancel, by address or to our inbox."""
@@ -341,6 +360,28 @@ class Dispatcher:
             self._answer_fault(job.delivery, Fault(Code.INTERNAL, "the server is exiting"), job)
             raise
         finally:
+            self._finish(job)
+
+    def _start_event(self, job: Job) -> None:
+        self.events.begin()
+        job.task = self.loop.create_task(self._run_event(job))
+        self._running[job.task] = job
+
+    async def _run_event(self, job: Job) -> None:
+        """As `_run`, for nobody who waits: whatever goes wrong is logged, once."""
+        job.begun = True
+        enter_context(job.context)
+        name = f"{job.service.name}.{job.spec.name}"
+        try:
+            if job.stop is None:
+                job.context.arguments = job.spec.validate(read_arguments(job.message, job.spec))
+                await self._call_handler(job.context)
+        except asyncio.CancelledError:
+            log.warning("%s was cancelled while it handled an event", name, extra=job.context.log_fields())
+        except Exception as error:
+            log.error("%s failed to handle an event", name, exc_info=error, extra=job.context.log_fields())
+        finally:
+            job.ended = True
             self._finish(job)
 
     async def _claimed(self, job: Job) -> bool:

@@ -66,7 +66,7 @@ class MemoryBroker:
         self._clock = clock
         self._queues: dict[str, _Queue] = {}
         self.inboxes: dict[str, OnMessage] = {}
-        self.topics: dict[str, list[OnMessage]] = {}
+        self.topics: dict[str, list[_MemorySubscription]] = {}
         self.dead_letters: dict[str, deque[Message]] = {}
         self.next_serial = itertools.count().__next__
 
@@ -97,6 +97,21 @@ class MemoryBroker:
 
     def served(self, address: str) -> bool:
         return address in self._queues and bool(self._queues[address].receivers)
+
+    def listeners(self, topic: str) -> list[_MemorySubscription]:
+        """Who hears the next message: all without a group, and of each group the one whose turn it is."""
+        subscriptions = self.topics.get(topic, [])
+        chosen: list[_MemorySubscription] = []
+        served: set[str] = set()
+        for subscription in list(subscriptions):
+            if not subscription.listening or subscription.group in served:
+                continue
+            chosen.append(subscription)
+            if subscription.group:
+                served.add(subscription.group)
+                subscriptions.remove(subscription)  # to the end: the others of its group have their turn first
+                subscriptions.append(subscription)
+        return chosen
 
     def bury(self, address: str, message: Message) -> None:
         self.dead_letters.setdefault(address, deque(maxlen=MAX_DEAD_LETTERS)).append(message)
@@ -262,14 +277,21 @@ class _MemoryDelivery:
 
 
 class _MemorySubscription:
-    def __init__(self, callbacks: list[OnMessage], on_message: OnMessage) -> None:
-        self._callbacks = callbacks
+    def __init__(self, transport: MemoryTransport, topic: str, on_message: OnMessage, group: str) -> None:
+        self.group = group
+        self._transport = transport
+        self._topic = topic
         self._on_message = on_message
         self._paused = False
-        callbacks.append(self.deliver)
+        self._stopped = False
+        transport.broker.topics.setdefault(topic, []).append(self)
+
+    @property
+    def listening(self) -> bool:
+        return not self._paused and self._transport.hears
 
     def deliver(self, message: Message) -> None:
-        if not self._paused:
+        if not self._stopped:
             self._on_message(message)
 
     def set_prefetch(self, prefetch: int) -> None:
@@ -282,9 +304,14 @@ class _MemorySubscription:
         self._paused = False
 
     async def stop(self) -> None:
-        self._paused = True
-        if self.deliver in self._callbacks:
-            self._callbacks.remove(self.deliver)
+        topics = self._transport.broker.topics
+        subscriptions = topics.get(self._topic, [])
+        if self in subscriptions:
+            subscriptions.remove(self)
+        if not subscriptions:
+            topics.pop(self._topic, None)
+        await asyncio.sleep(0)  # what was already on its way is handed over before this returns
+        self._stopped = True
 
 
 class MemoryTransport(Observed):
@@ -357,13 +384,18 @@ class MemoryTransport(Observed):
 
     async def publish(self, topic: str, message: Message) -> None:
         self._check_connected()
-        for callback in list(self.broker.topics.get(topic, ())):
-            asyncio.get_running_loop().call_soon(callback, replace(message))
+        for subscription in self.broker.listeners(topic):
+            asyncio.get_running_loop().call_soon(subscription.deliver, replace(message))
 
-    async def subscribe(self, topic: str, on_message: OnMessage) -> _MemorySubscription:
-        subscription = _MemorySubscription(self.broker.topics.setdefault(topic, []), on_message)
+    async def subscribe(self, topic: str, on_message: OnMessage, *, group: str = "") -> _MemorySubscription:
+        subscription = _MemorySubscription(self, topic, on_message, group)
         self._subscriptions.append(subscription)
         return subscription
+
+    @property
+    def hears(self) -> bool:
+        """Whether what is published now arrives here: a broker that takes nothing still delivers."""
+        return self._state in (State.CONNECTED, State.BLOCKED)
 
     def route_reply(self, message: Message) -> None:
         """To the caller's inbox; an inbox that is gone is told to `on_gone`."""

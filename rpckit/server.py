@@ -170,13 +170,13 @@ class Server:
     def _check_contract(self) -> None:
         if not self._services:
             raise UsageError("nothing to serve: give Server(…) a service, or use @server.handler(address)")
-        addresses = [service.address for service in self._services]
+        addresses = [service.address for service in self._services if service.methods]
         twice = {address for address in addresses if addresses.count(address) > 1}
         if twice:
             raise UsageError(f"two services at the address {min(twice)!r}")
         for service in self._services:
-            if not service.methods:
-                raise UsageError(f"service {service.name!r} has no methods")
+            if not service.methods and not service.events:
+                raise UsageError(f"service {service.name!r} has no methods, and hears no events")
 
     async def _open(self, transport: Transport, url: Url | str) -> None:
         assert self._dispatcher is not None  # created by start

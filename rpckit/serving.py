@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from rpckit.call import cancel_topic
+from rpckit.call import cancel_topic, event_topic
 from rpckit.contract import Service
 from rpckit.dispatch import Dispatcher, Link
 from rpckit.errors import UsageError
@@ -18,15 +18,18 @@ __all__ = ["check_capabilities", "serve_on"]
 
 
 async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Service]) -> None:
-    """Receive for `services` on a link: requests, cancels and, on sessions, methods called by their bare names."""
+    """Receive for `services` on a link: events, requests, cancels and, on sessions, methods without an address."""
     transport = link.transport
     for service in services:
+        await _hear(dispatcher, link, service)
+    answering = [service for service in services if service.methods]
+    for service in answering:
         await transport.subscribe(cancel_topic(service.address), partial(_on_cancel, dispatcher, link))
-    for service in services:
+    for service in answering:
         accept = partial(dispatcher.accept, link, service)
         link.receivers.append(await transport.receive(service.address, accept, prefetch=dispatcher.prefetch))
     if transport.capabilities.sessions:
-        accept_bare = partial(dispatcher.accept_bare, link, services)
+        accept_bare = partial(dispatcher.accept_bare, link, answering)
         link.receivers.append(await transport.receive("", accept_bare, prefetch=dispatcher.prefetch))
 
 
@@ -55,7 +58,7 @@ class Serving:
 
 
 def check_capabilities(transport: Transport, services: Sequence[Service]) -> None:
-    """What a method demands and the transport cannot do is refused at start-up."""
+    """What a service demands and the transport cannot do is refused at start-up."""
     capabilities = transport.capabilities
     for service in services:
         for spec in service.methods.values():
@@ -64,6 +67,20 @@ def check_capabilities(transport: Transport, services: Sequence[Service]) -> Non
                     f'{service.name}.{spec.name} demands delivery="at_least_once", which {capabilities.name} '
                     "cannot give: it does not redeliver what a dead server left"
                 )
+        for event in service.events:
+            if event.group and not capabilities.event_groups:
+                raise UsageError(
+                    f"{service.name} hears {event.topic!r} in the group {event.group!r}, which {capabilities.name} "
+                    "cannot give: there each event reaches everyone; leave the group out"
+                )
+
+
+async def _hear(dispatcher: Dispatcher, link: Link, service: Service) -> None:
+    """The events of a service."""
+    for event in service.events:
+        accept = partial(dispatcher.accept_event, link, service, event.spec)
+        topic = event_topic(event.topic)
+        link.receivers.append(await link.transport.subscribe(topic, accept, group=event.group))
 
 
 def _on_cancel(dispatcher: Dispatcher, link: Link, message: Message) -> None:

@@ -222,7 +222,7 @@ class Transport(Protocol):
         ...
 
     async def subscribe(self, topic: str, on_message: OnMessage, *, group: str = "") -> Receiver:
-        """Every message published on `topic` from now on; of those with the same `group`, one gets it."""
+        """Every message published on `topic` from now on; of the subscriptions with the same `group`, one gets it."""
         ...
 
 

@@ -89,4 +89,6 @@ class _AnnouncedServer(Server):
 
 
 def ready_line(service: Service, where: str) -> str:
+    if not service.methods:
+        return f"{service.name} hears {', '.join(event.topic for event in service.events)} on {where}"
     return f"serving {service.name} ({', '.join(service.methods)}) at {service.address} on {where}"

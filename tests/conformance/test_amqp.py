@@ -20,7 +20,7 @@ LEFT: list[str] = []  # durable queues outlive their tests; the last one takes t
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left(rabbitmq: RabbitMq | BrokerAt) -> Iterator[None]:
-    """No connection, and no queue but the durable ones of requests, which are deleted here."""
+    """No connection, and no queue but the durable ones: of requests, deleted here, and of groups, which expire."""
     before = _listed(rabbitmq)
     yield
     connection = pika.BlockingConnection(pika.URLParameters(rabbitmq.url))
@@ -35,8 +35,8 @@ def _listed(broker: RabbitMq | BrokerAt) -> set[str]:
     """Queues and connections; nothing where the broker is not ours to ask."""
     if not isinstance(broker, RabbitMq):
         return set()
-    tables = (broker.ctl("list_queues", "name"), broker.ctl("list_connections", "name"))
-    return {line for table in tables for line in table.splitlines()}
+    tables = (broker.ctl(what, "--no-table-headers", "name") for what in ("list_queues", "list_connections"))
+    return {line for table in tables for line in table.splitlines() if not line.startswith("rpckit.group.")}
 
 
 class _Amqp:

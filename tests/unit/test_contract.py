@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +107,48 @@ def test_two_default_methods_are_refused() -> None:
     service.method(default=True)(fib)
     with pytest.raises(UsageError, match="only one can be"):
         service.method(default=True)(several)
+
+
+def test_on_registers_handlers_of_events_and_leaves_the_function_as_it_is() -> None:
+    service = Service("s")
+    service.method(fib)
+    assert service.on("user.created")(fib) is fib  # a method of the same name is another thing
+    assert service.on("user.created")(fib) is fib
+    assert service.on("user.created", group="billing")(several) is several
+    assert [(event.topic, event.group, event.spec.name) for event in service.events] == [
+        ("user.created", "", "fib"),
+        ("user.created", "", "fib"),
+        ("user.created", "billing", "several"),
+    ]
+    assert all(event.spec.no_reply for event in service.events)
+    assert list(service.methods) == ["fib"]
+    assert service.default_method is service.find("fib")
+
+
+@pytest.mark.parametrize("topic", ["", "user.*", "x" * 241, fib])
+def test_a_topic_no_transport_could_carry_is_refused(topic: Any) -> None:
+    service = Service("s")
+    with pytest.raises(UsageError, match=r"topic .* cannot be used: 1 to 240 letters"):
+        service.on(topic)
+    with pytest.raises(UsageError, match=r"group .* cannot be used"):
+        service.on("user.created", group="a|b")
+
+
+def test_a_service_is_in_a_group_once() -> None:
+    service = Service("s")
+    service.on("user.created", group="billing")(fib)
+    service.on("user.created", group="mail")(fib)
+    service.on("user.deleted", group="billing")(fib)
+    with pytest.raises(UsageError, match=r"already hears 'user\.created' in the group 'billing'"):
+        service.on("user.created", group="billing")
+
+
+def test_a_generator_cannot_hear_events() -> None:
+    async def stream() -> AsyncIterator[int]:
+        yield 1
+
+    with pytest.raises(UsageError, match="generators cannot be served"):
+        Service("s").on("user.created")(stream)
 
 
 def test_from_object_exposes_public_async_methods_bound_to_it() -> None:

@@ -18,7 +18,7 @@ from ._inbound import Inbound
 from ._mapping import from_properties
 from ._queues import Queues
 from ._replier import Replier
-from ._topology import EVENTS_EXCHANGE, event_key, events_queue
+from ._topology import EVENTS_EXCHANGE, event_key, events_queue, group_queue
 
 __all__ = ["AmqpDelivery", "AmqpReceiver", "AmqpSubscription"]
 
@@ -179,11 +179,12 @@ class AmqpReceiver(_Consuming):
 
 
 class AmqpSubscription(_Consuming):
-    """Everything published on one topic, through an exclusive queue of its own. At most once: nothing is acked."""
+    """What is published on one topic, through a queue of its own or its group's. At most once: nothing is acked."""
 
-    def __init__(self, queues: Queues, topic: str, on_message: OnMessage) -> None:
+    def __init__(self, queues: Queues, topic: str, on_message: OnMessage, group: str) -> None:
         super().__init__(queues)
         self.topic = topic
+        self.group = group
         self._on_message = on_message
         self._paused = False
 
@@ -191,7 +192,7 @@ class AmqpSubscription(_Consuming):
         if self._stopped:
             return
         self._inbound = inbound
-        queue = events_queue(new_id())
+        queue = group_queue(self.topic, self.group) if self.group else events_queue(new_id())
         await self._queues.ensure_exchange(inbound.session)
         await self._queues.declare(inbound.session, queue)
 

@@ -107,6 +107,8 @@ class Requester:
         if session is None:
             raise NotSent("not connected")
         await self._queues.ensure_exchange(session)
+        if session.protocol.congested:
+            await self._wait_writable(session, message)
         routes = self._express.routes
         self._express.write(
             routes.around(event_key(topic), lay_out(message), message.body, mandatory=False, exchange=EVENTS_EXCHANGE)

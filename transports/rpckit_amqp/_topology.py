@@ -5,12 +5,16 @@
 | `<address>`                | requests, durable             | for ever         | server, waiting call | operator   |
 | `rpckit.reply.<128 bits>`  | a client's replies, exclusive | its connection   | client               | broker     |
 | `rpckit.events.<128 bits>` | one subscriber, exclusive     | its connection   | subscriber           | broker     |
+| `rpckit.group.<n>.<g>.<t>` | a group on a topic, durable   | 10 s unused      | its members          | broker     |
 | `rpckit.events`            | topic exchange, durable       | for ever         | whoever is first     | operator   |
+
+`<n>` is the length of the group's name `<g>`, `<t>` the topic; a name that would be too long is its SHA-256 instead.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Literal
 
 from rpckit.errors import UsageError
@@ -22,11 +26,14 @@ __all__ = [
     "QueueSpec",
     "event_key",
     "events_queue",
+    "group_queue",
     "reply_queue",
     "request_queue",
 ]
 
 EVENTS_EXCHANGE = "rpckit.events"
+GROUP_IDLE_MS = 10_000  # x-expires: outlives its last member's reconnect, and no more of what nobody hears piles up
+MAX_NAME_BYTES = 255  # of a queue
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # https://www.rabbitmq.com/docs/direct-reply-to
 
 Declare = Literal["classic", "quorum", "transient", "never"]
@@ -61,3 +68,14 @@ def event_key(topic: str) -> str:
 
 def events_queue(unique: str) -> QueueSpec:
     return QueueSpec(f"rpckit.events.{unique}", exclusive=True, auto_delete=True)
+
+
+def group_queue(topic: str, group: str) -> QueueSpec:
+    """What the members of a group share. Durable, since RabbitMQ 4.3 refuses transient queues that are shared.
+
+    Not auto-delete: it could vanish between a new member's declaration and its consuming.
+    """
+    name = f"rpckit.group.{len(group)}.{group}.{topic}"  # the length: a.b on c is not a on b.c
+    if len(name.encode()) > MAX_NAME_BYTES:
+        name = f"rpckit.group.{sha256(name.encode()).hexdigest()}"
+    return QueueSpec(name, durable=True, arguments={"x-expires": GROUP_IDLE_MS})

@@ -132,8 +132,8 @@ class AmqpTransport(Observed):
         await self._attach(receiver)
         return receiver
 
-    async def subscribe(self, topic: str, on_message: OnMessage) -> AmqpSubscription:
-        subscription = AmqpSubscription(self._queues, topic, on_message)
+    async def subscribe(self, topic: str, on_message: OnMessage, *, group: str = "") -> AmqpSubscription:
+        subscription = AmqpSubscription(self._queues, topic, on_message, group)
         await self._attach(subscription)
         return subscription
 

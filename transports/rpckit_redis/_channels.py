@@ -18,6 +18,11 @@ class Channels:
         self._listening: dict[bytes, list[OnData]] = {}
         self._session: Session | None = None
 
+    @property
+    def session(self) -> Session | None:
+        """Which they come from; None between two connections."""
+        return self._session
+
     async def attach(self, session: Session) -> None:
         """A new session: everything is subscribed again before anything is sent."""
         session.main.on_push = self._on_push

@@ -17,6 +17,7 @@
 | rpckit:inbox:I            | channel | while its client is connected  |                  |                           |
 | rpckit:inbox:I:K          | channel | while its client is connected  |                  |                           |
 | rpckit:topic:T            | channel | while somebody is subscribed   |                  |                           |
+| rpckit:event:G:M          | string  | 60 s                           | a member of G    | Redis, when it expires    |
 | rpckit:reply:R            | either  | 1 h after the last reply       | server           | Redis, or `collect`       |
 
 `stream:x`, `list:x` and `channel:x` name the key x as it is, shared with whoever uses it; what belongs
@@ -37,6 +38,7 @@ __all__ = [
     "Place",
     "claim_key",
     "consumer_key",
+    "event_key",
     "inbox_channel",
     "no_store",
     "own_channel",
@@ -139,3 +141,8 @@ def consumer_key(consumer: str) -> str:
 
 def claim_key(message_id: str, attempt: int) -> str:
     return f"rpckit:claim:{message_id}:{attempt}"
+
+
+def event_key(group: str, message_id: str) -> str:
+    """Who of a group has an event: a claim."""
+    return f"rpckit:event:{group}:{message_id}"

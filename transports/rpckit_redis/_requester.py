@@ -95,6 +95,10 @@ class Requester:
         session = self._session
         if session is None or not session.alive:
             raise NotSent("not connected")
+        if session.main.congested:
+            await _wait_writable(session.main, message)
+            if not session.alive:
+                raise NotSent("the connection was lost before the message was sent")
         session.main.send(pack("PUBLISH", topic_channel(topic), write(message)), _ignore)
 
     def _push(self, link: Link, message: Message, must_be_served: bool, on_reply: OnReply) -> None:

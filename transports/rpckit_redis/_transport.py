@@ -28,8 +28,7 @@ from ._channels import Channels
 from ._connection import Connection, Session, Target
 from ._embedded import EmbeddedRedis, is_embedded
 from ._envelope import EnvelopeError, read
-from ._errors import explain
-from ._keys import Kind, consumer_key, place_of, topic_channel
+from ._keys import Kind, consumer_key, place_of
 from ._lists import ListReceiver
 from ._options import RedisOptions
 from ._receiver import PullingReceiver
@@ -39,6 +38,7 @@ from ._sentinel import find_master, is_sentinel
 from ._stored import collect
 from ._streams import StreamReceiver
 from ._subscribers import ChannelReceiver
+from ._topics import Subscription
 
 __all__ = ["CAPABILITIES", "RedisTransport"]
 
@@ -167,12 +167,11 @@ class RedisTransport(Observed):
         self._receivers.append(receiver)
         return receiver
 
-    async def subscribe(self, topic: str, on_message: OnMessage) -> _Subscription:
-        subscription = _Subscription(self._channels, topic, on_message)
-        try:
-            await self._channels.listen(topic_channel(topic), subscription.on_data)
-        except hiredis.ReplyError as error:
-            raise explain(error, f"subscribing to {topic!r}") from error
+    async def subscribe(self, topic: str, on_message: OnMessage, *, group: str = "") -> Subscription:
+        subscription = Subscription(self._channels, topic, on_message, group)
+        await subscription.start()
+        if group:
+            self._ensure_beating()
         return subscription
 
     async def _locate(self) -> Sequence[Target]:
@@ -208,6 +207,9 @@ class RedisTransport(Observed):
             await session.main.subscribe(consumer_key(session.consumer))
             await self._warn_of_eviction(session)
         await receiver.attach(session)
+        self._ensure_beating()
+
+    def _ensure_beating(self) -> None:
         if self._beating is None or self._beating.done():
             self._beating = self._own(self._beat())
 
@@ -273,39 +275,3 @@ class RedisTransport(Observed):
         log.error("a task of the transport failed; it connects anew", exc_info=task.exception())
         if self._connection.session is not None:
             self._connection.session.abort(f"a task of the transport failed: {task.exception()}")
-
-
-class _Subscription:
-    """Everything published on one topic. At most once: nothing is acked."""
-
-    def __init__(self, channels: Channels, topic: str, on_message: OnMessage) -> None:
-        self._channels = channels
-        self._topic = topic
-        self._on_message = on_message
-        self._paused = False
-
-    def on_data(self, data: bytes) -> None:
-        if self._paused:
-            return
-        try:
-            message = read(data, self._topic, MessageKind.EVENT)
-        except EnvelopeError as error:
-            log.warning("an event of %r cannot be read: %s", self._topic, error)
-            return
-        self._on_message(message)
-
-    def set_prefetch(self, prefetch: int) -> None:
-        """Nothing is settled, so nothing is limited."""
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-
-    async def stop(self) -> None:
-        self._paused = True
-        try:
-            await self._channels.leave(topic_channel(self._topic), self.on_data)
-        except RpcError as error:
-            log.debug("leaving %r: %s", self._topic, error)

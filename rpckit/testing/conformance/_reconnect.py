@@ -10,6 +10,7 @@ import pytest
 
 from rpckit.errors import ConnectionLost
 from rpckit.message import Kind, Message
+from rpckit.testing.conformance._events import Listener
 from rpckit.testing.conformance._probe import Probe
 from rpckit.testing.conformance._rig import AT_ONCE_S, Line, Rig, RigFixtures, until
 from rpckit.transport import Capabilities, State, Transport
@@ -126,6 +127,28 @@ class Reconnecting(RigFixtures):
         await until(lambda: probe.began, "the handler")
         call.cancel()
         await until(lambda: probe.cancelled, "the cancel")
+
+    async def test_events_are_heard_again_after_the_connection_broke(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """With and without a group; what was emitted meanwhile may be lost."""
+        listeners = [Listener(address)] + [Listener(address, "mail")] * capabilities.event_groups
+        server = await rig.server(*(listener.service for listener in listeners))
+        client = await rig.client()
+        assert server._dispatcher is not None
+        transport = client.transport if capabilities.sessions else server._dispatcher.links[0].transport
+        states: list[State] = []
+        transport.on_state(lambda state, why: states.append(state))
+        await self.cut(transport)
+        await until(lambda: states and states[-1] is State.CONNECTED, "the connection")
+        for number in range(100):
+            await client.emit(address, number)
+            await asyncio.sleep(0.05)
+            if all(listener.heard for listener in listeners):
+                break
+        for listener in listeners:
+            assert listener.heard
+            assert len(set(listener.heard)) == len(listener.heard)
 
     async def _cut(self, line: Line) -> None:
         """Cut, and wait until it is back."""

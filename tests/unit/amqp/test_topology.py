@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rpckit.errors import UsageError
-from rpckit_amqp._topology import Declare, QueueSpec, events_queue, reply_queue, request_queue
+from rpckit_amqp._topology import Declare, QueueSpec, events_queue, group_queue, reply_queue, request_queue
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,23 @@ def test_queues_of_one_process_end_with_its_connection(spec: QueueSpec) -> None:
 
 def test_reply_and_events_queues_do_not_collide() -> None:
     assert reply_queue("1f").name != events_queue("1f").name
+
+
+def test_a_groups_queue_is_shared_and_expires_when_its_members_are_gone() -> None:
+    spec = group_queue("rpckit.event.user.created", "billing")
+    assert spec.name == "rpckit.group.7.billing.rpckit.event.user.created"
+    assert spec.durable  # RabbitMQ 4.3 refuses transient queues that are shared
+    assert not spec.exclusive
+    assert not spec.auto_delete
+    assert spec.arguments == {"x-expires": 10_000}
+
+
+def test_no_two_groups_share_a_queue() -> None:
+    long = "x" * 240
+    pairs = [("a", "b.c"), ("a", "b"), ("b.c", "a"), ("a.b", "c"), ("1.a", "b"), (long, "a"), (long, "b"), ("a", long)]
+    names = {group_queue(topic, group).name for topic, group in pairs}
+    assert len(names) == len(pairs)
+    assert all(len(name) <= 255 for name in names)
 
 
 def test_specs_do_not_share_their_arguments() -> None:

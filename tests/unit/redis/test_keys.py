@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rpckit.errors import UsageError
-from rpckit_redis._keys import MAX_ADDRESS, Kind, place_of
+from rpckit_redis._keys import MAX_ADDRESS, Kind, claim_key, event_key, place_of
 
 
 def test_an_address_without_a_prefix_is_a_key_of_ours_in_the_urls_kind() -> None:
@@ -38,3 +38,8 @@ def test_ours_and_a_strangers_key_of_one_name_are_apart() -> None:
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError):
         place_of(address, Kind.STREAM)
+
+
+def test_each_group_claims_an_event_apart_from_the_others() -> None:
+    keys = {event_key("billing", "m"), event_key("mail", "m"), event_key("billing", "n"), claim_key("m", 1)}
+    assert len(keys) == 4

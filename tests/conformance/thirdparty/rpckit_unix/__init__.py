@@ -58,6 +58,7 @@ CAPABILITIES = Capabilities(
     knows_caller_gone=True,
     orders=False,
     max_body=MAX_BODY,
+    event_groups=False,
 )
 
 
@@ -70,7 +71,7 @@ class UnixTransport:
         self.inbox = ""
         self.root = Path("/", url.path or "")
         self.me = new_id()
-        self.receivers: dict[tuple[int, str], _Receiver] = {}
+        self.receivers: dict[tuple[int, str], list[_Receiver]] = {}
         self._on_message: OnMessage | None = None
         self._on_state: list[OnState] = []
         self._on_undelivered: list[OnUndelivered] = []
@@ -90,7 +91,7 @@ class UnixTransport:
     async def close(self) -> None:
         if self._listening is None:
             return
-        for receiver in list(self.receivers.values()):
+        for receiver in [receiver for receivers in self.receivers.values() for receiver in receivers]:
             await receiver.stop()
         if self._work:
             await asyncio.wait(self._work, timeout=FLUSH_S)
@@ -138,7 +139,9 @@ class UnixTransport:
     async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> _Receiver:
         return _Receiver(self, (REQUEST, address), on_delivery, prefetch)
 
-    async def subscribe(self, topic: str, on_message: OnMessage) -> _Receiver:
+    async def subscribe(self, topic: str, on_message: OnMessage, *, group: str = "") -> _Receiver:
+        if group:
+            raise UsageError("processes hear of each other here, not of each other's groups")
         return _Receiver(self, (EVENT, topic), lambda delivery: on_message(delivery.message), None)
 
     # -- between processes ------------------------------------------------------------------------
@@ -214,8 +217,9 @@ class UnixTransport:
         elif what == UNDELIVERED:
             for callback in self._on_undelivered:
                 callback(message.correlation_id, NoResponder(f"nobody serves {name!r} any more"))
-        elif (receiver := self.receivers.get((what, name))) is not None:
-            receiver.offer(message)
+        elif receivers := self.receivers.get((what, name)):
+            for receiver in receivers if what == EVENT else receivers[:1]:
+                receiver.offer(message)
         elif what == REQUEST:
             self.own(self.pass_on(message))
 
@@ -240,7 +244,7 @@ class _Receiver:
         self._sign = transport.place(*key) / transport.me
         self._sign.parent.mkdir(exist_ok=True)
         self._sign.touch()
-        transport.receivers[key] = self
+        transport.receivers.setdefault(key, []).append(self)
 
     def offer(self, message: Message) -> None:
         if self._prefetch is not None or not self._paused:
@@ -267,8 +271,11 @@ class _Receiver:
 
     async def stop(self) -> None:
         self._paused = True
-        self._sign.unlink(missing_ok=True)
-        self.transport.receivers.pop(self._key, None)
+        others = [other for other in self.transport.receivers.pop(self._key, []) if other is not self]
+        if others:
+            self.transport.receivers[self._key] = others
+        else:
+            self._sign.unlink(missing_ok=True)
         while self._waiting:
             self.transport.own(self.transport.pass_on(self._waiting.popleft()))
 

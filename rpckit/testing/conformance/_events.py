@@ -1,0 +1,178 @@
+"""Events: what a service hears and a client emits, at most once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from rpckit.context import Context
+from rpckit.contract import Service
+from rpckit.errors import InvalidArgument, NotSent, UsageError
+from rpckit.testing.conformance._probe import Probe
+from rpckit.testing.conformance._rig import PATIENCE_S, Rig, RigFixtures, quiet, until
+from rpckit.transport import Capabilities
+
+__all__ = ["Emitting", "Listener"]
+
+MANY = 40  # events: enough that two who share them both have some, or both have all
+
+
+class Listener:
+    """A service that only hears, and remembers what."""
+
+    def __init__(self, topic: str, group: str = "") -> None:
+        self.heard: list[Any] = []
+        self.service = Service(f"{topic}.listener")
+        self.service.on(topic, group=group)(self.hear)
+
+    async def hear(self, event: Any) -> None:
+        if event == "trouble":
+            raise ValueError("a handler that raises")
+        self.heard.append(event)
+
+
+class Emitting(RigFixtures):
+    async def test_everyone_hears_an_event(self, rig: Rig, address: str) -> None:
+        """Every handler of its topic, in every server; two in one server are two."""
+        one, other, third = Listener(address), Listener(address), Listener(address)
+        await rig.server(one.service, third.service)
+        second = await rig.second_server(other.service)
+        listeners = [one, third] if second is None else [one, other, third]
+        client = await rig.client()
+        for number in range(MANY):
+            await client.emit(address, number)
+        await until(lambda: all(len(listener.heard) == MANY for listener in listeners), "every event, to everyone")
+        await quiet()
+        for listener in listeners:
+            assert sorted(listener.heard) == list(range(MANY))
+
+    async def test_an_event_has_arguments_and_headers_as_a_call_does(self, rig: Rig, address: str) -> None:
+        """By position and by name, converted as the handler's annotations say."""
+        service, heard = Service(address), list[tuple[int, str, dict[str, str]]]()
+
+        @service.on(address)
+        async def hear(number: int, name: str = "none", *, ctx: Context) -> None:
+            heard.append((number, name, dict(ctx.headers)))
+
+        await rig.server(service)
+        client = await rig.client()
+        await client.emit(address, "1", headers={"x-user": "7"})
+        await client.emit(address, name="two", number=2)
+        await until(lambda: len(heard) == 2, "both events")
+        assert sorted(heard, key=lambda event: event[0]) == [(1, "none", {"x-user": "7"}), (2, "two", {})]
+
+    async def test_one_of_each_group_hears_an_event(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
+        """If `event_groups`: one member of each group, across servers; who is in no group hears it as well."""
+        if not capabilities.event_groups:
+            return
+        mail, other_mail = Listener(address, "mail"), Listener(address, "mail")
+        billing, everything = Listener(address, "billing"), Listener(address)
+        await rig.server(mail.service, billing.service, everything.service)
+        await rig.second_server(other_mail.service)
+        client = await rig.client()
+        for number in range(MANY):
+            await client.emit(address, number)
+        await until(lambda: len(everything.heard) == len(billing.heard) == MANY, "every event")
+        await until(lambda: len(mail.heard) + len(other_mail.heard) >= MANY, "every event, to one of the group")
+        await quiet()
+        assert sorted(mail.heard + other_mail.heard) == list(range(MANY))
+        assert sorted(billing.heard) == sorted(everything.heard) == list(range(MANY))
+
+    async def test_a_group_goes_on_without_a_member_that_is_stopping(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """If `event_groups` and there can be two servers: one that drains has no share any more."""
+        if not capabilities.event_groups:
+            return
+        leaving, staying = Listener(address, "mail"), Listener(address, "mail")
+        probe = Probe(rig.address())
+        server = await rig.server(leaving.service, probe.service)
+        if await rig.second_server(staying.service) is None:
+            return
+        client = await rig.client()
+        call = asyncio.create_task(client.call(probe.at("hold"), "still running"))
+        await until(lambda: probe.began, "the call")
+        stopping = asyncio.create_task(server.stop(grace=PATIENCE_S))
+        await quiet()
+        for number in range(MANY):
+            await client.emit(address, number)
+        await until(lambda: len(staying.heard) == MANY, "every event, to the one that stays")
+        assert not stopping.done()
+        probe.gate.set()
+        assert await call == "still running"
+        await stopping
+        assert leaving.heard == []
+
+    async def test_a_group_is_refused_where_there_are_none(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """Unless `event_groups`: at start-up, with a sentence that names the topic."""
+        if capabilities.event_groups:
+            return
+        with pytest.raises(UsageError, match=f"hears '{address}' in the group 'mail'"):
+            await rig.server(Listener(address, "mail").service)
+
+    async def test_topics_of_events_are_literal(self, rig: Rig, address: str) -> None:
+        """A name with # in it is no pattern, and a name is not heard by its beginning."""
+        listeners = {topic: Listener(topic) for topic in (address, f"{address}.#", f"{address}.a.b")}
+        await rig.server(*(listener.service for listener in listeners.values()))
+        client = await rig.client()
+        for topic in (*listeners, f"{address}.a", f"{address}.a.b.c"):
+            await client.emit(topic, topic)
+        await until(lambda: all(listener.heard for listener in listeners.values()), "an event for each")
+        await quiet()
+        for topic, listener in listeners.items():
+            assert listener.heard == [topic]
+
+    async def test_a_handler_that_raises_harms_nobody(
+        self, rig: Rig, address: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is logged once, with its cause; neither the emitter nor the next event notices."""
+        listener = Listener(address)
+        await rig.server(listener.service)
+        client = await rig.client()
+        await client.emit(address, "trouble")
+        await client.emit(address)  # arguments that do not fit
+        await client.emit(address, "peace")
+        await until(lambda: listener.heard, "the last event")
+        await until(lambda: len(_failures(caplog)) == 2, "both reports")
+        assert listener.heard == ["peace"]
+        assert {type(record.exc_info[1]) for record in _failures(caplog) if record.exc_info} == {
+            ValueError,
+            InvalidArgument,
+        }
+
+    async def test_emitting_to_nobody_is_no_error(self, rig: Rig, address: str) -> None:
+        """And whoever listens later does not hear of it."""
+        client = await rig.client()
+        await client.emit(address, "nobody hears this")
+        await quiet()
+        listener = Listener(address)
+        await rig.server(listener.service)
+        await quiet()
+        assert listener.heard == []
+
+    async def test_a_server_that_stopped_hears_nothing(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """What it had heard by then was handled."""
+        listener = Listener(address)
+        server = await rig.server(listener.service)
+        client = await rig.client(send_wait=0.2)
+        await client.emit(address, "before")
+        await until(lambda: listener.heard, "the first event")
+        await server.stop(grace=1)
+        if capabilities.sessions:  # without a server there is nobody to be connected to
+            with pytest.raises(NotSent):
+                await client.emit(address, "after")
+        else:
+            await client.emit(address, "after")
+        await quiet()
+        assert listener.heard == ["before"]
+
+
+def _failures(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if "failed to handle an event" in record.getMessage()]

@@ -1,0 +1,128 @@
+"""Subscriptions: what a group's member claims before it hands it over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import hiredis
+import pytest
+
+from rpckit.errors import ConnectionLost
+from rpckit.message import Kind, Message
+from rpckit_redis._channels import Channels
+from rpckit_redis._connection import Session
+from rpckit_redis._envelope import write
+from rpckit_redis._link import OnReply, pack
+from rpckit_redis._topics import CLAIM_MS, STALE_S, Subscription
+
+
+class FakeLink:
+    def __init__(self) -> None:
+        self.last_read = 1_000.0
+        self.sent: list[tuple[bytes, OnReply]] = []
+        self.on_push: Any = None
+
+    def send(self, command: bytes, on_reply: OnReply) -> None:
+        self.sent.append((command, on_reply))
+
+    async def ask(self, *words: bytes | str | int) -> Any:
+        answer = asyncio.get_running_loop().create_future()
+        self.send(pack(*words), answer.set_result)
+        return await answer
+
+    async def subscribe(self, channel: str) -> None: ...
+
+    async def unsubscribe(self, channel: str) -> None: ...
+
+
+class FakeSession:
+    alive = True
+
+    def __init__(self) -> None:
+        self.main = FakeLink()
+        self.fresh_since = self.main.last_read
+
+
+class Place:
+    """A subscription on a session of its own."""
+
+    def __init__(self, group: str) -> None:
+        self.channels = Channels()
+        self.session = FakeSession()
+        self.heard: list[Message] = []
+        self.subscription = Subscription(self.channels, "t", self.heard.append, group)
+
+    async def start(self) -> FakeLink:
+        await self.channels.attach(cast(Session, self.session))
+        await self.subscription.start()
+        return self.session.main
+
+    def event(self, message_id: str = "m") -> None:
+        data = write(Message(Kind.EVENT, "t", message_id=message_id))
+        self.session.main.on_push(b"rpckit:topic:t", data)
+
+
+async def test_without_a_group_nothing_is_claimed() -> None:
+    place = Place("")
+    link = await place.start()
+    place.event()
+    assert (len(place.heard), link.sent) == (1, [])
+
+
+async def test_who_wins_the_claim_hears_the_event() -> None:
+    place = Place("g")
+    link = await place.start()
+    place.event("won")
+    place.event("lost")
+    assert place.heard == []
+    assert link.sent[0][0] == pack("SET", "rpckit:event:g:won", "1", "NX", "PX", CLAIM_MS)
+    link.sent[0][1](b"OK")
+    link.sent[1][1](None)
+    assert [message.message_id for message in place.heard] == ["won"]
+
+
+async def test_an_event_without_an_id_cannot_be_claimed_and_is_heard_by_all() -> None:
+    place = Place("g")
+    link = await place.start()
+    place.event("")
+    assert (len(place.heard), link.sent) == (1, [])
+
+
+@pytest.mark.parametrize("error", [ConnectionLost("gone"), hiredis.ReplyError("OOM command not allowed")])
+async def test_a_claim_that_fails_loses_the_event_and_is_warned_of_once(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place("g")
+    link = await place.start()
+    for _ in range(3):
+        place.event()
+    for _, on_reply in link.sent:
+        on_reply(error)
+    assert place.heard == []
+    assert caplog.text.count("were not claimed") == 1
+
+
+async def test_what_may_outlive_its_claim_is_not_heard() -> None:
+    """This process slept: another member's claim may have expired by now."""
+    place = Place("g")
+    link = await place.start()
+    link.last_read += STALE_S + 1
+    place.event()
+    assert (place.heard, link.sent) == ([], [])
+
+
+async def test_what_was_claimed_is_handed_over_before_a_subscription_ends() -> None:
+    place = Place("g")
+    link = await place.start()
+    place.event()
+    stopping = asyncio.ensure_future(place.subscription.stop())
+    await asyncio.sleep(0)
+    place.event("too late")
+    assert not stopping.done()
+    (_, on_claimed), (ping, on_ping) = link.sent
+    assert ping == pack("PING")
+    on_claimed(b"OK")
+    on_ping(b"PONG")
+    await stopping
+    assert len(place.heard) == 1
