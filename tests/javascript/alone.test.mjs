@@ -338,6 +338,23 @@ test("a listener or callback that throws is printed and stops nobody else", asyn
   assert.equal(printed.callCount(), 4); // onConnect, two events, onDisconnect
 });
 
+test("a topic is subscribed to once for each connection, however many listen and since when", async (t) => {
+  const client = new Client("ws://nowhere/ws", { WebSocket: FakeSocket, heartbeat: null });
+  t.after(() => client.close());
+  const stop = client.on("early", () => {});
+  for (let connection = 0; connection < 2; connection++) {
+    const socket = FakeSocket.last;
+    socket.open();
+    client.on("early", () => {});
+    if (connection === 0) client.on("late", () => {});
+    await tick();
+    assert.deepEqual(socket.messages.map(({ params }) => params[0]), ["early", "late"]);
+    stop(); // others still listen
+    socket.shut(1006);
+    await until(() => FakeSocket.last !== socket);
+  }
+});
+
 test("a subscription the server refuses is printed once", async (t) => {
   const printed = silenceConsole(t);
   const { client, socket } = fake(t);

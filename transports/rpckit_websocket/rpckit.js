@@ -18,6 +18,7 @@ const MOST_RETRY_MS = 500; // while it may still be restarting: people are waiti
 const PATIENCE_MS = 300_000; // after five minutes it is an outage, not a restart
 const MOST_RETRY_LATER_MS = 5_000; // then: cheap for both sides, and soon enough once it is back
 const STEADY_MS = 1_000; // a connection shorter than this does not reset the back-off: accept-and-drop must not spin
+const GRACE = 0.1; // of a heartbeat: for frames that have come and are not read yet
 const DIAL_MS = 10_000; // a host that takes the connection and never answers the handshake
 const CLOSE_WAIT_MS = 1_000; // for the other half of the closing handshake; a half-open link never sends it
 const MAX_PENDING = 16_384; // calls sent and not answered; as many may wait for a connection
@@ -413,21 +414,18 @@ class Link {
     if (socket !== this.#socket) return;
     this.#heard = true;
     this.owner.received(text, (answer) => {
-      if (socket === this.#socket && socket.readyState === 1) socket.send(answer);
+      if (socket.readyState === 1) socket.send(answer); // else nobody waits for it any more
     });
   }
 
   #ping(socket) {
     this.#heard = false;
     if (socket.readyState === 1) socket.send(this.owner.ping());
-    if (this.heartbeat !== Infinity) this.#timer = setTimeout(() => this.#beat(socket), this.heartbeat);
-  }
-
-  #beat(socket) {
-    if (this.#heard) return this.#ping(socket);
-    // A loop that was blocked has unread frames: it reads them before it judges.
+    if (this.heartbeat === Infinity) return;
+    // In two steps: a loop that was blocked through the first reads what came meanwhile before the second judges.
+    const grace = this.heartbeat * GRACE;
     const judge = () => (this.#heard ? this.#ping(socket) : this.#lost(socket, `silent for ${this.heartbeat} ms`));
-    this.#timer = setTimeout(judge, 0);
+    this.#timer = setTimeout(() => (this.#timer = setTimeout(judge, grace)), this.heartbeat - grace);
   }
 
   #lost(socket, why, code = 1006) {
