@@ -50,6 +50,7 @@ export class FakeSocket {
   }
 
   send(text) {
+    if (this.readyState !== 1) throw new Error(`sent in state ${this.readyState}`);
     this.sent.push(text);
   }
 
