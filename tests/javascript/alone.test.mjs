@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { backoff, Client, ConnectionLost, NotSent, RpcError } from "../../transports/rpckit_websocket/rpckit.js";
+import { backoff, Client, ConnectionLost, DeadlineExceeded, NotSent, RpcError } from "../../transports/rpckit_websocket/rpckit.js";
 import { fake, FakeSocket, silenceConsole, sleep, until } from "./help.mjs";
 
 const request = (id, method, params = []) => ({ jsonrpc: "2.0", id, method, params });
@@ -185,19 +185,34 @@ test("a signal that fires while the call waits for a connection ends it, and not
   const second = assert.rejects(client.call("m", [], { signal: late.signal }), (reason) => reason === "late");
   early.abort("early");
   await first;
+  await assert.rejects(client.call("m", [], { signal: early.signal, timeout: null }), (reason) => reason === "early");
   socket.open();
   late.abort("late"); // between the connection and the call's turn
   await second;
   assert.deepEqual(socket.messages, []);
 });
 
-test("call 16,385 that waits for a connection is NotSent at once", async (t) => {
+test("the wait for a connection counts toward the call's time", async (t) => {
+  const client = new Client("ws://nowhere/ws", { WebSocket: FakeSocket });
+  t.after(() => client.close());
+  const socket = FakeSocket.last;
+  const began = performance.now();
+  setTimeout(() => socket.open(), 400);
+  await assert.rejects(client.call("m", [], { timeout: 500 }), DeadlineExceeded);
+  const took = performance.now() - began;
+  assert.ok(took > 490 && took < 800, `${took} ms`);
+});
+
+test("call 16,385 that waits for a connection is NotSent at once, and those whose time is up make room", async (t) => {
   const client = new Client("ws://nowhere/ws", { WebSocket: FakeSocket, sendWait: null });
-  const waiting = Array.from({ length: 16_384 }, () => client.call("m"));
-  await assert.rejects(client.call("m"), NotSent);
-  await client.close();
-  const ends = await Promise.allSettled(waiting);
+  t.after(() => client.close());
+  const short = Array.from({ length: 16_384 }, () => client.call("m", [], { timeout: 50 }));
+  await assert.rejects(client.call("m"), /wait for/);
+  const ends = await Promise.allSettled(short);
   assert.ok(ends.every(({ reason }) => reason instanceof NotSent));
+  const call = assert.rejects(client.call("m"), /closed by close/);
+  await client.close();
+  await call;
 });
 
 test("a reply to nobody is counted, not thrown, and so is the second reply to one call", async (t) => {
