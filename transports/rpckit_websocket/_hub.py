@@ -14,7 +14,7 @@ from itertools import islice
 from rpckit.call import cancel_topic
 from rpckit.errors import Code, ConnectionLost, NotSent, RpcError
 from rpckit.fault import TOOLKIT, Fault, fault_message
-from rpckit.message import Kind, Message
+from rpckit.message import NATIVE, Kind, Message
 from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
 
 from ._dialect import Receipt, Settled, Subscribe, Undelivered, Unsubscribe
@@ -222,8 +222,6 @@ class Hub:
             if receiver is None:
                 self._refuse(link, message)
                 return
-            if not message.reply_to and message.message_id:
-                link.write_control(Receipt(message.message_id))
             turn = message.depth or (link.in_hand < self.options.limit and not link.waiting)
             if turn and receiver.has_room:
                 receiver.deliver(link, message)
@@ -231,6 +229,9 @@ class Hub:
                 self.holding[link] = None
             else:
                 self._refuse_overloaded(link, message)
+                return
+            if not message.reply_to and message.message_id:
+                link.write_control(Receipt(message.message_id))
         elif kind is Kind.EVENT:
             self._hear(message.address, message)
             if self._relays:
@@ -272,7 +273,9 @@ class Hub:
 
     def _refuse(self, link: Link, message: Message) -> None:
         why = (
-            f"nobody serves {message.address!r} here" if message.address else f"nothing here answers {message.method!r}"
+            f"nobody serves {message.address!r:.200} here"
+            if message.address
+            else f"nothing here answers {message.method!r:.200}"
         )
         if message.correlation_id:
             link.write_control(Undelivered(message.correlation_id, why))
@@ -287,10 +290,15 @@ class Hub:
                 link.write(fault_message(message, fault))
             except RpcError as error:
                 log.info("a refusal was not sent: %s", error)
+        elif message.message_id:
+            link.write_control(Receipt(message.message_id, text))
 
     def _cancel(self, link: Link, message: Message) -> None:
         if link.drop_held(message.correlation_id):
             link.write_control(Settled(message.correlation_id))
+            if not link.waiting:
+                self.holding.pop(link, None)
+            self.deal()  # it may have stood before one that can go
             return
         topic = message.address
         if topic not in self._subscriptions:  # a dialect whose cancels name no address: each leads to one table
@@ -300,6 +308,14 @@ class Hub:
     # -- publishing -----------------------------------------------------------------------------------
 
     def publish(self, topic: str, message: Message) -> None:
+        """A cancel goes where its request went; everything else to whoever wants it."""
+        if message.kind is Kind.CANCEL:
+            for link in self.links.values():
+                if message.correlation_id in link.sent:
+                    if link.dialect == NATIVE:  # the others answer it all the same
+                        link.sent.discard(message.correlation_id)
+                    link.event(topic, message)
+                    return
         if not self._relays:
             for link in self.links.values():
                 link.event(topic, message)
@@ -333,7 +349,10 @@ class Hub:
     def _push(self, topic: str, message: Message, *, but: Link | None) -> None:
         for link in list(self.links.values()):
             if link is not but and topic in link.topics:
-                link.event(topic, message)
+                try:
+                    link.event(topic, message)
+                except RpcError as error:  # this peer's trouble, and neither the publisher's nor the others'
+                    log.warning("an event on %.200s was not sent to %s: %s", topic, link.name or link.id, error)
 
     # -- keeping ----------------------------------------------------------------------------------------
 
