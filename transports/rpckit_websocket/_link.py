@@ -50,6 +50,7 @@ class Link:
         self._waiting_bytes = 0
         self.wire = wire
         self._told = False
+        self._ending = False
         self._asked_at: float | None = None
         self._dropped = 0
 
@@ -78,6 +79,8 @@ class Link:
         session = self.session
         if session.phase is Phase.OPEN and self._told:
             for item in session.receive(frame):
+                if self.gone:
+                    return  # by what came before it
                 if type(item) is Message:
                     self.hub.take(self, item)
                 else:
@@ -88,6 +91,8 @@ class Link:
         items = session.receive(frame)
         self._after_session()
         for item in items:
+            if self.gone:
+                return
             if isinstance(item, Message):
                 self.hub.take(self, item)
             else:
@@ -98,13 +103,14 @@ class Link:
         session = self.session
         out, session.out = session.out, []
         for frame in out:
-            self.wire.write(frame)
+            self._write_own(frame)
         if session.phase is Phase.OPEN and not self._told:
             self._told = True
             if not self.ready.done():
                 self.ready.set_result(None)
             self.hub.joined(self)
-        elif session.phase is Phase.CLOSED and not self.gone:
+        elif session.phase is Phase.CLOSED and not self.gone and not self._ending:
+            self._ending = True  # what comes until it is closed is not read
             log.warning("session %.8s of %s ends: %s", self.id, self.name or "a peer", session.why)
             self.wire.shut(1002, session.why)
 
@@ -184,6 +190,15 @@ class Link:
             return
         frame = self.session.dialect.write_control(control)
         if frame is not None:
+            self._write_own(frame)
+
+    def _write_own(self, frame: Frame) -> None:
+        """What the session itself says. A peer that asks and does not read is dropped as well."""
+        if self.gone:
+            return
+        if self.wire.unsent > self.hub.options.max_unsent:
+            self.lose(f"{self.name or 'a peer'} is too slow: {self.wire.unsent} bytes wait to be sent")
+        else:
             self.wire.write(frame)
 
     @property
@@ -208,10 +223,11 @@ class Link:
 
     def hold(self, message: Message) -> bool:
         """Keep a request until it has its turn. False: there is no room."""
-        if len(self.waiting) >= MAX_WAITING or self._waiting_bytes + len(message.body) > MAX_WAITING_BYTES:
+        size = _size(message)
+        if len(self.waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             return False
         self.waiting.append(message)
-        self._waiting_bytes += len(message.body)
+        self._waiting_bytes += size
         return True
 
     def take_held(self, message: Message) -> None:
@@ -219,7 +235,7 @@ class Link:
             self.waiting.popleft()
         else:
             self.waiting.remove(message)
-        self._waiting_bytes -= len(message.body)
+        self._waiting_bytes -= _size(message)
 
     def drop_held(self, correlation_id: str) -> bool:
         """Forget a request that was cancelled before it had its turn."""
@@ -284,3 +300,10 @@ class Link:
                 receipt.set_exception(ConnectionLost(why))
         self.receipts.clear()
         self.hub.left(self, why, was_open=self._told)
+
+
+def _size(message: Message) -> int:
+    """About the bytes that a request takes while it waits; a name may be as long as a frame."""
+    texts = (message.address, message.method, message.message_id, message.correlation_id, message.content_type)
+    named = sum(len(name) + len(value) for name, value in message.headers.items())
+    return len(message.body) + sum(map(len, texts)) + named

@@ -115,7 +115,13 @@ def allowed_origin(origin: str | None, host: str, allowed: str) -> bool:
     """Programs send no origin; a page's must be of the same host, or among those allowed. Pure."""
     if origin is None or allowed == "*":
         return True
-    return urlsplit(origin).netloc == host or origin in [each.strip() for each in allowed.split(",")]
+    if origin and origin in [each.strip() for each in allowed.split(",")]:
+        return True
+    try:
+        of = urlsplit(origin).netloc
+    except ValueError:  # an address in brackets that is none
+        return False
+    return of != "" and of == host
 
 
 def _select(connection: ServerConnection, offered: object) -> Subprotocol | None:
