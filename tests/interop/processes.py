@@ -112,6 +112,10 @@ class Program:
             return "".join(self._lines)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def code(self) -> int | None:
         """Its exit code; None while it runs."""
         return self._process.poll()

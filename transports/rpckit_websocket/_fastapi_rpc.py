@@ -48,10 +48,10 @@ class FastApiRpc:
     def __init__(self, peer: str = "", *, dialled: bool = False, binary: bool = False) -> None:
         self.peer = peer
         self._dialled = dialled  # the side that dialled asks first
-        self._binary = binary
+        self._binary = self._only_binary = binary
 
     def read(self, frame: Frame) -> Sequence[Incoming]:
-        self._binary = type(frame) is bytes
+        self._binary = self._only_binary or type(frame) is bytes
         value = load_json(frame)
         if not isinstance(value, dict):
             raise BadFrame("a frame is an object with a request or a response")

@@ -20,7 +20,7 @@ from math import isfinite
 from typing import Any
 
 from rpckit import codec
-from rpckit.call import cancel_topic
+from rpckit.call import cancel_topic, event_topic
 from rpckit.errors import Code, UsageError
 from rpckit.message import Kind, Message
 
@@ -305,12 +305,8 @@ def _wants_answer(item: Incoming) -> str:
     return item.token if isinstance(item, Ping) else ""
 
 
-def event_topic(topic: str) -> str:
-    return f"rpckit.event.{topic}"
-
-
 def user_topic(topic: str) -> str:
-    return topic.removeprefix("rpckit.event.")
+    return topic.removeprefix(event_topic(""))
 
 
 def _topic(params: Any) -> str:
