@@ -196,10 +196,10 @@ class JsonRpc:
         return (Ping(correlation_id),) if correlation_id else ()
 
     def _subscribe(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
-        return (Subscribe(_topic(params)), *self._ping(correlation_id))
+        return (Subscribe(event_topic(_topic(params))), *self._ping(correlation_id))
 
     def _unsubscribe(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
-        return (Unsubscribe(_topic(params)), *self._ping(correlation_id))
+        return (Unsubscribe(event_topic(_topic(params))), *self._ping(correlation_id))
 
     def _event(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
         inner = params.get("params", []) if isinstance(params, dict) else []
