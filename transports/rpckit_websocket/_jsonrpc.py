@@ -85,10 +85,12 @@ class JsonRpc:
     name = JSONRPC
     greets = False
 
+    __slots__ = ("_binary", "_cancelled", "_dialled", "_nulls", "_only_binary", "_open", "peer")
+
     def __init__(self, peer: str = "", *, dialled: bool = False, binary: bool = False) -> None:
         self.peer = peer
         self._dialled = dialled  # events come from the side that listens; the other one emits them
-        self._binary = binary
+        self._binary = self._only_binary = binary
         self._open: dict[str, _Batch | None] = {}  # by the ids of unanswered requests
         self._cancelled: set[str] = set()  # of those
         self._nulls = count(1)  # an id of null is no id: each such request gets one here
@@ -96,7 +98,7 @@ class JsonRpc:
     # -- reading ------------------------------------------------------------------------------
 
     def read(self, frame: Frame) -> Sequence[Incoming]:
-        self._binary = type(frame) is bytes
+        self._binary = self._only_binary or type(frame) is bytes
         try:
             value = load_json(frame)
         except BadFrame as error:
