@@ -451,7 +451,7 @@ async def test_an_odd_request_is_answered_and_touches_nothing_else(
 
 async def test_a_frame_that_cannot_be_read_does_not_cost_the_connection(serve_ours: ServeOurs) -> None:
     frames = ["not JSON", "7", "{}", '{"request": 7}', '{"response": {"call_id": "stranger", "result": 1}}']
-    good = ['{"request": {"method": "double", "arguments": {"n": 4}, "call_id": "%d"}}' % each for each in (1, 2)]
+    good = [json.dumps({"request": {"method": "double", "arguments": {"n": 4}, "call_id": each}}) for each in "ab"]
     async with serve_ours() as ours, connect(ours.url, proxy=None) as socket:
         for frame in (good[0], *frames, good[1]):
             await socket.send(frame)
