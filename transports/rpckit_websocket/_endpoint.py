@@ -135,6 +135,20 @@ class AsgiWire:
 
     pings = False
 
+    __slots__ = (
+        "_aborted",
+        "_loop",
+        "_max_message",
+        "_on_frame",
+        "_out",
+        "_reading",
+        "_unsent",
+        "_websocket",
+        "_writing",
+        "last_read",
+        "why",
+    )
+
     def __init__(self, websocket: WebSocket, options: WebSocketOptions) -> None:
         self.why = "the connection was closed"
         self._websocket = websocket
@@ -144,7 +158,8 @@ class AsgiWire:
         self._on_frame: OnFrame | None = None
         self._out: deque[Frame | tuple[int, str]] = deque()  # bounded by what the link lets wait
         self._unsent = 0
-        self._reading: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[Any] | None = None  # the endpoint's own, which ends with the connection
+        self._aborted = False
         self._writing: asyncio.Task[None] | None = None
 
     def attach(self, on_frame: OnFrame, on_pong: Callable[[], None]) -> None:
@@ -152,14 +167,16 @@ class AsgiWire:
 
     async def run(self) -> None:
         """Until the connection is gone."""
-        self._reading = self._loop.create_task(self._read())
+        self._reading = asyncio.current_task()
         try:
-            await asyncio.wait([self._reading])
+            await self._read()
+        except asyncio.CancelledError:
+            if not self._aborted or self._reading is None or self._reading.uncancel():
+                raise
         finally:
-            tasks = [task for task in (self._reading, self._writing) if task is not None]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._writing is not None:
+                self._writing.cancel()
+                await asyncio.gather(self._writing, return_exceptions=True)
 
     async def _read(self) -> None:
         while True:
@@ -189,7 +206,8 @@ class AsgiWire:
         self._put((code, reason[:100]))
 
     def abort(self) -> None:
-        if self._reading is not None:
+        if self._reading is not None and not self._aborted:
+            self._aborted = True
             self._reading.cancel()
 
     def _put(self, item: Frame | tuple[int, str]) -> None:

@@ -45,6 +45,8 @@ class FastApiRpc:
     name = FASTAPI_RPC
     greets = True
 
+    __slots__ = ("_binary", "_dialled", "_only_binary", "peer")
+
     def __init__(self, peer: str = "", *, dialled: bool = False, binary: bool = False) -> None:
         self.peer = peer
         self._dialled = dialled  # the side that dialled asks first

@@ -33,6 +33,28 @@ FIRST_WORD_S = 5.0  # seconds for a peer to say its dialect
 class Link:
     """One peer. It is told to the hub when its session is open, and once more when it is gone."""
 
+    __slots__ = (
+        "_asked_at",
+        "_dropped",
+        "_ending",
+        "_told",
+        "_waiting_bytes",
+        "began",
+        "gone",
+        "headers",
+        "hub",
+        "in_hand",
+        "keeper",
+        "ready",
+        "receipts",
+        "rtt",
+        "sent",
+        "session",
+        "topics",
+        "waiting",
+        "wire",
+    )
+
     def __init__(self, hub: Hub, session: Session, wire: Wire, headers: dict[str, str]) -> None:
         self.hub = hub
         self.session = session

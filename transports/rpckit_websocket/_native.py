@@ -21,11 +21,12 @@ without correlation id wants no reply, but a receipt under its message id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgpack
 
+from rpckit import codec
 from rpckit.errors import UsageError
 from rpckit.message import NATIVE, PLAIN, Kind, Message
 
@@ -65,15 +66,20 @@ _CONTROL_OF: dict[int, type[Control]] = {
 _CODE_OF_CONTROL = {control: code for code, control in _CONTROL_OF.items()}
 
 
+def _pack(fields: list[Any]) -> bytes:
+    return codec.encode(codec.MSGPACK, fields)
+
+
 class Native:
     """`peer` is the reply address that requests of the other side get."""
 
     name = NATIVE
     greets = True
 
+    __slots__ = ("peer",)
+
     def __init__(self, peer: str = "") -> None:
         self.peer = peer
-        self._pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
 
     def read(self, frame: Frame) -> Sequence[Incoming]:
         if type(frame) is not bytes:
@@ -173,7 +179,7 @@ class Native:
                 address = message.address if message.kind is Kind.CANCEL else ""
                 fields = [_CODE_OF[message.kind] | plain, message.correlation_id, address, message.message_id]
                 fields += [message.content_type, headers, message.body]
-            return self._pack(fields)
+            return _pack(fields)
         except (ValueError, TypeError, OverflowError) as error:
             raise UsageError(f"this cannot be sent: {error!s:.200}") from error
 
@@ -182,17 +188,17 @@ class Native:
         fields = [EVENT, topic, message.correlation_id, message.message_id, message.content_type]
         headers = _written(message.headers) if message.headers else None
         try:
-            return self._pack([*fields, headers, message.body, message.kind.value])
+            return _pack([*fields, headers, message.body, message.kind.value])
         except (ValueError, TypeError, OverflowError) as error:
             raise UsageError(f"this cannot be published: {error!s:.200}") from error
 
     def write_control(self, control: Control) -> Frame | None:
         if isinstance(control, Hello):
-            return self._pack([HELLO, VERSION, control.id, control.name])
+            return _pack([HELLO, VERSION, control.id, control.name])
         if isinstance(control, Settled):
             return None  # who cancels does not wait for an answer
         fields = [getattr(control, name) for name in control.__slots__]
-        return self._pack([_CODE_OF_CONTROL[type(control)], *fields])
+        return _pack([_CODE_OF_CONTROL[type(control)], *fields])
 
 
 def _hello(fields: list[Any]) -> Hello:

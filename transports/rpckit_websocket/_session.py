@@ -74,6 +74,8 @@ class Fact:
 class Session:
     """`id`: chosen by the side that listens, and told in its greeting; the reply address of the other side."""
 
+    __slots__ = ("_bad", "_binary", "_dialled", "_name", "dialect", "id", "out", "peer_name", "phase", "why")
+
     def __init__(self, session_id: str, *, dialled: bool, name: str = "", binary: bool = False) -> None:
         self.id = session_id
         self.phase = Phase.UNKNOWN
