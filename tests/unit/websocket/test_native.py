@@ -16,6 +16,7 @@ from rpckit.message import NATIVE, PLAIN, Kind, Message
 from rpckit_websocket._dialect import (
     BadFrame,
     Control,
+    Frame,
     Hello,
     Ping,
     Pong,
@@ -93,7 +94,7 @@ def fields_of(message: Message) -> list[Any]:
     return fields
 
 
-def read(frame: bytes) -> Any:
+def read(frame: Frame) -> Any:
     (item,) = Native(PEER).read(frame)
     return item
 
@@ -210,10 +211,19 @@ FORMS: dict[str, list[Any]] = {
     "event": [8, "topic", "c", "m", "t", {}, b"body", "event"],
     **{type(control).__name__: fields for control, fields in CONTROLS},
 }
-NOT_TEXT = [None, 5, True, b"", [], {}]
-NOT_HEADERS = [5, True, "text", [1], {"": 1}, {1: ""}, {b"": ""}, {str(n): "" for n in range(MAX_HEADERS + 1)}]
-NOT_BYTES = [None, 5, "", [], {}]
-NOT_MILLISECONDS = [-1, True, 1.5, "5", []]
+NOT_TEXT: list[Any] = [None, 5, True, b"", [], {}]
+NOT_HEADERS: list[Any] = [
+    5,
+    True,
+    "text",
+    [1],
+    {"": 1},
+    {1: ""},
+    {b"": ""},
+    {str(n): "" for n in range(MAX_HEADERS + 1)},
+]
+NOT_BYTES: list[Any] = [None, 5, "", [], {}]
+NOT_MILLISECONDS: list[Any] = [-1, True, 1.5, "5", []]
 WRONG: list[tuple[str, int, list[Any]]] = [
     *(("request", place, NOT_TEXT) for place in range(1, 6)),
     *(("request", place, NOT_MILLISECONDS) for place in (6, 7)),
@@ -262,7 +272,7 @@ def test_an_unknown_code_is_refused(code: Any) -> None:
             read(packed([code, *rest]))
 
 
-@pytest.mark.parametrize("frame", ["", "text", Native().write(REQUEST).decode("latin1")])
+@pytest.mark.parametrize("frame", ["", "text", "\x9c\x01"])
 def test_text_frames_are_refused(frame: str) -> None:
     with pytest.raises(BadFrame, match="binary"):
         Native().read(frame)
@@ -329,11 +339,6 @@ def test_what_would_end_the_session_there_is_a_usage_error_here(message: Message
     assert native.read(native.write(REQUEST)) == (REQUEST,), "the next message suffers nothing"
 
 
-def test_an_integer_over_64_bits_is_a_usage_error() -> None:
-    with pytest.raises(UsageError):
-        Native().write(replace(REQUEST, deadline_ms=2**64))
-
-
 def test_a_header_may_be_a_member_of_a_string_enum() -> None:
     class Colour(StrEnum):
         RED = "red"
@@ -359,7 +364,7 @@ def one_field_changed() -> st.SearchStrategy[list[Any]]:
     return st.sampled_from(sorted(FORMS)).flatmap(change)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     st.one_of(
         st.binary(max_size=60),
