@@ -35,6 +35,7 @@ from rpckit.call import (
 from rpckit.context import MAX_DEPTH, current_context
 from rpckit.contract import Service, check_address, check_method_name, check_name, split_target
 from rpckit.deadline import Deadline
+from rpckit.discovery import ADDRESS as DISCOVERY
 from rpckit.errors import (
     DID_NOT_RUN,
     BadReply,
@@ -304,6 +305,12 @@ class Client:
         """The other side of the session: ``await client.other.concat(a="hello", b=" world")``."""
         self._check_sessions()
         return Peer(self, "", self.options)
+
+    async def discover(self, to: str = "") -> dict[str, Any]:
+        """What the other side of the session offers: an OpenRPC document, with names, types and docs."""
+        self._check_sessions()
+        document: dict[str, Any] = await self.invoke(DISCOVERY, "discover", (), {}, self.options, to)
+        return document
 
     def peer(self, session_id: str) -> Peer:
         """The other side of one session of a transport that has several."""

@@ -50,6 +50,10 @@ class RemotePeer:
         """Seconds to it and back, measured by the last heartbeat; None before the first."""
         return self._session.rtt
 
+    async def discover(self) -> dict[str, Any]:
+        """What it offers: an OpenRPC document, with names, types and docs."""
+        return await self._caller.discover(self.id)
+
     async def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
         """Call its method without waiting for a reply."""
         await self._caller.notify_peer(self.id, method, args, kwargs)

@@ -8,17 +8,22 @@ from typing import Any
 
 from rpckit.call import cancel_topic, event_topic
 from rpckit.contract import Service
+from rpckit.discovery import ADDRESS as DISCOVERY
+from rpckit.discovery import discovery
 from rpckit.dispatch import Dispatcher, Link
 from rpckit.errors import UsageError
 from rpckit.message import Kind, Message
 from rpckit.settings import Settings
 from rpckit.transport import Transport
 
-__all__ = ["check_capabilities", "serve_on"]
+__all__ = ["Serving", "check_capabilities", "serve_on"]
 
 
 async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Service]) -> None:
-    """Receive for `services` on a link: events, requests, cancels and, on sessions, methods without an address."""
+    """Receive for `services` on a link: events, requests, cancels.
+
+    On sessions also methods called without an address, and `rpc.discover`.
+    """
     transport = link.transport
     for service in services:
         await _hear(dispatcher, link, service)
@@ -31,6 +36,9 @@ async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Servic
     if transport.capabilities.sessions:
         accept_bare = partial(dispatcher.accept_bare, link, answering)
         link.receivers.append(await transport.receive("", accept_bare, prefetch=dispatcher.prefetch))
+        if all(service.address != DISCOVERY for service in answering):
+            accept = partial(dispatcher.accept, link, discovery(answering))
+            link.receivers.append(await transport.receive(DISCOVERY, accept, prefetch=dispatcher.prefetch))
 
 
 class Serving:

@@ -28,6 +28,7 @@ from rpckit.cli.failures import reported
 from rpckit.errors import UsageError
 from rpckit.registry import load_transport
 from rpckit.settings import family_of, load_settings
+from rpckit.testing._ports import LOOPBACK, free_port
 from rpckit.testing.brokers import BrokerError, RabbitMq
 from rpckit.url import Url
 
@@ -77,7 +78,7 @@ def demo(url: options.Url = None, debug: options.Debug = False) -> None:
     """Run the bundled Fibonacci server and client, on every transport that can run here.
 
     A RabbitMQ that is running is used; otherwise one is started for the demo, where it is installed. Redis is
-    the embedded one, which needs a redis-server or the extra "embedded".
+    the embedded one, which needs a redis-server or the extra "embedded". WebSocket needs no broker.
 
     [bold]rpckit demo[/bold]
     [bold]rpckit demo --url amqp://user:password@rabbit.local[/bold]
@@ -119,6 +120,7 @@ async def _run_all(console: Console, given: str | None) -> list[Row]:
         if family == "amqp" and given is None:
             rows.append(await _rabbitmq_row(url, status))
             rows.extend(await _redis_rows(status))
+            rows.append(await _given_row(f"ws://{LOOPBACK}:{free_port()}/demo", status))
         elif family != "memory":
             rows.append(await _given_row(url, status))
     return rows
