@@ -1,6 +1,6 @@
 """Call a function on another machine through the broker you already run.
 
-One service, one client; RabbitMQ, memory or a transport of your own by changing one URL.
+One service, one client; RabbitMQ, Redis, WebSocket, memory or a transport of your own by changing one URL.
 """
 
 from rpckit.call import Call, CallOptions, Reply
@@ -26,6 +26,7 @@ from rpckit.errors import (
     UnencodableResult,
     UsageError,
 )
+from rpckit.peers import RemotePeer
 from rpckit.server import Server
 from rpckit.settings import Settings, load_settings
 from rpckit.typed import TypedClient
@@ -51,6 +52,7 @@ __all__ = [
     "PermissionDenied",
     "RemoteCancelled",
     "RemoteError",
+    "RemotePeer",
     "Reply",
     "Response",
     "RpcError",

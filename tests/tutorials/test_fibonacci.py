@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from rpckit import Server
+from rpckit.testing._ports import free_port
 from tests.interop.conftest import delete_queue
 from tests.interop.processes import ROOT, clean_env, finish, rpckit, running
 from tests.tutorials.keys import delete_keys
@@ -107,10 +108,11 @@ def test_service_and_client_are_programs_of_their_own(broker: str) -> None:
         assert ran == (0, "fib(4) is 3\n", "")
 
 
-@pytest.mark.parametrize("kind", REDIS_KINDS)
-def test_the_url_alone_moves_it_to_redis(redis: str, kind: str) -> None:
+@pytest.mark.parametrize("kind", [*REDIS_KINDS, "websocket"])
+def test_the_url_alone_moves_it(redis: str, kind: str) -> None:
     """Server, client, class and command line; nothing else is said to any of them."""
-    env = clean_env(RPCKIT_URL=of_kind(redis, kind))
+    url = f"ws://127.0.0.1:{free_port()}/rpc" if kind == "websocket" else of_kind(redis, kind)
+    env = clean_env(RPCKIT_URL=url)
     with running(rpckit("serve", "tutorials.fibonacci.service:service"), ready="serving fibonacci", env=env) as server:
         ran = finish([sys.executable, *QUIET, str(TUTORIAL / "client.py")], env=env)
         assert ran == (0, "fib(4) is 3\n", "")
