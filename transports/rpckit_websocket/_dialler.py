@@ -68,6 +68,10 @@ class Dialler:
                 link.wire.abort()
             link.end("closed by this process")
 
+    def give_up(self) -> None:
+        """Connect no more, and start nothing."""
+        self._closing = True
+
     def lost(self, link: Link, why: str) -> None:
         """The hub says that a session is gone."""
         if link is not self.link or self._closing:

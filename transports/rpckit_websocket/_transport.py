@@ -96,7 +96,7 @@ class WebSocketTransport(Observed):
             self._dialler = self._dialler or Dialler(self.url, self.options, hub, self.tell_state)
             await self._dialler.open()
         if self._watching is None:
-            self._watching = hub.loop.create_task(hub.watch())
+            self._watching = hub.loop.create_task(self._watch(hub))
 
     async def close(self) -> None:
         """In good order: the other side is told, and what was written leaves first."""
@@ -115,6 +115,19 @@ class WebSocketTransport(Observed):
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
         self.tell_state(State.CLOSED, "closed by this process")
+
+    async def _watch(self, hub: Hub) -> None:
+        try:
+            await hub.watch()
+        except asyncio.CancelledError:
+            if not self._closed:  # only a loop that ends cancels it: a new task would never run
+                self._closed = True
+                if self._dialler is not None:
+                    self._dialler.give_up()
+                for link in list(hub.every):
+                    link.lose("its event loop is ending")
+                self.tell_state(State.CLOSED, "its event loop is ending")
+            raise
 
     async def _all_gone(self, hub: Hub) -> None:
         if hub.every:
