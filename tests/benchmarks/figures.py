@@ -38,6 +38,7 @@ class Figures:
     failures: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     soaks: dict[str, Soak] = field(default_factory=dict)
+    crowds: dict[str, float] = field(default_factory=dict)  # resident bytes of the server for each idle peer
 
     def add(self, name: str, callers: int, sample: Sample) -> None:
         self.samples.setdefault(name, {}).setdefault(callers, []).append(sample)

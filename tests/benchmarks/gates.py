@@ -39,6 +39,8 @@ MOST_LATENCIES = (  # contender, measured against, at most so many times its p50
 )
 GROWERS = ("rpckit_amqp",)
 MOST_GROWTH = 5_000_000  # bytes of resident memory over the soak
+CROWDED = ("rpckit_websocket",)
+MOST_PER_PEER = 40_000  # resident bytes of a server for an idle peer, of 5,000
 OPTIONAL = ("nats",)  # peers whose server need not be installed
 
 
@@ -82,6 +84,7 @@ def judge(figures: Figures, names: Collection[str]) -> list[Gate]:
         *(_ratio(figures, *row) for row in LEAST_RATIOS if {*row[:2]} <= {*names}),
         *(_latency(figures, *row) for row in MOST_LATENCIES if {*row[:2]} <= {*names}),
         *(_growth(figures, name, side) for name in GROWERS if name in names for side in ("client", "server")),
+        *(_crowd(figures, name) for name in CROWDED if name in names),
     ]
 
 
@@ -103,6 +106,17 @@ def _latency(figures: Figures, name: str, other: str, most: float) -> Gate:
         figure=ours.p50 / floor.p50 if ours and floor else None,
         limit=most,
         unit="x",
+        at_least=False,
+    )
+
+
+def _crowd(figures: Figures, name: str) -> Gate:
+    bytes_each = figures.crowds.get(name)
+    return Gate(
+        demand=f"{name} server takes < {MOST_PER_PEER // 1000} kB for an idle peer",
+        figure=None if bytes_each is None else bytes_each / 1000,
+        limit=MOST_PER_PEER / 1000,
+        unit="kB",
         at_least=False,
     )
 

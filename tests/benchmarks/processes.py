@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -86,6 +87,7 @@ async def _worker(role: str, name: str, url: str) -> AsyncIterator[Worker]:
             cwd=ROOT,
             env={**os.environ, "BENCH_URL": url},  # not an argument: it may hold a password
             start_new_session=True,
+            preexec_fn=_more_files,
         )
         worker = Worker(role, process, stderr)
         try:
@@ -93,6 +95,12 @@ async def _worker(role: str, name: str, url: str) -> AsyncIterator[Worker]:
             yield worker
         finally:
             await worker.end()
+
+
+def _more_files() -> None:
+    """As many open files as this process may have: a crowd of peers is one each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def free_port() -> int:

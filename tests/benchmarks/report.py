@@ -37,6 +37,8 @@ def print_figures(console: Console, figures: Figures) -> None:
             growth = soak.growth(side) / 1_000_000
             span = f"{soak.calls[0]:,} to {soak.calls[1]:,} calls"
             console.print(f"{BY_NAME[name].title}: {side} process, {span}: {growth:+.2f} MB")
+    for name, each in figures.crowds.items():
+        console.print(f"{BY_NAME[name].title}: {each / 1000:.1f} kB of the server for each idle peer")
 
 
 def print_gates(console: Console, gates: list[Gate]) -> None:
@@ -58,6 +60,7 @@ def write_json(
         "settings": settings,
         "results": [_result(figures, name, callers) for name, rows in figures.samples.items() for callers in rows],
         "soaks": {name: asdict(soak) for name, soak in figures.soaks.items()},
+        "crowds": figures.crowds,
         "failures": figures.failures,
         "skipped": figures.skipped,
         "gates": [{**asdict(gate), "verdict": gate.verdict} for gate in gates],

@@ -18,6 +18,10 @@ ANSWERING = 5.0  # seconds a worker may take beyond its own deadline
 SLOWEST = 500  # calls a second; the soak gives up below that
 SOAKED = ("rpckit_amqp",)
 SOAK_CALLERS = 64
+CROWDED = ("rpckit_websocket",)
+CROWD = 5_000  # idle peers
+FIRST_PEERS = 100  # not counted: what the server needs once
+CONNECTING = 120.0  # seconds for a crowd
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ async def run(plan: Plan, brokers: Brokers, tell: Callable[[str], None]) -> Figu
         if plan.soak and contender.name in SOAKED:
             tell(f"soak, {plan.soak[1]:,} calls: {contender.title}")
             await _guarded(contender, figures, _soak(contender, plan, brokers, figures))
+        if plan.soak and contender.name in CROWDED:
+            tell(f"{CROWD:,} idle peers: {contender.title}")
+            await _guarded(contender, figures, _crowd(contender, brokers, figures))
     return figures
 
 
@@ -83,6 +90,15 @@ async def _soak(contender: Contender, plan: Plan, brokers: Brokers, figures: Fig
             looks.append([(await worker.ask(ANSWERING, do="rss"))["rss"] for worker in (client, server)])
     (client_first, server_first), (client_last, server_last) = looks
     figures.soaks[contender.name] = Soak(plan.soak, (client_first, client_last), (server_first, server_last))
+
+
+async def _crowd(contender: Contender, brokers: Brokers, figures: Figures) -> None:
+    async with contender_pair(contender.name, brokers.url(contender) or "") as (server, client):
+        looks = []
+        for count in (FIRST_PEERS, CROWD):
+            await client.ask(CONNECTING, do="crowd", count=count)
+            looks.append((await server.ask(ANSWERING, do="rss"))["rss"])
+    figures.crowds[contender.name] = (looks[1] - looks[0]) / CROWD
 
 
 def _able(contenders: list[Contender], figures: Figures) -> list[Contender]:

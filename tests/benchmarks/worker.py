@@ -21,10 +21,12 @@ from .contenders import BY_NAME, Caller, load
 from .load import make_calls, measure
 
 STARTING = 15.0  # seconds to connect and to see the first answer
+AT_ONCE = 50  # connections being made
 STOPPING = 3.0  # seconds to close in good order
 
 Command = dict[str, Any]
 Say = Callable[..., None]
+_kept: list[Caller] = []
 
 
 async def commands(answer: Callable[[Command], Awaitable[Command]], say: Say) -> None:
@@ -68,9 +70,20 @@ async def _server_command(command: Command) -> Command:
     return {"rss": _resident()}
 
 
+async def _crowd(count: int) -> Command:
+    """Connect so many more, which then do nothing; they are kept until the process ends."""
+    name, url = sys.argv[2], os.environ["BENCH_URL"]
+    for start in range(0, count, AT_ONCE):
+        connecting = (load(name).connect(url) for _ in range(min(AT_ONCE, count - start)))
+        _kept.extend(await asyncio.gather(*connecting))
+    return {}
+
+
 async def _client_command(caller: Caller, command: Command) -> Command:
     if command["do"] == "load":
         return asdict(await measure(caller, command["callers"], command["seconds"]))
+    if command["do"] == "crowd":
+        return await _crowd(command["count"])
     if command["do"] == "calls":
         await make_calls(caller, command["callers"], command["count"], command["deadline"])
         return {}
