@@ -359,7 +359,7 @@ async def test_an_invalid_request_is_answered_with_its_id_where_it_has_one(bare:
         pytest.param("nobody.add", [], -32601, None, id="an unknown service"),
         pytest.param("calc.no_such", [], -32601, "UNIMPLEMENTED", id="an unknown method of a service"),
         pytest.param("", [], -32601, "UNIMPLEMENTED", id="no name"),
-        pytest.param("rpc.no_such", [], -32601, None, id="a reserved name"),
+        pytest.param("rpc.no_such", [], -32601, "UNIMPLEMENTED", id="a reserved name"),
         pytest.param("\ud800", [], -32601, "UNIMPLEMENTED", id="a name that cannot be printed"),
         pytest.param("add", ["x"], -32602, "INVALID_ARGUMENT", id="a wrong argument"),
         pytest.param("add", [], -32602, "INVALID_ARGUMENT", id="an argument missing"),
@@ -463,6 +463,12 @@ async def test_what_runs_for_a_client_that_leaves_is_stopped(server: Server, not
 async def test_a_ping_is_answered(bare: Bare) -> None:
     assert await bare.ask(request("rpc.ping", id=1)) == result(1, "pong")
     assert await bare.ask(request("rpc.ping", id=None)) == result(None, "pong")
+
+
+async def test_what_there_is_can_be_asked_for(bare: Bare) -> None:
+    document = (await bare.ask(request("rpc.discover", id=1)))["result"]
+    assert document["openrpc"].startswith("1.")
+    assert {"add", "calc.add"} & {method["name"] for method in document["methods"]}
 
 
 async def test_binary_frames_are_answered_in_binary_and_text_in_text(bare: Bare) -> None:
