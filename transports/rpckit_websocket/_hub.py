@@ -162,7 +162,7 @@ class Hub:
         self.on_link: Callable[[Link, bool, str], None] = _ignore
         self.tell_undelivered = on_undelivered
         self.tell_gone = on_gone
-        self._relays = relays
+        self.relays = relays
         self._receivers: dict[str, SessionReceiver] = {}
         self._subscriptions: dict[str, list[Subscription]] = {}
         self._dealing = False
@@ -177,7 +177,7 @@ class Hub:
     def joined(self, link: Link) -> None:
         self.links[link.id] = link
         for topic in self._subscriptions:
-            if not self._relays:
+            if not self.relays:
                 link.write_control(Subscribe(topic))
         self.on_link(link, True, "")
 
@@ -234,7 +234,7 @@ class Hub:
                 link.write_control(Receipt(message.message_id))
         elif kind is Kind.EVENT:
             self._hear(message.address, message)
-            if self._relays:
+            if self.relays:
                 self._push(message.address, message, but=link)
         elif kind is Kind.CANCEL and message.address != link.id:
             self._cancel(link, message)
@@ -316,7 +316,7 @@ class Hub:
                         link.sent.discard(message.correlation_id)
                     link.event(topic, message)
                     return
-        if not self._relays:
+        if not self.relays:
             for link in self.links.values():
                 link.event(topic, message)
             return
@@ -328,7 +328,7 @@ class Hub:
         subscription = Subscription(self, topic, on_message)
         known = self._subscriptions.setdefault(topic, [])
         known.append(subscription)
-        if len(known) == 1 and not self._relays:
+        if len(known) == 1 and not self.relays:
             for link in list(self.links.values()):
                 link.write_control(Subscribe(topic))
                 await link.caught_up()
@@ -338,7 +338,7 @@ class Hub:
         known = self._subscriptions.get(subscription.topic, [])
         if subscription in known:
             known.remove(subscription)
-        if not known and self._subscriptions.pop(subscription.topic, None) is not None and not self._relays:
+        if not known and self._subscriptions.pop(subscription.topic, None) is not None and not self.relays:
             for link in self.links.values():
                 link.write_control(Unsubscribe(subscription.topic))
 

@@ -87,6 +87,7 @@ class WebSocketTransport(Observed):
     async def connect(self, *, serve: bool = False) -> None:
         self._serves = serve or self._endpoint
         hub = self._the_hub
+        hub.relays = self._serves  # a hub may be older than this call: services and inboxes come before connections
         if self._endpoint:
             self.tell_state(State.CONNECTED, "waiting for connections")
         elif serve:
