@@ -1,4 +1,4 @@
-"""rpckit.js in Node: its own tests, run by Node's runner against a JSON-RPC server on a WebSocket."""
+"""rpckit.js in Node: its own tests, run by Node's runner against each server on a WebSocket that there is."""
 
 from __future__ import annotations
 
@@ -15,31 +15,49 @@ import pytest
 
 from tests.interop.processes import ROOT, Ran, clean_env, finish, running
 
-SERVER = Path(__file__).parent / "peers" / "websockets_jsonrpc.py"
+PEERS = Path(__file__).parent / "peers"
+SERVERS = {  # what serves `js`, and what that takes
+    "stub": (["websockets_jsonrpc.py"], "websockets"),  # made with websockets alone
+    "listening": (["rpckit_js_server.py", "listening"], "fastapi"),
+    "endpoint": (["rpckit_js_server.py", "endpoint"], "fastapi"),
+}
 PEER_URL = "RPCKIT_TEST_JS_URL"  # of a server with the service `js`, as the files under tests/javascript read it
-FILES = sorted((ROOT / "tests" / "javascript").glob("*.test.mjs"))
+FILES = {file.name.partition(".")[0]: file for file in (ROOT / "tests" / "javascript").glob("*.test.mjs")}
+ALONE = {"alone"}  # need no server
 OLDEST_NODE = (20, 10)  # the first with --experimental-websocket
 TIMEOUT = 50.0  # seconds for one file; they take under ten
 
 
-@pytest.fixture(scope="module")
-def peer_url() -> Iterator[str]:
-    """The server of the environment, else the one beside these tests."""
+@pytest.fixture(scope="module", params=["environment"] if PEER_URL in os.environ else SERVERS)
+def peer_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The server of the environment, else each of those beside these tests."""
     if url := os.environ.get(PEER_URL):
         yield url
         return
-    if find_spec("websockets") is None:
-        _missing("websockets is not installed: pip install websockets")
-    with running([sys.executable, str(SERVER)], ready="/ws\n") as program:
-        yield program.output.split()[-1]
+    (program, *words), package = SERVERS[request.param]
+    if find_spec(package) is None:
+        _missing(f"{package} is not installed: pip install {package}")
+    with running([sys.executable, str(PEERS / program), *words], ready="/ws\n") as server:
+        yield server.output.split()[-1]
+        assert server.code is None, server.output
+        assert server.output.count("\n") == 1, server.output  # nothing it complained of
 
 
 def test_there_are_tests_to_run() -> None:
-    assert {"alone.test.mjs", "faults.test.mjs", "peer.test.mjs"} <= {file.name for file in FILES}
+    assert {"alone", "faults", "peer"} <= FILES.keys()
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.partition(".")[0])
-def test_every_test_of_the_javascript_client_passes(file: Path, peer_url: str) -> None:
+@pytest.mark.parametrize("name", sorted(ALONE))
+def test_the_javascript_client_without_a_server(name: str) -> None:
+    _check_all_pass(FILES[name], "")
+
+
+@pytest.mark.parametrize("name", sorted(FILES.keys() - ALONE))
+def test_the_javascript_client_with_a_server(name: str, peer_url: str) -> None:
+    _check_all_pass(FILES[name], peer_url)
+
+
+def _check_all_pass(file: Path, peer_url: str) -> None:
     ran = _node_tests(file, peer_url)
     counted = dict(re.findall(r"^# (tests|pass|fail|cancelled|skipped|todo) (\d+)$", ran.out, re.MULTILINE))
     assert ran.code == 0, ran.out + ran.err
