@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from email.message import Message
@@ -44,6 +45,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def names(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
+
+
+@pytest.fixture(scope="module")
+def sdist_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Of the source distribution; pip makes none, so the build backend is asked itself."""
+    pytest.importorskip("hatchling", reason="pip install hatchling")
+    folder = tmp_path_factory.mktemp("sdist")
+    command = [sys.executable, "-c", BUILD_SDIST, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    [built] = folder.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        return {name.partition("/")[2] for name in archive.getnames()}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +107,18 @@ def test_every_module_of_ours_is_in_it(names: set[str]) -> None:
 
 def test_types_and_the_demo_come_with_it(names: set[str]) -> None:
     assert {"rpckit/py.typed", "rpckit/demo/service.py", "rpckit/demo/client.py"} <= names
+
+
+def test_the_javascript_client_comes_with_it(names: set[str], wheel: Path) -> None:
+    assert {"rpckit_websocket/rpckit.js", "rpckit_websocket/JAVASCRIPT.md"} <= names
+    with zipfile.ZipFile(wheel) as archive:
+        client = archive.read("rpckit_websocket/rpckit.js")
+    assert client == (ROOT / "transports" / "rpckit_websocket" / "rpckit.js").read_bytes()
+
+
+def test_the_sources_hold_what_the_wheel_and_the_tests_are_made_of(sdist_names: set[str]) -> None:
+    client = {"transports/rpckit_websocket/rpckit.js", "tests/javascript/peer.test.mjs"}
+    assert client | {"pyproject.toml", "LICENSE", "rpckit/py.typed"} <= sdist_names
 
 
 def test_nothing_else_is_in_it(names: set[str]) -> None:
@@ -152,6 +178,8 @@ def test_an_unknown_transport_names_the_known_ones(bare: Path, tmp_path: Path) -
     done = run([str(bare / "python"), "-W", "error", "-c", REFUSED, "nosuch://x"], tmp_path)
     assert "memory://" in done.stdout, done.stderr
 
+
+BUILD_SDIST = "import sys; from hatchling.build import build_sdist; build_sdist(sys.argv[1])"
 
 OVER_MEMORY = """
 import asyncio
