@@ -40,7 +40,7 @@ from rpckit import (
 from rpckit.peers import Peers, RemotePeer
 from rpckit.testing._ports import LOOPBACK, free_port
 from rpckit.transport import State
-from rpckit_websocket import WebSocketEndpoint, utility_methods
+from rpckit_websocket import RpcUtilityMethods, WebSocketEndpoint
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -161,7 +161,7 @@ async def site(app: FastAPI) -> AsyncIterator[str]:
 @asynccontextmanager
 async def on_fastapi(*services: Service, dependencies: Any = (), **settings: Any) -> AsyncIterator[Ours]:
     app = FastAPI()
-    endpoint = WebSocketEndpoint(*services or (our_service(), utility_methods()), **settings)
+    endpoint = WebSocketEndpoint(*services or (our_service(), RpcUtilityMethods()), **settings)
     endpoint.register(app, "/ws", dependencies=dependencies)
     async with site(app) as address:
         yield Ours(f"{address}/ws", endpoint)
@@ -170,7 +170,7 @@ async def on_fastapi(*services: Service, dependencies: Any = (), **settings: Any
 @asynccontextmanager
 async def listening(*services: Service, **settings: Any) -> AsyncIterator[Ours]:
     url = f"ws://{LOOPBACK}:{free_port()}/ws"
-    async with Server(*services or (our_service(), utility_methods()), url=url, **settings) as server:
+    async with Server(*services or (our_service(), RpcUtilityMethods()), url=url, **settings) as server:
         yield Ours(url, server)
 
 

@@ -9,12 +9,12 @@ from rpckit.errors import UsageError
 
 from ._options import SUBPROTOCOL
 from ._transport import WebSocketTransport
-from ._utility import utility_methods
+from ._utility import RpcUtilityMethods
 
 if TYPE_CHECKING:
     from ._endpoint import WebSocketEndpoint
 
-__all__ = ["JAVASCRIPT", "SUBPROTOCOL", "WebSocketEndpoint", "WebSocketTransport", "utility_methods"]
+__all__ = ["JAVASCRIPT", "SUBPROTOCOL", "RpcUtilityMethods", "WebSocketEndpoint", "WebSocketTransport"]
 
 JAVASCRIPT = Path(__file__).with_name("rpckit.js")  # the client for browsers and Node, to be served as it is
 

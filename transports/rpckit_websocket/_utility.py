@@ -13,47 +13,45 @@ from rpckit.contract import Service
 from rpckit.errors import RemoteError, RpcError
 from rpckit.ids import new_id
 
-__all__ = ["utility_methods"]
+__all__ = ["RpcUtilityMethods"]
 
 MAX_KEPT = 1024  # calls back whose responses wait to be asked for; the oldest leave
 CALL_BACK_S = 30.0  # seconds for one of them
 
 
-def utility_methods(name: str = "utility") -> Service:
+class RpcUtilityMethods(Service):
     """`get_process_details`, `echo`, `call_me_back` and `get_response`.
 
     They tell strangers the command line and let them call back: for tests and trusted peers.
     """
-    service = Service(name)
-    kept: OrderedDict[str, asyncio.Task[Any]] = OrderedDict()
 
-    @service.method
-    async def get_process_details() -> dict[str, Any]:
+    def __init__(self, name: str = "utility") -> None:
+        super().__init__(name)
+        self._kept: OrderedDict[str, asyncio.Task[Any]] = OrderedDict()
+        for method in (self.get_process_details, self.echo, self.call_me_back, self.get_response):
+            self.method(method)
+
+    async def get_process_details(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "cmd": sys.argv, "workingdir": os.getcwd()}
 
-    @service.method
-    async def echo(text: str) -> str:
+    async def echo(self, text: str) -> str:
         return text
 
-    @service.method
-    async def call_me_back(context: Context, method_name: str = "", args: dict[str, Any] | None = None) -> str:
+    async def call_me_back(self, context: Context, method_name: str = "", args: dict[str, Any] | None = None) -> str:
         """Call a method of the caller's, later; the id under which `get_response` finds what came of it."""
         call_id = new_id()
-        peer = context.other.using(timeout=CALL_BACK_S)
-        kept[call_id] = asyncio.create_task(_response(call_id, getattr(peer, method_name)(**(args or {}))))
-        while len(kept) > MAX_KEPT:
-            kept.popitem(last=False)[1].cancel()
+        call = getattr(context.other.using(timeout=CALL_BACK_S), method_name)
+        self._kept[call_id] = asyncio.create_task(_response(call_id, call(**(args or {}))))
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)[1].cancel()
         return call_id
 
-    @service.method
-    async def get_response(call_id: str = "") -> dict[str, Any]:
-        task = kept.pop(call_id, None)
+    async def get_response(self, call_id: str = "") -> dict[str, Any]:
+        task = self._kept.pop(call_id, None)
         if task is None:
             raise RemoteError(f"no call back with the id {call_id[:40]!r}", code="NOT_FOUND")
         response: dict[str, Any] = await task
         return response
-
-    return service
 
 
 async def _response(call_id: str, call: Any) -> dict[str, Any]:
