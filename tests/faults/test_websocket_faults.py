@@ -12,6 +12,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from rpckit import Client, ConnectionLost, Context, NotSent, Server, Service, UsageError
 from rpckit.peers import RemotePeer
@@ -256,10 +259,6 @@ async def test_a_peer_that_does_not_read_is_dropped(url: str) -> None:
 
 async def test_rubbish_harms_only_its_sender(server: Server, url: str, port: int) -> None:
     """Bytes that are no WebSocket, frames that are no message, a message that is too large."""
-    from websockets.asyncio.client import connect
-    from websockets.exceptions import ConnectionClosed
-    from websockets.typing import Subprotocol
-
     async with Client(url) as client:
         with socket.create_connection(("127.0.0.1", port)) as raw:
             raw.sendall(b"\x00\xff" * 1000)
@@ -267,10 +266,15 @@ async def test_rubbish_harms_only_its_sender(server: Server, url: str, port: int
             async with connect(url, subprotocols=[Subprotocol("rpckit.v1")], max_size=None) as rude:
                 await rude.recv()  # its greeting
                 with pytest.raises(ConnectionClosed):
-                    for frame in frames:
-                        await rude.send(frame)
-                    await asyncio.wait_for(rude.recv(), 5)
+                    await say(rude, frames)
         assert await client.other.add(1, 2) == 3
+
+
+async def say(rude: ClientConnection, frames: list[Any]) -> None:
+    """All of it, and wait for an answer."""
+    for frame in frames:
+        await rude.send(frame)
+    await asyncio.wait_for(rude.recv(), 5)
 
 
 async def test_a_stop_that_ends_in_an_error(url: str) -> None:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 import uvicorn
 from fastapi import Depends, FastAPI, Header, WebSocket, WebSocketException
-from fastapi_websocket_rpc import RpcUtilityMethods, WebSocketRpcClient, WebsocketRPCEndpoint
+from fastapi_websocket_rpc import RpcUtilityMethods as TheirUtilityMethods
+from fastapi_websocket_rpc import WebSocketRpcClient, WebsocketRPCEndpoint
 from fastapi_websocket_rpc.rpc_channel import RpcChannelClosedException
 from fastapi_websocket_rpc.schemas import WebSocketFrameType
 from fastapi_websocket_rpc.simplewebsocket import JsonSerializingWebSocket
@@ -92,7 +93,7 @@ def our_service(name: str = "ours") -> Service:
     return service
 
 
-class Theirs(RpcUtilityMethods):  # type: ignore[misc]  # untyped
+class Theirs(TheirUtilityMethods):  # type: ignore[misc]  # untyped
     """What its endpoint serves, and what its client exposes."""
 
     async def double(self, n: int) -> int:
