@@ -195,7 +195,7 @@ async def test_a_broadcast_to_nobody_tells_nobody() -> None:
 # --- hooks ---------------------------------------------------------------------------------------
 
 
-async def test_hooks_run_once_for_each_session_and_in_order() -> None:
+async def test_hooks_run_once_for_each_session_and_in_order(caplog: pytest.LogCaptureFixture) -> None:
     log: list[str] = []
     bench = Bench(told(log, "hello"), told(log, "bye"))
     bench.transport.join("1")
@@ -209,6 +209,7 @@ async def test_hooks_run_once_for_each_session_and_in_order() -> None:
     bench.transport.leave("2")
     await settled()
     assert log[2:] == ["hello 2", "bye 2"], "gone before the first hook began"
+    assert caplog.records == []
 
 
 async def test_a_peer_is_there_when_its_hook_runs_and_gone_when_the_other_does() -> None:

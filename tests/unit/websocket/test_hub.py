@@ -208,6 +208,28 @@ async def test_what_waits_is_not_passed_by_what_comes_later() -> None:
     assert bench.ids == ["1", "2", "3"]
 
 
+async def test_what_waits_for_room_is_not_passed_by_what_has_some(bench: Bench) -> None:
+    bench.serve().pause()
+    bench.serve("other")
+    one, other = bench.peer("a"), bench.peer("b")
+    one.asks("a1")
+    one.asks("a2", address="other")
+    other.asks("b1", address="other")
+    bench.settle("b1")
+    assert bench.ids == ["b1"]
+
+
+async def test_a_peer_that_is_stuck_keeps_no_other_from_its_turns(bench: Bench) -> None:
+    bench.serve().pause()
+    receiver = bench.serve("other")
+    receiver.pause()
+    one, other = bench.peer("a"), bench.peer("b")
+    one.asks("a1")
+    other.asks("b1", "b2", "b3", address="other")
+    receiver.resume()
+    assert bench.ids == ["b1", "b2", "b3"]
+
+
 async def test_ordered_keeps_order_over_all_addresses() -> None:
     bench = Bench(ordered=True, peer_limit=50)
     bench.serve("x")
