@@ -62,23 +62,23 @@ test("a loop that is blocked after each ping reads the answer before it calls th
       super.send(text);
       if (!text.includes("rpc.ping")) return;
       pings += 1;
-      setTimeout(() => block(750), 0); // two heartbeats and a half; the answer comes meanwhile
+      setTimeout(() => block(1_250), 0); // two heartbeats and a half; the answer comes meanwhile
     }
   }
-  const options = { WebSocket: Blocking, heartbeat: 300, onDisconnect: (why) => lost.push(why) };
+  const options = { WebSocket: Blocking, heartbeat: 500, onDisconnect: (why) => lost.push(why) };
   connect(t, PEER, options);
-  await until(() => pings === 4, 20_000);
+  await until(() => pings === 3, 20_000);
   assert.deepEqual(lost, []);
 });
 
 test("without a server a call is NotSent after sendWait, and goes through when the server comes in time", async (t) => {
   const cable = await Cable.to(PEER, t);
   cable.refusing = true;
-  const client = connect(t, cable.url, { sendWait: 300 });
+  const client = connect(t, cable.url, { sendWait: 1_000 }); // above the longest back-off of a new outage
   const began = performance.now();
   await assert.rejects(client.at("js").echo(1), NotSent);
   const took = performance.now() - began;
-  assert.ok(took > 250 && took < 800, `${took} ms`);
+  assert.ok(took > 950 && took < 1_500, `${took} ms`);
   await assert.rejects(client.ready(100), NotSent);
   const call = client.call("js.echo", [2]);
   cable.refusing = false;
