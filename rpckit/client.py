@@ -189,12 +189,12 @@ class Client:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._book is not None:
-            await self._book.close()
         if self._serving is not None:
             await self._serving.stop()
         if self._shared is None:
             await self._transport.close()
+        if self._book is not None:
+            await self._book.close()
         self._gate.let_all()
 
     # -- calling ------------------------------------------------------------------------------
@@ -331,9 +331,9 @@ class Client:
         return await self._run_call(call)
 
     async def notify_peer(self, to: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """`notify` to the other side of one session."""
+        """`notify` to the other side of one session, and no receipt for it: returns when written."""
         call = self._prepare("", method, args, kwargs, self.options)
-        call.to = to
+        call.to, call.message_id = to, ""
         await self._run_notification(call)
 
     # -- one call -----------------------------------------------------------------------------
@@ -643,6 +643,12 @@ class Peer:
     async def call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the service's only method, or its default one."""
         return await self._client.invoke(self._address, "", args, kwargs, self._options, self._to)
+
+    async def invoke(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the method of that name, where the name is a value. Raises `UsageError` for what cannot be one."""
+        return await self._client.invoke(
+            self._address, check_method_name(method), args, kwargs, self._options, self._to
+        )
 
     def using(
         self,

@@ -54,6 +54,7 @@ class Context:
     deadline:        None when the caller set none.
     attempt:         1, or more when an idempotent call was sent again.
     caller:          the caller's reply address; empty when it wants no reply.
+    session:         of the caller, where there are sessions: `server.peers[ctx.session]`.
     """
 
     __slots__ = ("_log", "_loop", "arguments", "deadline", "message", "method", "service", "slot")
@@ -105,6 +106,10 @@ class Context:
         if self.slot is None:
             raise UsageError("this context does not belong to a running call")
         return self.slot.other
+
+    @property
+    def session(self) -> str:
+        return self.message.to
 
     def time_left(self) -> float | None:
         """Seconds until the caller stops waiting; None when it waits for ever."""

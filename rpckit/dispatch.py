@@ -139,7 +139,7 @@ class Job:
         if self.link.other is None:
             name = self.link.transport.capabilities.name
             raise UsageError(f"callers over {name} have no methods of their own: only sessions (ws://) have two sides")
-        return self.link.other(self.message.reply_to)
+        return self.link.other(self.message.to)
 
     def lend(self) -> None:
         self.lent += 1
@@ -224,7 +224,7 @@ class Dispatcher:
             size = f"{message.kind} of {len(message.body)} bytes"
             log.warning("%s.%s: dropped a %s; events have at most %d", service.name, spec.name, size, self.max_body)
             return
-        if not self.events.admit():
+        if not self.events.admit(len(message.body)):
             return
         job = Job(self, link, service, spec, EventDelivery(message), None)
         self._plain_serial += 1
@@ -363,7 +363,7 @@ class Dispatcher:
             self._finish(job)
 
     def _start_event(self, job: Job) -> None:
-        self.events.begin()
+        self.events.begin(len(job.message.body))
         job.task = self.loop.create_task(self._run_event(job))
         self._running[job.task] = job
 

@@ -11,6 +11,7 @@ __all__ = ["MAX_WAITING", "EventBacklog", "EventDelivery"]
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 16_384  # events without a slot; as many as calls may be pending in a client
+MAX_WAITING_BYTES = 64 * 1024 * 1024  # of their bodies
 
 
 class EventDelivery:
@@ -43,14 +44,16 @@ class EventBacklog:
 
     def __init__(self, limit: int = MAX_WAITING) -> None:
         self.waiting = 0
+        self.waiting_bytes = 0  # of bodies
         self.dropped = 0
         self._limit = limit
         self._in_burst = False
 
-    def admit(self) -> bool:
-        """Whether there is room for one more; else it is counted, and warned of once a burst."""
-        if self.waiting < self._limit:
+    def admit(self, size: int) -> bool:
+        """Whether there is room for one more of `size` bytes; else it is counted, and warned of once a burst."""
+        if self.waiting < self._limit and self.waiting_bytes + size <= MAX_WAITING_BYTES:
             self.waiting += 1
+            self.waiting_bytes += size
             return True
         self.dropped += 1
         if not self._in_burst:
@@ -58,8 +61,9 @@ class EventBacklog:
             log.warning("events are dropped: %d wait for their handlers (%d dropped)", self.waiting, self.dropped)
         return False
 
-    def begin(self) -> None:
+    def begin(self, size: int) -> None:
         """One that waited waits no more."""
         self.waiting -= 1
+        self.waiting_bytes -= size
         if self.waiting <= self._limit // 2:
             self._in_burst = False

@@ -42,7 +42,7 @@ class Message:
     dialect:        the form it came in; replies mirror it.
     persistent:     a broker that can should keep it over a restart; not on the wire.
     maxlen:         of a reply to a stored list or stream: how many it keeps; not on the wire.
-    to:             of a request to the other side of a session: that side's reply address; not on the wire.
+    to:             on a transport with sessions, the one it goes to or came by; not on the wire.
     """
 
     kind: Kind

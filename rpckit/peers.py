@@ -11,7 +11,9 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from rpckit.errors import RpcError, UsageError
+from rpckit.contract import write_arguments
+from rpckit.errors import RpcError
+from rpckit.message import NATIVE
 from rpckit.transport import SessionInfo, Sessions, Transport
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["OnPeer", "PeerBook", "Peers", "RemotePeer"]
 
 log = logging.getLogger(__name__)
+
+ENDING_S = 2.0  # seconds for hooks that still run when everything ends
 
 
 class RemotePeer:
@@ -55,7 +59,7 @@ class RemotePeer:
         return await self._caller.discover(self.id)
 
     async def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
-        """Call its method without waiting for a reply."""
+        """Call its method without waiting for anything: returns when written."""
         await self._caller.notify_peer(self.id, method, args, kwargs)
 
     def close(self, reason: str = "") -> None:
@@ -89,19 +93,14 @@ class Peers(Mapping[str, RemotePeer]):
         return [peer for peer in self._peers.values() if peer.name == name]
 
     async def broadcast(self, method: str, /, *args: Any, but: RemotePeer | None = None, **kwargs: Any) -> int:
-        """Notify everyone, but for `but`; how many were told. A peer that left or is too slow is passed over."""
-        told = 0
-        for peer in list(self._peers.values()):
-            if peer is but:
-                continue
-            try:
-                await peer.notify(method, *args, **kwargs)
-                told += 1
-            except UsageError:
-                raise
-            except RpcError as error:
-                log.info("%r was not told of %s: %s", peer, method, error)
-        return told
+        """Notify everyone, but for `but`; how many were told.
+
+        A peer that left, is too slow, or whose dialect cannot carry the arguments is passed over. Raises `UsageError`
+        for arguments that nothing can carry.
+        """
+        write_arguments(NATIVE, "", args, kwargs)
+        peers = [peer for peer in self._peers.values() if peer is not but]
+        return sum(await asyncio.gather(*(_told(peer, method, args, kwargs) for peer in peers)))
 
     def add(self, peer: RemotePeer) -> None:
         self._peers[peer.id] = peer
@@ -131,6 +130,9 @@ class PeerBook:
         sessions.on_session(self._changed)
 
     async def close(self) -> None:
+        """Once the sessions are gone: what the hooks have begun may end, for a while."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=ENDING_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -152,6 +154,15 @@ class PeerBook:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _told(peer: RemotePeer, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    try:
+        await peer.notify(method, *args, **kwargs)
+    except RpcError as error:
+        log.info("%r was not told of %s: %s", peer, method, error)
+        return False
+    return True
 
 
 async def _farewell(greeting: asyncio.Task[None] | None, hook: OnPeer, peer: RemotePeer) -> None:

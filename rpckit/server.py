@@ -186,16 +186,17 @@ class Server:
         transport.on_state(partial(self._on_state, url))
         transport.on_gone(partial(self._dispatcher.caller_gone, link))
         if transport.capabilities.sessions:  # before anybody can connect
-            await self._open_sessions(link)
+            await self._open_sessions(link, url)
             await serve_on(self._dispatcher, link, self._services)
             await transport.connect(serve=True)
         else:
             await transport.connect(serve=True)
             await serve_on(self._dispatcher, link, self._services)
 
-    async def _open_sessions(self, link: Link) -> None:
+    async def _open_sessions(self, link: Link, url: Url | str) -> None:
         """Peers can be called too: by a client that shares the transport."""
-        caller = Client(settings=self.settings, transport=link.transport)
+        address = str(url) if isinstance(url, Url) else "ws://endpoint"
+        caller = Client(address, settings=self.settings, transport=link.transport)
         self._callers.append(caller)
         self._books.append(PeerBook(self.peers, caller, link.transport, *self._hooks))
         link.other = caller.peer
@@ -216,16 +217,16 @@ class Server:
     async def _close(self, dispatcher: Dispatcher) -> None:
         if self._stopping is not None:
             self._stopping.set()
-        for book in self._books:
-            await book.close()
-        for caller in self._callers:
-            await caller.close()
-        self._books, self._callers = [], []
         for link in dispatcher.links:
             try:
                 await link.transport.close()
             except RpcError as error:
                 log.warning("closing: %s", error)
+        for book in self._books:
+            await book.close()
+        for caller in self._callers:
+            await caller.close()
+        self._books, self._callers = [], []
         dispatcher.stop_timer()
 
 
@@ -237,6 +238,8 @@ async def _stop_receivers(link: Link) -> None:
                 await receiver.stop()
     except (RpcError, TimeoutError) as error:
         log.warning("stopping to receive: %s", str(error) or f"no answer within {STOP_S:.0f} s")
+    except Exception:  # of a transport: whatever it is, what runs is still to be drained
+        log.exception("stopping to receive")
 
 
 def _on_signals(callback: Callable[[], None]) -> Callable[[], None]:

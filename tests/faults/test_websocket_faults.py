@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 import socket
@@ -16,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from rpckit import Client, ConnectionLost, Context, NotSent, Server, Service, UsageError
+from rpckit import Client, ConnectionLost, Context, DeadlineExceeded, NoResponder, NotSent, Server, Service, UsageError
 from rpckit.peers import RemotePeer
 from rpckit.testing import FaultProxy
 from rpckit.testing._ports import free_port
@@ -275,6 +276,107 @@ async def say(rude: ClientConnection, frames: list[Any]) -> None:
     for frame in frames:
         await rude.send(frame)
     await asyncio.wait_for(rude.recv(), 5)
+
+
+async def test_a_server_that_accepts_and_drops_is_not_stormed(url: str) -> None:
+    """The back-off goes on over sessions that do not last."""
+    accepted = 0
+
+    async def on_connect(peer: RemotePeer) -> None:
+        nonlocal accepted
+        accepted += 1
+        peer.close("not you")
+
+    async with Server(work(), url=url, on_connect=on_connect):
+        client = Client(url)
+        await client.connect()
+        await asyncio.sleep(2)
+        await client.close()
+    assert 2 <= accepted < 20
+
+
+async def test_a_half_open_link_that_never_spoke_is_found(url: str, port: int) -> None:
+    """Its dialect is not known, but ping frames need none."""
+    async with Server(work(), url=f"{url}?heartbeat={HEARTBEAT}") as server:
+        async with FaultProxy("127.0.0.1", port) as proxy:
+            silent = await connect(proxy.url(url), ping_interval=None)
+            (hub,) = [link.transport._hub for link in server._dispatcher.links]  # type: ignore[union-attr, attr-defined]
+            assert len(hub.every) == 1
+            proxy.freeze()
+            began = time.monotonic()
+            await eventually(lambda: not hub.every)
+            assert time.monotonic() - began < 2.2 * HEARTBEAT + 0.3
+            proxy.thaw()
+            silent.transport.abort()
+
+
+async def test_a_path_that_is_gone_for_a_while_is_tried_again(url: str, port: int) -> None:
+    """As behind a proxy whose backend restarts: only a refusal is for good."""
+    async with Server(work(), url=url):
+        client = Client(url)
+        await client.connect()
+    async with Server(work(), url=url.replace("/ws", "/elsewhere")):
+        await asyncio.sleep(0.7)
+        assert client.state == "reconnecting"
+    async with Server(work(), url=url):
+        assert await client.other.add(1, 2) == 3
+        await client.close()
+
+
+async def test_a_stop_is_orderly_though_a_peer_does_not_read(url: str, port: int) -> None:
+    """What it had waiting is refused into a full connection; everyone else's calls are finished."""
+    async with Server(work(), url=f"{url}?max_unsent=300000&peer_limit=1") as server, Client(url) as good:
+        async with FaultProxy("127.0.0.1", port) as proxy:
+            async with Client(proxy.url(url)) as slow:
+                assert await slow.other.add(1, 2) == 3
+                proxy.freeze("to_client")
+                calls = [asyncio.create_task(slow.other.burden(200_000)) for _ in range(60)]
+                nap = asyncio.create_task(good.other.nap(0.3))
+                await asyncio.sleep(0.1)
+                await server.stop()
+                assert await nap == 0.3
+                proxy.reset()
+                ends = await asyncio.gather(*calls, return_exceptions=True)
+                assert all(isinstance(end, ConnectionLost | NotSent | NoResponder | bytes) for end in ends)
+
+
+async def test_calls_nobody_answers_leave_nothing(url: str) -> None:
+    """Their time is up: they are forgotten on both sides, and a JSON-RPC peer is told."""
+    heard: list[dict[str, Any]] = []
+
+    async def on_connect(peer: RemotePeer) -> None:
+        ends = await asyncio.gather(*(peer.other.using(timeout=0.1).ask(n) for n in range(50)), return_exceptions=True)
+        assert {type(end) for end in ends} == {DeadlineExceeded}
+
+    async with Server(work(), url=f"{url}?heartbeat=0.5", on_connect=on_connect) as server:
+        async with connect(url) as silent:
+            await silent.send(json.dumps({"jsonrpc": "2.0", "method": "rpc.ping", "id": 1}))
+            await eventually(lambda: server.peers)
+            (link,) = (link for each in server._dispatcher.links for link in each.transport.sessions.values())  # type: ignore[union-attr, attr-defined]
+            async with asyncio.timeout(5):
+                while len(heard) < 50:
+                    message = json.loads(await silent.recv())
+                    heard += [message] if message.get("method") == "$/cancelRequest" else []
+            assert link.sent == {}
+
+
+async def test_a_broadcast_waits_for_nobody(url: str) -> None:
+    """Not for one that gives no receipts, nor for one whose dialect cannot carry it."""
+    news: list[int] = []
+    service = Service("reader")
+
+    @service.method
+    async def say(n: int) -> None:
+        news.append(n)
+
+    async with Server(work(), url=url) as server:
+        async with Client(url, expose=service), Client(f"{url}?dialect=fastapi_websocket_rpc"), Client(url) as mute:
+            assert mute.state == "connected"
+            await eventually(lambda: len(server.peers) == 3)
+            began = time.monotonic()
+            assert await server.peers.broadcast("say", 1) == 2
+            assert time.monotonic() - began < 0.5
+            await eventually(lambda: news == [1])
 
 
 async def test_a_stop_that_ends_in_an_error(url: str) -> None:

@@ -60,13 +60,13 @@ def test_events_over_the_limit_are_dropped_counted_and_warned_of_once_a_burst(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     backlog = EventBacklog(limit=4)
-    assert [backlog.admit() for _ in range(6)] == [True] * 4 + [False] * 2
-    backlog.begin()
-    assert [backlog.admit() for _ in range(2)] == [True, False]  # the same burst: it was never over
+    assert [backlog.admit(0) for _ in range(6)] == [True] * 4 + [False] * 2
+    backlog.begin(0)
+    assert [backlog.admit(0) for _ in range(2)] == [True, False]  # the same burst: it was never over
     assert (backlog.waiting, backlog.dropped, len(caplog.records)) == (4, 3, 1)
     for _ in range(2):
-        backlog.begin()
-    assert [backlog.admit() for _ in range(3)] == [True, True, False]
+        backlog.begin(0)
+    assert [backlog.admit(0) for _ in range(3)] == [True, True, False]
     assert (backlog.dropped, len(caplog.records)) == (4, 2)
 
 

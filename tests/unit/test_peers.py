@@ -180,12 +180,17 @@ async def test_a_broadcast_passes_over_who_left(error: Exception, caplog: pytest
     assert "was not told of news" in caplog.text
 
 
-async def test_a_mistake_in_a_broadcast_is_raised() -> None:
+async def test_what_nobody_could_be_told_is_raised() -> None:
+    with pytest.raises(UsageError):
+        await Bench().peers.broadcast("news", object())
+
+
+async def test_a_peer_whose_dialect_cannot_carry_it_is_passed_over() -> None:
     bench = Bench()
     bench.transport.join("1")
-    bench.client.errors["1"] = UsageError("cannot be encoded")
-    with pytest.raises(UsageError):
-        await bench.peers.broadcast("news")
+    bench.transport.join("2")
+    bench.client.errors["1"] = UsageError("by name only")
+    assert await bench.peers.broadcast("news", 1) == 1
 
 
 async def test_a_broadcast_to_nobody_tells_nobody() -> None:

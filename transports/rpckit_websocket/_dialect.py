@@ -85,10 +85,11 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A request without reply has arrived; `refusal` says that nobody takes it."""
+    """A request without reply has arrived. `refusal` says why nobody takes it, `code` which kind of why that is."""
 
     message_id: str
     refusal: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,17 @@ from urllib.parse import quote
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_never
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidURI
 from websockets.typing import Subprotocol
 
 from rpckit.backoff import Backoff
-from rpckit.errors import NotSent, RpcError, UsageError
+from rpckit.errors import RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE
 from rpckit.transport import State
 from rpckit.url import Url
 
-from ._errors import explain
+from ._errors import Refused, explain
 from ._hub import Hub
 from ._link import Link
 from ._options import SUBPROTOCOL, WebSocketOptions
@@ -31,6 +32,7 @@ __all__ = ["Dialler"]
 
 log = logging.getLogger(__name__)
 
+STEADY_S = 5.0  # seconds after which a session counts as one that lasted
 CLOSE_S = 2.0  # seconds for a closing handshake
 LOG_EVERY = 60  # failed attempts between two warnings
 
@@ -45,6 +47,8 @@ class Dialler:
         self._hub = hub
         self._on_state = on_state
         self._closing = False
+        self._connected_at = 0.0
+        self._short = 0  # sessions in a row that did not last: a server that accepts and drops is not to be stormed
         self._reconnecting: asyncio.Task[None] | None = None
         self._where = f"{url.scheme}://{','.join(map(str, url.hosts)) or 'localhost'}/{url.path or ''}"
 
@@ -52,6 +56,7 @@ class Dialler:
         """One session, tried once. Raises `NotSent` or `UsageError`."""
         if self.link is None:
             self.link = await self._dial()
+            self._connected_at = self._hub.loop.time()
             self._on_state(State.CONNECTED, f"connected to {self._where}")
 
     async def close(self) -> None:
@@ -77,12 +82,14 @@ class Dialler:
         if link is not self.link or self._closing:
             return
         self.link = None
+        self._short = self._short + 1 if self._hub.loop.time() - self._connected_at < STEADY_S else 0
         self._on_state(State.RECONNECTING, why)
         self._reconnecting = self._hub.loop.create_task(self._reconnect())
 
     async def _reconnect(self) -> None:
         policy = self._options.retry or _policy(self._options.attempts)
         try:
+            await asyncio.sleep(Backoff().delay(self._short, 0.0, random.random))
             await policy.copy(retry=retry_if_exception(_may_help), reraise=True)(self._again)
         except asyncio.CancelledError:
             raise
@@ -94,6 +101,7 @@ class Dialler:
 
     async def _again(self) -> None:
         self.link = await self._dial()
+        self._connected_at = self._hub.loop.time()
         self._on_state(State.CONNECTED, f"connected to {self._where} again")
 
     async def _dial(self) -> Link:
@@ -102,6 +110,8 @@ class Dialler:
             async with asyncio.timeout(self._options.connect_timeout):
                 wire = await self._connect()
                 return await self._begin(wire)
+        except InvalidURI as error:  # whose text has the password in it
+            raise explain(error, self._where) from None
         except Exception as error:  # `websockets`, a proxy, TLS and the system raise many kinds
             raise explain(error, self._where) from error
 
@@ -187,4 +197,5 @@ def _log_failure(state: RetryCallState) -> None:
 
 
 def _may_help(error: BaseException) -> bool:
-    return isinstance(error, NotSent)
+    """What was good once may be so again when the server is whole, whatever it says meanwhile."""
+    return isinstance(error, RpcError) and not isinstance(error, Refused)

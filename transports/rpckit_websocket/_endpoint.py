@@ -34,7 +34,7 @@ __all__ = ["WebSocketEndpoint"]
 
 log = logging.getLogger(__name__)
 
-TOO_BIG, POLICY = 1009, 1008  # RFC 6455, 7.4.1
+GOING_AWAY, POLICY, TOO_BIG = 1001, 1008, 1009  # RFC 6455, 7.4.1
 
 
 class WebSocketEndpoint:
@@ -54,7 +54,9 @@ class WebSocketEndpoint:
         self._settings = settings
         self._server: Server | None = None
         self._transport: WebSocketTransport | None = None
-        self._starting = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting: asyncio.Task[WebSocketTransport] | None = None
+        self._draining = False
 
     @property
     def peers(self) -> Peers:
@@ -78,6 +80,9 @@ class WebSocketEndpoint:
 
     async def serve(self, websocket: WebSocket) -> None:
         """One connection, from the request to its end: what `register` adds as a route."""
+        if self._draining:
+            await websocket.close(GOING_AWAY, "the server is stopping")
+            return
         transport = await self._started()
         headers = dict(websocket.headers)
         if not allowed_origin(headers.get("origin"), headers.get("host", ""), transport.options.origins):
@@ -99,32 +104,42 @@ class WebSocketEndpoint:
             link.end(wire.why)
 
     async def __aenter__(self) -> Self:
+        self._draining = False
         await self._started()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        server, self._server, self._transport = self._server, None, None
-        if server is not None:
-            await server.stop()
+        self._draining = True
+        if self._server is not None:
+            await self._server.stop()
+        self._server = self._transport = self._starting = None
 
     async def _started(self) -> WebSocketTransport:
-        """With the application's lifespan; where that does not run, with the first connection."""
-        async with self._starting:
-            if self._transport is None:
-                url = Url.parse("ws://endpoint")
-                options = transport_options(url, WebSocketOptions, self._options)
-                transport = WebSocketTransport(url, options, endpoint=True)
-                server = Server(*self._services, transport=transport, **self._settings)
-                await server.start()
-                self._server, self._transport = server, transport
+        """With the application's lifespan; where that does not run, with the first connection in an event loop."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._server, self._transport, self._starting = loop, None, None, None
+        if self._transport is not None:
             return self._transport
+        if self._starting is None or self._starting.done():
+            self._starting = loop.create_task(self._start())
+        return await asyncio.shield(self._starting)
+
+    async def _start(self) -> WebSocketTransport:
+        url = Url.parse("ws://endpoint")
+        options = transport_options(url, WebSocketOptions, self._options)
+        transport = WebSocketTransport(url, options, endpoint=True)
+        server = Server(*self._services, transport=transport, **self._settings)
+        await server.start()
+        self._server, self._transport = server, transport
+        return transport
 
     def _around(self, lifespan: Callable[[Any], Any]) -> Callable[[Any], Any]:
         @asynccontextmanager
         async def both(app: Any) -> AsyncIterator[Any]:
-            async with self, lifespan(app) as state:
+            async with lifespan(app) as state, self:  # drained before what its handlers use is closed
                 yield state
 
         return both

@@ -44,8 +44,10 @@ def explain(error: BaseException, where: str) -> RpcError:
         return UsageError(
             f"{where}: its certificate is not trusted ({error.verify_message}); name its authority by ?cafile="
         )
-    if isinstance(error, InvalidURI | InvalidProxy):
-        return UsageError(f"{where}: {error}")
+    if isinstance(error, InvalidURI):
+        return UsageError(f"{where}: not a URL that can be dialled: {error.msg}")
+    if isinstance(error, InvalidProxy):
+        return UsageError(f"{where}: the proxy that the environment names cannot be used: {error.msg}")
     if isinstance(error, ProxyError | InvalidHandshake | ConnectionClosed | WebSocketException):
         return NotSent(f"{where} did not open a WebSocket: {error}")
     return NotSent(f"cannot connect to {where}: {str(error) or type(error).__name__}")

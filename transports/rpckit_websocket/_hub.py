@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from itertools import islice
 
 from rpckit.call import cancel_topic
 from rpckit.errors import Code, ConnectionLost, NotSent, RpcError
@@ -26,16 +25,16 @@ __all__ = ["Hub", "SessionReceiver", "Subscription", "WebSocketDelivery"]
 log = logging.getLogger(__name__)
 
 ENVELOPE = 16_384  # bytes of a message that are not its body, headers counted
-MAX_LOOKED_AT = 64  # held requests of a peer that are looked at for one that may go before its turn
 
 
 class WebSocketDelivery:
     """One request in hand. Its session may be gone by the time it is answered."""
 
-    __slots__ = ("_link", "_open", "_receiver", "message", "redelivered")
+    __slots__ = ("_link", "_nested", "_open", "_receiver", "message", "redelivered")
 
-    def __init__(self, link: Link, receiver: SessionReceiver, message: Message) -> None:
+    def __init__(self, link: Link, receiver: SessionReceiver, message: Message, nested: bool) -> None:
         self._link = link
+        self._nested = nested
         self._receiver = receiver
         self._open = True
         self.message = message
@@ -61,7 +60,7 @@ class WebSocketDelivery:
     def _close(self) -> None:
         if self._open:
             self._open = False
-            self._receiver.settled(self._link, self.message)
+            self._receiver.settled(self._link, self._nested)
 
     def hand_back(self) -> None:
         """Nobody else can run it: its caller is told that it did not run, and may send it again."""
@@ -91,15 +90,19 @@ class SessionReceiver:
     def has_room(self) -> bool:
         return not self._paused and self.unsettled < self._prefetch
 
-    def deliver(self, link: Link, message: Message) -> None:
+    def deliver(self, link: Link, message: Message, *, nested: bool) -> None:
         self.unsettled += 1
-        if message.depth == 0:
+        if nested:
+            link.nested_in_hand += 1
+        else:
             link.in_hand += 1
-        self._on_delivery(WebSocketDelivery(link, self, message))
+        self._on_delivery(WebSocketDelivery(link, self, message, nested))
 
-    def settled(self, link: Link, message: Message) -> None:
+    def settled(self, link: Link, nested: bool) -> None:
         self.unsettled -= 1
-        if message.depth == 0:
+        if nested:
+            link.nested_in_hand -= 1
+        else:
             link.in_hand -= 1
         if self.hub.holding:
             self.hub.deal()
@@ -186,12 +189,12 @@ class Hub:
         if not self.every:
             self.empty.set()
         self.holding.pop(link, None)
-        link.waiting.clear()
+        link.held.clear()
         if not was_open:
             return
         if self.links.get(link.id) is link:
             del self.links[link.id]
-        sent, link.sent = link.sent, set()
+        sent, link.sent = link.sent, {}
         for correlation_id in sent:
             self.tell_undelivered(correlation_id, ConnectionLost(f"the session was lost: {why}"))
         self.tell_gone(link.id)
@@ -208,10 +211,9 @@ class Hub:
         if self._receivers.get(receiver.address) is receiver:
             del self._receivers[receiver.address]
         for link in list(self.holding):
-            for message in [each for each in link.waiting if each.address == receiver.address]:
-                link.take_held(message)
+            for message in link.held.drop_address(receiver.address):
                 self._refuse(link, message)
-            if not link.waiting:
+            if not link.held:
                 self.holding.pop(link, None)
 
     def take(self, link: Link, message: Message) -> None:
@@ -222,10 +224,11 @@ class Hub:
             if receiver is None:
                 self._refuse(link, message)
                 return
-            turn = message.depth or (link.in_hand < self.options.limit and not link.waiting)
-            if turn and receiver.has_room:
-                receiver.deliver(link, message)
-            elif link.hold(message):
+            message.to = link.id
+            nested = message.depth > 0 and link.nested_has_turn
+            if receiver.has_room and (nested or (link.has_turn and not link.held)):
+                receiver.deliver(link, message, nested=nested)
+            elif link.held.hold(message):
                 self.holding[link] = None
             else:
                 self._refuse_overloaded(link, message)
@@ -239,7 +242,7 @@ class Hub:
         elif kind is Kind.CANCEL and message.address != link.id:
             self._cancel(link, message)
         else:
-            link.sent.discard(message.correlation_id)
+            link.sent.pop(message.correlation_id, None)
             if self.on_message is not None:
                 message.address = link.id
                 self.on_message(message)
@@ -251,23 +254,27 @@ class Hub:
         self._dealing = True
         try:
             stuck = 0
-            while self.holding and stuck < len(self.holding):
+            while (
+                self.holding and stuck < len(self.holding) and any(each.has_room for each in self._receivers.values())
+            ):
                 link = next(iter(self.holding))
                 del self.holding[link]
                 stuck = 0 if self._deal_one(link) else stuck + 1
-                if link.waiting:
+                if link.held:
                     self.holding[link] = None
         finally:
             self._dealing = False
 
     def _deal_one(self, link: Link) -> bool:
-        """The first request of a peer that can go. Nested ones may pass the first: it may wait for them."""
-        for at, message in enumerate(islice(link.waiting, MAX_LOOKED_AT)):
-            receiver = self._receivers.get(message.address)
-            turn = message.depth or (at == 0 and link.in_hand < self.options.limit)
-            if turn and receiver is not None and receiver.has_room:
-                link.take_held(message)
-                receiver.deliver(link, message)
+        """The request of a peer that is next, if it can go: one that a call of ours waits for, else the first one."""
+        for nested in (True, False):
+            message = link.held.first(nested=nested)
+            receiver = self._receivers.get(message.address) if message is not None else None
+            if receiver is None or not receiver.has_room:
+                continue
+            passes = nested and link.nested_has_turn
+            if passes or link.has_turn:
+                receiver.deliver(link, link.held.take_first(nested=nested), nested=passes)
                 return True
         return False
 
@@ -280,10 +287,10 @@ class Hub:
         if message.correlation_id:
             link.write_control(Undelivered(message.correlation_id, why))
         elif message.message_id:
-            link.write_control(Receipt(message.message_id, why))
+            link.write_control(Receipt(message.message_id, why, Code.UNAVAILABLE.value))
 
     def _refuse_overloaded(self, link: Link, message: Message) -> None:
-        text = f"{len(link.waiting)} requests of this peer wait here already"
+        text = f"{len(link.held)} requests of this peer wait here already"
         fault = Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
         if message.reply_to:
             try:
@@ -291,12 +298,12 @@ class Hub:
             except RpcError as error:
                 log.info("a refusal was not sent: %s", error)
         elif message.message_id:
-            link.write_control(Receipt(message.message_id, text))
+            link.write_control(Receipt(message.message_id, text, Code.RESOURCE_EXHAUSTED.value))
 
     def _cancel(self, link: Link, message: Message) -> None:
-        if link.drop_held(message.correlation_id):
+        if link.held.drop(message.correlation_id):
             link.write_control(Settled(message.correlation_id))
-            if not link.waiting:
+            if not link.held:
                 self.holding.pop(link, None)
             self.deal()  # it may have stood before one that can go
             return
@@ -313,7 +320,7 @@ class Hub:
             for link in self.links.values():
                 if message.correlation_id in link.sent:
                     if link.dialect == NATIVE:  # the others answer it all the same
-                        link.sent.discard(message.correlation_id)
+                        link.sent.pop(message.correlation_id, None)
                     link.event(topic, message)
                     return
         if not self.relays:
@@ -328,10 +335,15 @@ class Hub:
         subscription = Subscription(self, topic, on_message)
         known = self._subscriptions.setdefault(topic, [])
         known.append(subscription)
-        if len(known) == 1 and not self.relays:
+        if self.relays:
+            return subscription
+        try:
             for link in list(self.links.values()):
                 link.write_control(Subscribe(topic))
                 await link.caught_up()
+        except BaseException:
+            self.unsubscribe(subscription)
+            raise
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:

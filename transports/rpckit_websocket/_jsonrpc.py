@@ -49,6 +49,7 @@ from ._options import JSONRPC
 __all__ = ["JsonRpc"]
 
 MAX_BATCH = 1000  # messages of one batch
+MAX_HELD_BACK = 1_000_000  # characters of answers that wait for the others of their batches
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
 CANCELLED = -32800  # of the language server protocol, as `$/cancelRequest` is
 SERVER_ERROR = -32000
@@ -74,6 +75,11 @@ class _Batch:
     def __init__(self) -> None:
         self.answers: list[str] = []
         self.open = 0
+        self.size = 0  # characters
+
+    def add(self, answer: str) -> None:
+        self.answers.append(answer)
+        self.size += len(answer)
 
     def frame(self) -> str | None:
         return f"[{','.join(self.answers)}]" if self.answers and not self.open else None
@@ -85,7 +91,7 @@ class JsonRpc:
     name = JSONRPC
     greets = False
 
-    __slots__ = ("_binary", "_cancelled", "_dialled", "_nulls", "_only_binary", "_open", "peer")
+    __slots__ = ("_binary", "_cancelled", "_dialled", "_held_back", "_nulls", "_only_binary", "_open", "peer")
 
     def __init__(self, peer: str = "", *, dialled: bool = False, binary: bool = False) -> None:
         self.peer = peer
@@ -93,6 +99,7 @@ class JsonRpc:
         self._binary = self._only_binary = binary
         self._open: dict[str, _Batch | None] = {}  # by the ids of unanswered requests
         self._cancelled: set[str] = set()  # of those
+        self._held_back = 0  # characters of answers that wait for the others of their batch
         self._nulls = count(1)  # an id of null is no id: each such request gets one here
 
     # -- reading ------------------------------------------------------------------------------
@@ -124,7 +131,7 @@ class JsonRpc:
             try:
                 each = self._one(value)
             except _Invalid as error:
-                batch.answers.append(_error(error.id, error.code, str(error)))
+                batch.add(_error(error.id, error.code, str(error)))
                 continue
             for item in each:
                 if key := _wants_answer(item):
@@ -274,8 +281,13 @@ class JsonRpc:
         self._cancelled.discard(correlation_id)
         if batch is None:
             return self._framed(text)
-        batch.answers.append(text)
+        if self._held_back + len(text) > MAX_HELD_BACK:
+            text = _error_text(correlation_id, CODES[Code.DATA_LOSS], "it ran; the answers of its batch are too large")
+        batch.add(text)
+        self._held_back += len(text)
         batch.open -= 1
+        if not batch.open:
+            self._held_back = max(0, self._held_back - batch.size)
         return self._framed(batch.frame())
 
     def _framed(self, text: str | None) -> Frame | None:

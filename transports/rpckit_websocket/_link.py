@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from rpckit.errors import ConnectionLost, NoResponder, NotSent, UsageError
+from rpckit.errors import Code, ConnectionLost, NoResponder, NotSent, Overloaded, RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, Kind, Message
 
 from ._dialect import Control, Frame, Ping, Pong, Receipt, Subscribe, Undelivered, Unsubscribe
+from ._held import HeldRequests
 from ._options import FASTAPI_RPC, JSONRPC
 from ._session import MAX_TOPICS, Fact, Phase, Session
 from ._wires import Wire
@@ -24,34 +24,35 @@ __all__ = ["Link"]
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 16_384  # requests of one peer that wait for their turn; as many as a client may have pending
-MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_ADDRESS = 255  # characters, as on the other transports
 FIRST_WORD_S = 5.0  # seconds for a peer to say its dialect
 
 
 class Link:
-    """One peer. It is told to the hub when its session is open, and once more when it is gone."""
+    """One peer. It is told to the hub when its session is open, and once more when it is gone.
+
+    Whatever is written may end it, if its peer does not read: who goes on after writing looks at `gone` again.
+    """
 
     __slots__ = (
         "_asked_at",
         "_dropped",
         "_ending",
         "_told",
-        "_waiting_bytes",
         "began",
         "gone",
         "headers",
+        "held",
         "hub",
         "in_hand",
         "keeper",
+        "nested_in_hand",
         "ready",
         "receipts",
         "rtt",
         "sent",
         "session",
         "topics",
-        "waiting",
         "wire",
     )
 
@@ -61,15 +62,15 @@ class Link:
         self.headers = headers
         self.rtt: float | None = None  # seconds, of the last heartbeat answered
         self.topics: set[str] = set()
-        self.in_hand = 0  # requests of this peer delivered and not settled, those in calls of our own left out
-        self.waiting: deque[Message] = deque()
-        self.sent: set[str] = set()  # correlation ids of requests to it that are not answered
+        self.in_hand = 0  # requests of this peer delivered and not settled, nested ones apart
+        self.nested_in_hand = 0
+        self.held = HeldRequests()
+        self.sent: dict[str, float] = {}  # requests to it that are not answered, and until when they can be
         self.receipts: dict[str, asyncio.Future[None]] = {}
         self.ready: asyncio.Future[None] = hub.loop.create_future()
         self.began = hub.loop.time()
         self.gone = False
         self.keeper: asyncio.Task[None] | None = None  # ends the link with its connection
-        self._waiting_bytes = 0
         self.wire = wire
         self._told = False
         self._ending = False
@@ -144,18 +145,18 @@ class Link:
                 if caught_up is not None and not caught_up.done():
                     caught_up.set_result(None)
             case Subscribe(topic):
-                if len(self.topics) < MAX_TOPICS:
+                if len(self.topics) < MAX_TOPICS and len(topic) <= MAX_ADDRESS:
                     self.topics.add(topic)
             case Unsubscribe(topic):
                 self.topics.discard(topic)
             case Undelivered(correlation_id, why):
-                self.sent.discard(correlation_id)
+                self.sent.pop(correlation_id, None)
                 self.hub.tell_undelivered(correlation_id, NoResponder(why))
-            case Receipt(message_id, refusal):
+            case Receipt(message_id, refusal, code):
                 receipt = self.receipts.pop(message_id, None)
                 if receipt is not None and not receipt.done():
                     if refusal:
-                        receipt.set_exception(NoResponder(refusal))
+                        receipt.set_exception(_refused(code, refusal))
                     else:
                         receipt.set_result(None)
 
@@ -241,42 +242,27 @@ class Link:
         if self._dropped == 1:
             log.warning("%s reads too slowly: events to it are dropped", self.name or f"session {self.id:.8}")
 
-    # -- requests that wait their turn --------------------------------------------------------------
+    # -- whose turn it is ---------------------------------------------------------------------------
 
-    def hold(self, message: Message) -> bool:
-        """Keep a request until it has its turn. False: there is no room."""
-        size = _size(message)
-        if len(self.waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
-            return False
-        self.waiting.append(message)
-        self._waiting_bytes += size
-        return True
+    @property
+    def has_turn(self) -> bool:
+        return self.in_hand < self.hub.options.limit
 
-    def take_held(self, message: Message) -> None:
-        if self.waiting[0] is message:
-            self.waiting.popleft()
-        else:
-            self.waiting.remove(message)
-        self._waiting_bytes -= _size(message)
-
-    def drop_held(self, correlation_id: str) -> bool:
-        """Forget a request that was cancelled before it had its turn."""
-        for message in self.waiting:
-            if message.correlation_id == correlation_id:
-                self.take_held(message)
-                return True
-        return False
+    @property
+    def nested_has_turn(self) -> bool:
+        """A call of ours that it works on may wait for what it asks: as many as those pass its limit, and no more."""
+        return self.nested_in_hand < len(self.sent)
 
     # -- signs of life, and the end -----------------------------------------------------------------
 
     def look(self, now: float, heartbeat: float) -> None:
         """Ask a silent peer for a sign of life; lose one that gave none."""
         silent = now - self.wire.last_read
-        if self.session.phase is Phase.UNKNOWN:
-            if now - self.began > FIRST_WORD_S and self.hub.options.default_dialect is not None:
-                self.session.begin(self.hub.options.default_dialect)
-                self._after_session()
-            return
+        waited = now - self.began > FIRST_WORD_S
+        if self.session.phase is Phase.UNKNOWN and waited and self.hub.options.default_dialect is not None:
+            self.session.begin(self.hub.options.default_dialect)
+            self._after_session()
+        self._forget_expired(now)
         if silent > 1.75 * heartbeat and self._asked_at is not None and not self._may_be_busy:
             self.lose(f"no sign of life for {silent:.1f} s")
         elif silent > heartbeat / 2 and self._asked_at is None:
@@ -290,6 +276,13 @@ class Link:
         else:
             return  # nothing that any JSON-RPC program answers can be sent; its server watches the connection
         self._asked_at = perf_counter()  # the loop's clock may be as coarse as a millisecond
+
+    def _forget_expired(self, now: float) -> None:
+        """Calls that nobody has answered in time. A dialect without deadlines is told that they are over."""
+        for correlation_id in [key for key, until in self.sent.items() if until <= now]:
+            del self.sent[correlation_id]
+            if self.dialect == JSONRPC:
+                self.event("", Message(Kind.CANCEL, correlation_id=correlation_id))
 
     @property
     def _may_be_busy(self) -> bool:
@@ -324,8 +317,5 @@ class Link:
         self.hub.left(self, why, was_open=self._told)
 
 
-def _size(message: Message) -> int:
-    """About the bytes that a request takes while it waits; a name may be as long as a frame."""
-    texts = (message.address, message.method, message.message_id, message.correlation_id, message.content_type)
-    named = sum(len(name) + len(value) for name, value in message.headers.items())
-    return len(message.body) + sum(map(len, texts)) + named
+def _refused(code: str, why: str) -> RpcError:
+    return Overloaded(why) if code == Code.RESOURCE_EXHAUSTED else NoResponder(why)

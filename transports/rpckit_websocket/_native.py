@@ -11,7 +11,7 @@ code  what          then
 8     event         topic, correlation id, message id, content type, headers, body, kind's name
 9/10  (un)subscribe topic
 11/12 ping, pong    token
-13    receipt       message id, refusal
+13    receipt       message id, refusal, its code
 14    undelivered   correlation id, why
 ====  ============  =======================================================================================
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from typing import ClassVar, cast
 
 from rpckit.errors import ConnectionLost, NotSent, UsageError
@@ -30,6 +31,7 @@ from ._options import WebSocketOptions
 __all__ = ["WebSocketTransport"]
 
 RECEIPT_S = 30.0  # seconds for the receipt of a request that has no time limit of its own
+LATE_S = 1.0  # seconds after its time in which an answer may still come
 POLL_S = 0.01  # seconds between two looks whether a connection has room again
 NOTICE_S = 1.0  # seconds for answers written last to leave, when closing
 
@@ -169,7 +171,8 @@ class WebSocketTransport(Observed):
             if not self._serves and message.reply_to != link.id:
                 raise NotSent("the connection was lost before the call was sent")
             link.write(message)
-            link.sent.add(message.correlation_id)
+            left = message.time_left_ms
+            link.sent[message.correlation_id] = inf if left is None else link.hub.loop.time() + left / 1000 + LATE_S
         else:
             await self._send_with_receipt(link, message)
 

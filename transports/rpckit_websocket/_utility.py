@@ -40,8 +40,8 @@ class RpcUtilityMethods(Service):
     async def call_me_back(self, context: Context, method_name: str = "", args: dict[str, Any] | None = None) -> str:
         """Call a method of the caller's, later; the id under which `get_response` finds what came of it."""
         call_id = new_id()
-        call = getattr(context.other.using(timeout=CALL_BACK_S), method_name)
-        self._kept[call_id] = asyncio.create_task(_response(call_id, call(**(args or {}))))
+        call = context.other.using(timeout=CALL_BACK_S).invoke(method_name, **(args or {}))
+        self._kept[call_id] = asyncio.create_task(_response(call_id, call))
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)[1].cancel()
         return call_id

@@ -65,7 +65,7 @@ class _FastConnection(Connection):
         self._on_frame: OnFrame | None = None
         self._on_pong: Callable[[], None] | None = None
         self._early: list[Frame] = []
-        self._parts: list[bytes] = []
+        self._parts = bytearray()  # of a message that comes in fragments; `websockets` bounds it
         self._text = False
         self._flushing = False
         self._shutting: asyncio.Task[None] | None = None
@@ -91,10 +91,10 @@ class _FastConnection(Connection):
             if event.fin:
                 self._hand_over(bytes(event.data))
                 return
-        self._parts.append(bytes(event.data))
+        self._parts += event.data
         if event.fin:
-            parts, self._parts = self._parts, []
-            self._hand_over(b"".join(parts))
+            parts, self._parts = self._parts, bytearray()
+            self._hand_over(bytes(parts))
 
     def _hand_over(self, data: bytes) -> None:
         frame: Frame = data

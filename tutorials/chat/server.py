@@ -65,7 +65,7 @@ class Chat:
         @service.method
         async def join(ctx: Context, nickname: str, room: str = "lobby", since: str = "") -> dict[str, Any]:
             """Enter a room; who is here, and what was said after the line `since`."""
-            peer = self.endpoint.peers[ctx.caller]
+            peer = self.endpoint.peers[ctx.session]
             nickname, room = _name("nickname", nickname), _name("room", room)
             own = peer.state.get("nickname") if peer.state.get("room") == room else None
             peer.state.update(room=room, nickname=self.rooms.free_name(room, nickname, own))
@@ -79,7 +79,7 @@ class Chat:
         @service.method
         async def say(ctx: Context, text: str) -> str:
             """Say something in the room one is in, under the name one joined with; the line's id."""
-            state = self.endpoint.peers[ctx.caller].state
+            state = self.endpoint.peers[ctx.session].state
             if "nickname" not in state:
                 raise InvalidArgument("join a room first")
             text = text.strip()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import msgpack
@@ -17,7 +18,7 @@ from rpckit.errors import ConnectionLost, NoResponder, NotSent, Overloaded, RpcE
 from rpckit.fault import read_fault
 from rpckit.message import NATIVE, Kind, Message
 from rpckit.transport import Delivery
-from rpckit_websocket import _link
+from rpckit_websocket import _held
 from rpckit_websocket._dialect import (
     Control,
     Frame,
@@ -247,12 +248,28 @@ async def test_a_nested_request_passes_a_peer_that_has_its_limit() -> None:
     bench.serve()
     peer = bench.peer("a")
     peer.asks("1", "2")
+    peer.link.sent["ours"] = inf
     peer.asks("nested", depth=1)
     assert bench.ids == ["1", "nested"]
     bench.settle("nested")
     assert bench.ids == ["1", "nested"], "it took no turn, and gives none"
     bench.settle("1")
     assert bench.ids == ["1", "nested", "2"]
+
+
+async def test_who_only_says_that_a_request_is_nested_waits_its_turn() -> None:
+    """It can be one only while we wait for that peer, and as many can be as calls of ours do."""
+    bench = Bench(ordered=True)
+    bench.serve()
+    peer = bench.peer("a")
+    peer.asks("1")
+    peer.asks("2", depth=1)
+    assert bench.ids == ["1"]
+    peer.link.sent["ours"] = inf
+    peer.asks("3", "4", depth=1)
+    assert bench.ids == ["1", "3"]
+    bench.settle("3")
+    assert bench.ids == ["1", "3", "2"]
 
 
 async def test_a_nested_request_that_waits_for_room_passes_those_that_wait_for_a_turn() -> None:
@@ -262,6 +279,7 @@ async def test_a_nested_request_that_waits_for_room_passes_those_that_wait_for_a
     one.asks("a1")
     other.asks("b1")
     one.asks("a2")
+    one.link.sent["ours"] = inf
     one.asks("nested", depth=1)
     assert bench.ids == ["a1", "b1"]
     bench.settle("b1")
@@ -281,7 +299,7 @@ async def test_a_paused_receiver_takes_nothing_until_it_is_resumed(bench: Bench)
 
 
 async def test_held_requests_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_link, "MAX_WAITING", 2)
+    monkeypatch.setattr(_held, "MAX_WAITING", 2)
     bench = Bench(peer_limit=1)
     bench.serve()
     peer = bench.peer("a")
@@ -299,7 +317,7 @@ async def test_held_requests_are_bounded_in_number(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("field", ["body", "method", "headers"])
 async def test_held_requests_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
-    monkeypatch.setattr(_link, "MAX_WAITING_BYTES", 250)
+    monkeypatch.setattr(_held, "MAX_WAITING_BYTES", 250)
     bench = Bench(peer_limit=1)
     bench.serve()
     peer = bench.peer("a")
@@ -321,7 +339,7 @@ async def test_held_requests_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_notification_that_finds_no_room_is_not_receipted_as_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_link, "MAX_WAITING", 1)
+    monkeypatch.setattr(_held, "MAX_WAITING", 1)
     bench = Bench(peer_limit=1)
     bench.serve()
     peer = bench.peer("a")
@@ -399,8 +417,8 @@ async def test_a_cancelled_json_request_is_answered_held_or_not() -> None:
 async def test_a_cancel_goes_to_the_session_of_its_request_and_to_no_other(relays: bool) -> None:
     bench = Bench(relays=relays)
     one, other, json_peer = bench.peer("a"), bench.peer("b"), bench.peer("c", JSONRPC)
-    one.link.sent.add("1")
-    json_peer.link.sent.add("2")
+    one.link.sent["1"] = inf
+    json_peer.link.sent["2"] = inf
     for id_ in ("1", "2"):
         bench.hub.publish(cancel_topic(""), Message(Kind.CANCEL, correlation_id=id_))
     (cancel,) = one.heard
@@ -408,7 +426,7 @@ async def test_a_cancel_goes_to_the_session_of_its_request_and_to_no_other(relay
     assert (cancel.kind, cancel.correlation_id) == (Kind.CANCEL, "1")
     assert other.heard == []
     assert [each["params"] for each in json_peer.heard_json] == [{"id": "2"}]
-    assert (one.link.sent, json_peer.link.sent) == (set(), {"2"}), "only JSON-RPC answers a cancelled request"
+    assert (one.link.sent, json_peer.link.sent) == ({}, {"2": inf}), "only JSON-RPC answers a cancelled request"
 
 
 # --- nobody serves -------------------------------------------------------------------------------
@@ -446,7 +464,7 @@ async def test_a_receiver_that_stops_refuses_what_it_held(bench: Bench) -> None:
     assert [type(item) for item in peer.heard] == [Undelivered, Receipt]
     peer.asks("5")
     assert isinstance(peer.heard[-1], Undelivered)
-    assert [each.correlation_id for each in peer.link.waiting] == ["3"]
+    assert len(peer.link.held) == 1
     bench.settle("1")
     assert bench.ids == ["1"]
 
@@ -511,18 +529,18 @@ async def test_what_is_handed_back_is_told_that_it_did_not_run(bench: Bench) -> 
 
 async def test_answers_go_to_the_inbox_under_the_peers_name(bench: Bench) -> None:
     peer = bench.peer("a")
-    peer.link.sent.add("1")
+    peer.link.sent["1"] = inf
     peer.says(Message(Kind.REPLY, correlation_id="1", body=b"5"))
     assert [(each.address, each.correlation_id) for each in bench.inbox] == [("id-a", "1")]
-    assert peer.link.sent == set()
+    assert peer.link.sent == {}
 
 
 async def test_a_request_that_comes_back_undelivered_is_told(bench: Bench) -> None:
     peer = bench.peer("a")
-    peer.link.sent.add("1")
+    peer.link.sent["1"] = inf
     peer.says(Undelivered("1", "nobody"))
     ((id_, error),) = bench.undelivered
-    assert (id_, type(error), peer.link.sent) == ("1", NoResponder, set())
+    assert (id_, type(error), peer.link.sent) == ("1", NoResponder, {})
 
 
 # --- coming and going ----------------------------------------------------------------------------
@@ -535,13 +553,13 @@ async def test_what_a_peer_had_waiting_goes_with_it() -> None:
     peer.asks("1", "2", "3")
     peer.link.end("gone")
     bench.settle("1")
-    assert (bench.ids, bench.hub.holding, len(peer.link.waiting)) == (["1"], {}, 0)
+    assert (bench.ids, bench.hub.holding, len(peer.link.held)) == (["1"], {}, 0)
 
 
 async def test_a_peer_that_leaves_is_told_once_with_what_it_owed(bench: Bench) -> None:
     peer = bench.peer("a")
     assert list(bench.hub.links) == ["id-a"]
-    peer.link.sent |= {"1", "2"}
+    peer.link.sent.update({"1": inf, "2": inf})
     peer.link.end("pulled")
     peer.link.end("again")
     peer.link.lose("and again")
@@ -581,7 +599,7 @@ async def test_what_follows_a_loss_in_the_same_frame_is_not_taken() -> None:
     peer.says_json(two)
     peer.wire.unsent = 1025
     peer.says_json([{"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": 2}}, three])
-    assert (peer.link.gone, list(peer.link.waiting), bench.hub.holding) == (True, [], {})
+    assert (peer.link.gone, len(peer.link.held), bench.hub.holding) == (True, 0, {})
 
 
 # --- events --------------------------------------------------------------------------------------
@@ -827,3 +845,24 @@ async def test_a_peer_that_says_nothing_gets_the_default_dialect(default: Any, d
     assert peer.link.dialect == ""
     peer.link.look(peer.link.began + FIRST_WORD_S + 0.1, 10.0)
     assert peer.link.dialect == dialect
+
+
+async def test_a_topic_that_is_too_long_is_not_kept(bench: Bench) -> None:
+    peer = bench.peer("a")
+    peer.says(Subscribe("t" * 255))
+    peer.says(Subscribe("t" * 256))
+    assert peer.link.topics == {"t" * 255}
+
+
+async def test_a_peer_that_is_lost_while_it_is_refused_ends_nothing_else() -> None:
+    """A stop goes through all that waits, and each refusal is a write."""
+    bench = Bench(max_unsent=1024, peer_limit=1)
+    receiver = bench.serve()
+    slow, other = bench.peer("a"), bench.peer("b")
+    for peer in (slow, other):
+        peer.asks(f"{peer.link.name}1", f"{peer.link.name}2", f"{peer.link.name}3")
+    slow.wire.unsent = 1025
+    other.wire.frames.clear()
+    await receiver.stop()
+    assert slow.link.gone
+    assert [type(item) for item in other.heard] == [Undelivered, Undelivered]

@@ -17,6 +17,7 @@ from rpckit.contract import write_arguments
 from rpckit.errors import Code, UsageError
 from rpckit.fault import Fault, fault_message, read_fault
 from rpckit.message import NATIVE, PLAIN, Kind, Message
+from rpckit_websocket import _jsonrpc
 from rpckit_websocket._dialect import (
     BadFrame,
     Frame,
@@ -588,3 +589,24 @@ def survives(rpc: JsonRpc, frame: Frame) -> None:
         if each is not None:
             (each.encode() if isinstance(each, str) else each).decode()
             json.loads(each, parse_constant=pytest.fail)
+
+
+def test_answers_that_are_too_large_for_their_batch_are_errors_in_it(
+    rpc: JsonRpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for the others is bounded, over all batches; each caller is answered, later batches too."""
+    monkeypatch.setattr(_jsonrpc, "MAX_HELD_BACK", 1000)
+    requests = read(rpc, asked(1), asked(2), asked(3), batch=True)
+    for message in requests[:2]:
+        assert isinstance(message, Message)
+        assert rpc.write(message.reply(Kind.REPLY, json.dumps("x" * 600).encode(), codec.JSON)) is None
+    last = requests[2]
+    assert isinstance(last, Message)
+    answers = loaded(rpc.write(last.reply(Kind.REPLY, b"3", codec.JSON)))
+    assert [(each["id"], each.get("error", {}).get("code")) for each in answers] == [(1, None), (2, -32007), (3, None)]
+    (again, other) = read(rpc, asked(4), asked(5), batch=True)
+    assert isinstance(again, Message)
+    assert isinstance(other, Message)
+    assert rpc.write(again.reply(Kind.REPLY, json.dumps("x" * 600).encode(), codec.JSON)) is None
+    answers = loaded(rpc.write(other.reply(Kind.REPLY, b"5", codec.JSON)))
+    assert [each["id"] for each in answers if "result" in each] == [4, 5]

@@ -78,8 +78,8 @@ CONTROLS: list[tuple[Control, list[Any]]] = [
     (Unsubscribe("topic"), [10, "topic"]),
     (Ping("t"), [11, "t"]),
     (Pong("t"), [12, "t"]),
-    (Receipt("m", "no"), [13, "m", "no"]),
-    (Receipt("m"), [13, "m", ""]),
+    (Receipt("m", "no", "UNAVAILABLE"), [13, "m", "no", "UNAVAILABLE"]),
+    (Receipt("m"), [13, "m", "", ""]),
     (Undelivered("c", "why"), [14, "c", "why"]),
 ]
 
@@ -239,6 +239,7 @@ WRONG: list[tuple[str, int, list[Any]]] = [
     ("Hello", 1, [0, 2, "1", None, []]),
     *((form, 1, NOT_TEXT) for form in ("Subscribe", "Unsubscribe", "Ping", "Pong", "Receipt", "Undelivered")),
     *((form, 2, NOT_TEXT) for form in ("Hello", "Receipt", "Undelivered")),
+    ("Receipt", 3, NOT_TEXT),
     ("Hello", 3, NOT_TEXT),
 ]
 
