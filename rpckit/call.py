@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rpckit import codec
-from rpckit.contract import write_arguments
+from rpckit.contract import check_name, write_arguments
 from rpckit.deadline import Deadline
 from rpckit.errors import BadReply, RpcError, UsageError
 from rpckit.fault import read_fault
-from rpckit.message import NATIVE, Message
+from rpckit.message import NATIVE, Kind, Message
 
 __all__ = [
     "CORRELATION_HEADER",
@@ -23,6 +23,7 @@ __all__ = [
     "Timeout",
     "Unset",
     "cancel_topic",
+    "event_message",
     "event_topic",
     "read_error",
     "read_reply",
@@ -124,6 +125,22 @@ def cancel_topic(address: str) -> str:
 def event_topic(topic: str) -> str:
     """What the transports call a topic of the user's: never one of ours."""
     return f"rpckit.event.{topic}"
+
+
+def event_message(
+    topic: str, message_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], headers: Mapping[str, str]
+) -> Message:
+    """An event, its body that of a call; its address is the topic it is published on. Raises `UsageError`."""
+    body, content_type = write_arguments(NATIVE, "", args, kwargs)
+    address = event_topic(check_name("topic", topic))
+    return Message(
+        Kind.EVENT,
+        address,
+        message_id=message_id,
+        content_type=content_type,
+        headers=dict(_checked(headers)),
+        body=body,
+    )
 
 
 def write_body(call: Call) -> None:

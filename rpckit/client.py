@@ -26,14 +26,14 @@ from rpckit.call import (
     Reply,
     Timeout,
     cancel_topic,
-    event_topic,
+    event_message,
     read_error,
     read_reply,
     read_value,
     write_body,
 )
 from rpckit.context import MAX_DEPTH, current_context
-from rpckit.contract import Service, check_address, check_method_name, check_name, split_target
+from rpckit.contract import Service, check_address, check_method_name, split_target
 from rpckit.deadline import Deadline
 from rpckit.discovery import ADDRESS as DISCOVERY
 from rpckit.errors import (
@@ -76,7 +76,7 @@ class Client:
     expose:     a service, or several, that the other side may call, on sessions (`ws://`).
     on_connect, on_disconnect: ``async def hook(peer)`` after each connect, and when it is lost, on sessions;
                 they may call it: ``await peer.other.hello()``.
-    transport:  one to share, whose owner opens and closes it.
+    transport:  one made already, that no other client uses; its owner opens and closes it.
     transport_options: options of the transport, as in the query of its URL: ``{"headers": {"x-token": …}}``.
     overrides:  any setting by name: timeout, send_wait, no_server, max_pending, max_body …
 
@@ -247,16 +247,12 @@ class Client:
         Never an error when nobody listens. Raises `NotSent`, or `UsageError` for what cannot be sent.
         Cancelling is safe.
         """
-        self._bind_to_loop()
-        options = self.options.but(None, headers)
-        address, sent = event_topic(check_name("topic", topic)), dict(options.headers)
-        call = Call(address, "", args, kwargs, options, sent, None, new_id(), 0, NATIVE, attempt=1)
-        write_body(call)
+        loop = self._bind_to_loop()
+        event = event_message(topic, new_id(), args, kwargs, self.options.headers if headers is None else headers)
+        self._check_size(event)
         if not self._ready:
-            await self._wait_ready(call)
-        message = self._message(call)
-        message.kind = Kind.EVENT
-        await self._transport.publish(address, message)
+            await self._wait_until_ready(loop.time() + self.settings.send_wait)
+        await self._transport.publish(event.address, event)
 
     async def collect(self, reply_to: str, *, timeout: Timeout = UNSET) -> Any:
         """Wait for the oldest reply stored at `reply_to`, take it away, and return its value or raise its error.
@@ -427,9 +423,6 @@ class Client:
         return reply
 
     def _message(self, call: Call) -> Message:
-        body = call.body or b""
-        if len(body) > self.settings.max_body:
-            raise UsageError(f"{len(body)} bytes for {call.address}: over max_body ({self.settings.max_body})")
         message = Message(
             Kind.REQUEST,
             call.address,
@@ -443,16 +436,22 @@ class Client:
             call.attempt,
             call.depth,
             call.headers,
-            body,
+            call.body or b"",
             call.dialect,
             call.options.idempotent,
         )
         message.to = call.to
+        self._check_size(message)
         if call.deadline is not None and self._loop is not None:
             now = self._loop.time()
             message.time_left_ms = call.deadline.time_left_ms(now)
             message.deadline_ms = call.deadline.unix_ms(now, time.time())
         return message
+
+    def _check_size(self, message: Message) -> None:
+        if len(message.body) > self.settings.max_body:
+            size = len(message.body)
+            raise UsageError(f"{size} bytes for {message.address}: over max_body ({self.settings.max_body})")
 
     def _enter(self, correlation_id: str, deadline: Deadline | None) -> Waiter[Message]:
         waiter: Waiter[Message] = Waiter()

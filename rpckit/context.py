@@ -40,6 +40,8 @@ class Slot(Protocol):
     @property
     def other(self) -> Any: ...
 
+    async def emit(self, topic: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None: ...
+
     def lend(self) -> None: ...
 
     async def reclaim(self) -> None: ...
@@ -106,6 +108,12 @@ class Context:
         if self.slot is None:
             raise UsageError("this context does not belong to a running call")
         return self.slot.other
+
+    async def emit(self, topic: str, /, *args: Any, **kwargs: Any) -> None:
+        """Tell everyone who listens to `topic` on the transport this call came by, as `Client.emit` does."""
+        if self.slot is None:
+            raise UsageError("this context does not belong to a running call")
+        await self.slot.emit(topic, args, kwargs)
 
     @property
     def session(self) -> str:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, cast
 
 from rpckit import codec
-from rpckit.call import CORRELATION_HEADER
+from rpckit.call import CORRELATION_HEADER, event_message
 from rpckit.context import Context, Response, enter_context
 from rpckit.contract import MethodSpec, Service, read_arguments, write_result
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
@@ -140,6 +140,10 @@ class Job:
             name = self.link.transport.capabilities.name
             raise UsageError(f"callers over {name} have no methods of their own: only sessions (ws://) have two sides")
         return self.link.other(self.message.to)
+
+    async def emit(self, topic: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        event = event_message(topic, new_id(), args, kwargs, {})
+        await self.link.transport.publish(event.address, event)
 
     def lend(self) -> None:
         self.lent += 1

@@ -63,6 +63,11 @@ class WebSocketEndpoint:
         """Who is connected: to find, call and broadcast to."""
         return self._server.peers if self._server is not None else Peers()
 
+    async def emit(self, topic: str, /, *args: Any, **kwargs: Any) -> None:
+        """Tell every peer that listens to `topic`; at most once."""
+        if self._server is not None:
+            await self._server.emit(topic, *args, **kwargs)
+
     @property
     def in_flight(self) -> int:
         return self._server.in_flight if self._server is not None else 0

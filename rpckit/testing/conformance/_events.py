@@ -49,6 +49,21 @@ class Emitting(RigFixtures):
         for listener in listeners:
             assert sorted(listener.heard) == list(range(MANY))
 
+    async def test_servers_and_handlers_tell_too(self, rig: Rig, address: str) -> None:
+        """A server on its transports, a handler on the one its call came by."""
+        listener, teller = Listener(address), rig.address()
+        service = Service(teller)
+
+        @service.method
+        async def tell(value: int, context: Context) -> None:
+            await context.emit(address, value)
+
+        server = await rig.server(listener.service, service)
+        client = await rig.client()
+        await client.call(f"{teller}.tell", 1)
+        await server.emit(address, 2)
+        await until(lambda: sorted(listener.heard) == [1, 2], "both events")
+
     async def test_an_event_has_arguments_and_headers_as_a_call_does(self, rig: Rig, address: str) -> None:
         """By position and by name, converted as the handler's annotations say."""
         service, heard = Service(address), list[tuple[int, str, dict[str, str]]]()
