@@ -4,7 +4,7 @@ One service, one client; RabbitMQ, Redis, WebSocket, memory or a transport of yo
 """
 
 from rpckit.call import Call, CallOptions, Reply
-from rpckit.client import Client, Peer
+from rpckit.client import Client
 from rpckit.context import CallLogFilter, Context, Response, current_context
 from rpckit.contract import Service
 from rpckit.errors import (
@@ -26,6 +26,7 @@ from rpckit.errors import (
     UnencodableResult,
     UsageError,
 )
+from rpckit.peer import Peer
 from rpckit.peers import RemotePeer
 from rpckit.server import Server
 from rpckit.settings import Settings, load_settings

@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, cast
@@ -50,6 +50,7 @@ from rpckit.gate import Gate
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, PLAIN, Kind, Message
 from rpckit.middleware import Middleware, compose
+from rpckit.peer import Peer
 from rpckit.peers import OnPeer, PeerBook, Peers
 from rpckit.pending import PendingCalls
 from rpckit.registry import open_transport
@@ -60,7 +61,7 @@ from rpckit.transport import ReplyStore, State, Transport
 from rpckit.url import Url
 from rpckit.waiter import Waiter
 
-__all__ = ["Client", "Peer"]
+__all__ = ["Client"]
 
 log = logging.getLogger(__name__)
 
@@ -619,49 +620,6 @@ class Client:
         if "." not in target and self._transport.capabilities.sessions:
             return "", check_method_name(target)
         return split_target(target)
-
-
-class Peer:
-    """A service at an address: ``peer.fib(30)``, ``peer.call(30)``, ``peer.using(timeout=3).fib(30)``."""
-
-    def __init__(self, client: Client, address: str, options: CallOptions, to: str = "") -> None:
-        self._client = client
-        self._address = address
-        self._options = options
-        self._to = to
-
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
-        if method.startswith("__"):
-            raise AttributeError(method)
-
-        def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
-            return self._client.invoke(self._address, method, args, kwargs, self._options, self._to)
-
-        return call
-
-    async def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the service's only method, or its default one."""
-        return await self._client.invoke(self._address, "", args, kwargs, self._options, self._to)
-
-    async def invoke(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the method of that name, where the name is a value. Raises `UsageError` for what cannot be one."""
-        return await self._client.invoke(
-            self._address, check_method_name(method), args, kwargs, self._options, self._to
-        )
-
-    def using(
-        self,
-        *,
-        timeout: Timeout = UNSET,
-        headers: Mapping[str, str] | None = None,
-        idempotent: bool | None = None,
-        no_server: NoServer | None = None,
-    ) -> Peer:
-        """The same peer with other call options, kept apart from the arguments."""
-        return Peer(self._client, self._address, self._options.but(timeout, headers, idempotent, no_server), self._to)
-
-    def __repr__(self) -> str:
-        return f"<Peer {self._address!r} on {self._client.url}>"
 
 
 def _inherit(timeout: float | None, loop: asyncio.AbstractEventLoop) -> tuple[Deadline | None, int]:

@@ -17,7 +17,8 @@ from rpckit.message import NATIVE
 from rpckit.transport import SessionInfo, Sessions, Transport
 
 if TYPE_CHECKING:
-    from rpckit.client import Client, Peer
+    from rpckit.client import Client
+    from rpckit.peer import Peer
 
 __all__ = ["OnPeer", "PeerBook", "Peers", "RemotePeer"]
 

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from rpckit.cli import options
 from rpckit.cli.failures import reported
-from rpckit.client import Client, Peer
+from rpckit.client import Client
 from rpckit.contract import split_target
 from rpckit.message import NATIVE
 

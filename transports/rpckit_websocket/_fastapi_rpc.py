@@ -37,6 +37,8 @@ __all__ = ["FastApiRpc"]
 
 PING_METHOD, CHANNEL_ID_METHOD = "_ping_", "_get_channel_id_"
 PONG = "pong"
+OUR_PING = "rpckit-ping-"  # before the call ids of our own heartbeats
+GREETING = f"{OUR_PING}hello"
 
 
 class FastApiRpc:
@@ -166,7 +168,3 @@ def _type_name(result: str) -> str:
     """The Python type of a JSON text, as those programs write it; it only informs."""
     names = {"{": "dict", "[": "list", '"': "str", "t": "bool", "f": "bool", "n": "NoneType"}
     return names.get(result[:1]) or ("float" if set(result) & set(".eE") else "int")
-
-
-OUR_PING = "rpckit-ping-"
-GREETING = f"{OUR_PING}hello"

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from rpckit.call import cancel_topic
-from rpckit.errors import Code, ConnectionLost, NotSent, RpcError
+from rpckit.errors import Code, ConnectionLost, RpcError
 from rpckit.fault import TOOLKIT, Fault, fault_message
 from rpckit.message import NATIVE, Kind, Message
 from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
@@ -19,133 +19,13 @@ from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
 from ._dialect import Receipt, Settled, Subscribe, Undelivered, Unsubscribe
 from ._link import Link
 from ._options import WebSocketOptions
+from ._receiver import SessionReceiver, Subscription
 
-__all__ = ["Hub", "SessionReceiver", "Subscription", "WebSocketDelivery"]
+__all__ = ["Hub"]
 
 log = logging.getLogger(__name__)
 
 ENVELOPE = 16_384  # bytes of a message that are not its body, headers counted
-
-
-class WebSocketDelivery:
-    """One request in hand. Its session may be gone by the time it is answered."""
-
-    __slots__ = ("_link", "_nested", "_open", "_receiver", "message", "redelivered")
-
-    def __init__(self, link: Link, receiver: SessionReceiver, message: Message, nested: bool) -> None:
-        self._link = link
-        self._nested = nested
-        self._receiver = receiver
-        self._open = True
-        self.message = message
-        self.redelivered = False
-
-    async def begin(self) -> bool:
-        """A session has one server, so nobody else can have it."""
-        return True
-
-    def reply(self, message: Message, *, confirmed: bool = False) -> None:
-        if not self._link.gone:  # else its going was told
-            try:
-                self._link.write(message)
-            except NotSent as error:
-                log.info("a reply was not sent: %s", error)
-        self._close()
-
-    def settle(self) -> None:
-        if self._open and self.message.reply_to:
-            self._link.write_control(Settled(self.message.correlation_id))
-        self._close()
-
-    def _close(self) -> None:
-        if self._open:
-            self._open = False
-            self._receiver.settled(self._link, self._nested)
-
-    def hand_back(self) -> None:
-        """Nobody else can run it: its caller is told that it did not run, and may send it again."""
-        if not self._open:
-            return
-        if self.message.reply_to:
-            text = f"the server of {self.message.address!r} is stopping"
-            self.reply(fault_message(self.message, Fault(Code.UNAVAILABLE, text, origin=TOOLKIT)))
-        self.settle()
-
-    def reject(self) -> None:
-        self.settle()
-
-
-class SessionReceiver:
-    """Requests at one address, from all sessions; each peer has its turn."""
-
-    def __init__(self, hub: Hub, address: str, on_delivery: OnDelivery, prefetch: int) -> None:
-        self.hub = hub
-        self.address = address
-        self.unsettled = 0
-        self._on_delivery = on_delivery
-        self._prefetch = prefetch
-        self._paused = False
-
-    @property
-    def has_room(self) -> bool:
-        return not self._paused and self.unsettled < self._prefetch
-
-    def deliver(self, link: Link, message: Message, *, nested: bool) -> None:
-        self.unsettled += 1
-        if nested:
-            link.nested_in_hand += 1
-        else:
-            link.in_hand += 1
-        self._on_delivery(WebSocketDelivery(link, self, message, nested))
-
-    def settled(self, link: Link, nested: bool) -> None:
-        self.unsettled -= 1
-        if nested:
-            link.nested_in_hand -= 1
-        else:
-            link.in_hand -= 1
-        if self.hub.holding:
-            self.hub.deal()
-
-    def set_prefetch(self, prefetch: int) -> None:
-        self._prefetch = prefetch
-        self.hub.deal()
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-        self.hub.deal()
-
-    async def stop(self) -> None:
-        self._paused = True
-        self.hub.forget(self)
-
-
-class Subscription:
-    def __init__(self, hub: Hub, topic: str, on_message: OnMessage) -> None:
-        self.topic = topic
-        self._hub = hub
-        self._on_message = on_message
-        self._paused = False
-
-    def hear(self, message: Message) -> None:
-        if not self._paused:
-            self._on_message(message)
-
-    def set_prefetch(self, prefetch: int) -> None:
-        """What is published is not settled, so nothing is limited."""
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-
-    async def stop(self) -> None:
-        self._paused = True
-        self._hub.unsubscribe(self)
 
 
 class Hub:

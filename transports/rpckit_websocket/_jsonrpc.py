@@ -48,6 +48,8 @@ from ._options import JSONRPC
 
 __all__ = ["JsonRpc"]
 
+NULL = "null"  # as an id: none that an answer could be told by
+PING = "rpckit-ping-"  # before the ids of our own heartbeats
 MAX_BATCH = 1000  # messages of one batch
 MAX_HELD_BACK = 1_000_000  # characters of answers that wait for the others of their batches
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
@@ -375,8 +377,6 @@ def _fault_body(error: Any) -> bytes:
     return json_body(fault)
 
 
-NULL = "null"
-PING = "rpckit-ping-"  # before the ids of our own heartbeats
 _OWN: dict[str, Callable[[JsonRpc, str, Any], Sequence[Incoming]]] = {
     "$/cancelRequest": JsonRpc._cancel,
     "rpc.ping": JsonRpc._ping,

@@ -23,13 +23,15 @@ from rpckit.transport import (
 from rpckit.url import Url
 
 from ._dialler import Dialler
-from ._hub import ENVELOPE, Hub, SessionReceiver, Subscription
+from ._hub import ENVELOPE, Hub
 from ._link import Link
 from ._listener import Listener
 from ._options import WebSocketOptions
+from ._receiver import SessionReceiver, Subscription
 
 __all__ = ["WebSocketTransport"]
 
+LISTENING_INBOX = "sessions"  # the reply address of a side that has many: each session knows its way back
 RECEIPT_S = 30.0  # seconds for the receipt of a request that has no time limit of its own
 LATE_S = 1.0  # seconds after its time in which an answer may still come
 POLL_S = 0.01  # seconds between two looks whether a connection has room again
@@ -82,7 +84,7 @@ class WebSocketTransport(Observed):
         if not self._inbox_open:
             return ""
         if self._serves:
-            return self._listening_inbox
+            return LISTENING_INBOX
         link = self._dialler.link if self._dialler is not None else None
         return link.id if link is not None else ""
 
@@ -253,5 +255,3 @@ class WebSocketTransport(Observed):
             raise ConnectionLost("the other side did not say in time that it has the message") from None
         finally:
             link.receipts.pop(message.message_id, None)
-
-    _listening_inbox = "sessions"

@@ -31,10 +31,11 @@ from rpckit_websocket._dialect import (
     Undelivered,
     Unsubscribe,
 )
-from rpckit_websocket._hub import Hub, SessionReceiver
+from rpckit_websocket._hub import Hub
 from rpckit_websocket._link import FIRST_WORD_S, Link
 from rpckit_websocket._native import Native
 from rpckit_websocket._options import JSONRPC, WebSocketOptions
+from rpckit_websocket._receiver import SessionReceiver
 from rpckit_websocket._session import MAX_TOPICS, Session
 
 Q = "q"
