@@ -24,6 +24,7 @@ from rpckit.transport import (
     OnDelivery,
     OnMessage,
     State,
+    Subscribed,
     TransportOptions,
 )
 from rpckit.url import Url
@@ -276,32 +277,23 @@ class _MemoryDelivery:
         return was_open
 
 
-class _MemorySubscription:
+class _MemorySubscription(Subscribed):
     def __init__(self, transport: MemoryTransport, topic: str, on_message: OnMessage, group: str) -> None:
+        super().__init__()
         self.group = group
         self._transport = transport
         self._topic = topic
         self._on_message = on_message
-        self._paused = False
         self._stopped = False
         transport.broker.topics.setdefault(topic, []).append(self)
 
     @property
     def listening(self) -> bool:
-        return not self._paused and self._transport.hears
+        return not self.paused and self._transport.hears
 
     def deliver(self, message: Message) -> None:
         if not self._stopped:
             self._on_message(message)
-
-    def set_prefetch(self, prefetch: int) -> None:
-        """Published messages are not settled, so nothing limits them."""
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
 
     async def stop(self) -> None:
         topics = self._transport.broker.topics

@@ -32,6 +32,7 @@ __all__ = [
     "SessionInfo",
     "Sessions",
     "State",
+    "Subscribed",
     "Transport",
     "TransportFactory",
     "TransportOptions",
@@ -254,6 +255,21 @@ class Observed:
     def tell_gone(self, reply_to: str) -> None:
         for callback in self._on_gone:
             callback(reply_to)
+
+
+class Subscribed:
+    """A base for subscriptions. What is published is not settled, so nothing limits it; paused, one hears nothing."""
+
+    def __init__(self) -> None:
+        self.paused = False
+
+    def set_prefetch(self, prefetch: int) -> None: ...
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
 
 
 class ReplyStore(Protocol):

@@ -14,6 +14,7 @@ from rpckit.cli.failures import reported
 from rpckit.client import Client
 from rpckit.contract import split_target
 from rpckit.message import NATIVE
+from rpckit.peer import Peer
 
 __all__ = ["Target", "call", "invoke", "peer_and_method", "render"]
 
@@ -61,17 +62,18 @@ async def _call_once(
 
 
 def peer_and_method(client: Client, target: str) -> tuple[Peer, str]:
-    """Where a target points. Without a dot, or to a plain peer, all of it is the address."""
-    if "." not in target or client.transport.options.dialect != NATIVE:
+    """Where a target points. Without a dot it is an address, or a method where there is a session."""
+    if client.transport.capabilities.sessions and "." not in target:
+        return client.other, target
+    if "." not in target or client.transport.options.form != NATIVE:
         return client.at(target), ""
     address, method = split_target(target)
     return client.at(address), method
 
 
 async def invoke(peer: Peer, method: str, args: list[Any], kwargs: dict[str, Any]) -> object:
-    """Call `method`, the default one when empty; also one that is called as a method of `Peer` is."""
-    function = peer.__getattr__(method) if method else peer.call
-    return await function(*args, **kwargs)
+    """Call `method`, the default one when empty."""
+    return await (peer.invoke(method, *args, **kwargs) if method else peer.call(*args, **kwargs))
 
 
 def render(value: object, indent: int | None = None) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from rpckit.errors import RpcError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
-from rpckit.transport import OnDelivery, OnMessage
+from rpckit.transport import OnDelivery, OnMessage, Subscribed
 
 from ._driver import FastChannel
 from ._frames import DeliverMethod, Properties
@@ -178,15 +178,15 @@ class AmqpReceiver(_Consuming):
         self._on_delivery(AmqpDelivery(self._replier, inbound, method, message, property_list))
 
 
-class AmqpSubscription(_Consuming):
+class AmqpSubscription(_Consuming, Subscribed):
     """What is published on one topic, through a queue of its own or its group's. At most once: nothing is acked."""
 
     def __init__(self, queues: Queues, topic: str, on_message: OnMessage, group: str) -> None:
-        super().__init__(queues)
+        _Consuming.__init__(self, queues)
+        Subscribed.__init__(self)
         self.topic = topic
         self.group = group
         self._on_message = on_message
-        self._paused = False
 
     async def attach(self, inbound: Inbound) -> None:
         if self._stopped:
@@ -204,22 +204,13 @@ class AmqpSubscription(_Consuming):
         await inbound.consume(tag, queue.name, self._deliver, acked=False)
         self._tags = [tag]
 
-    def set_prefetch(self, prefetch: int) -> None:
-        """Nothing is settled, so nothing is limited."""
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-
     async def stop(self) -> None:
         self._stopped = True
         tags, self._tags = self._tags, []
         await self._cancel(tags)
 
     def _deliver(self, inbound: Inbound, method: DeliverMethod, properties: Properties, body: bytes, _: bytes) -> None:
-        if not self._paused:
+        if not self.paused:
             self._on_message(from_properties(properties, body, self.topic, Kind.EVENT))
 
 

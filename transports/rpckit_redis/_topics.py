@@ -10,7 +10,7 @@ import hiredis
 
 from rpckit.errors import RpcError
 from rpckit.message import Kind, Message
-from rpckit.transport import OnMessage
+from rpckit.transport import OnMessage, Subscribed
 
 from ._channels import Channels
 from ._connection import Session
@@ -27,15 +27,15 @@ CLAIM_MS = 60_000  # a claim outlives the event's way to every other member
 STALE_S = 30.0  # seconds an event can have been on its way: an older one may outlive its claim, and be heard twice
 
 
-class Subscription:
+class Subscription(Subscribed):
     """Everything published on one topic. Each member of a group hears it, and the one that claims it hands it over."""
 
     def __init__(self, channels: Channels, topic: str, on_message: OnMessage, group: str) -> None:
+        super().__init__()
         self._channels = channels
         self._topic = topic
         self._on_message = on_message
         self._group = group
-        self._paused = False
         self._lost = 0
 
     async def start(self) -> None:
@@ -46,7 +46,7 @@ class Subscription:
             raise explain(error, f"subscribing to {self._topic!r}") from error
 
     def on_data(self, data: bytes) -> None:
-        if self._paused:
+        if self.paused:
             return
         try:
             message = read(data, self._topic, Kind.EVENT)
@@ -59,18 +59,9 @@ class Subscription:
         elif session is not None:
             self._claim(session, message)
 
-    def set_prefetch(self, prefetch: int) -> None:
-        """Nothing is settled, so nothing is limited."""
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-
     async def stop(self) -> None:
         """What was claimed is handed over first: nobody else will have it."""
-        self._paused = True
+        self.paused = True
         session = self._channels.session
         try:
             await self._channels.leave(topic_channel(self._topic), self.on_data)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rpckit.errors import Code, NotSent
 from rpckit.fault import TOOLKIT, Fault, fault_message
 from rpckit.message import Message
-from rpckit.transport import OnDelivery, OnMessage
+from rpckit.transport import OnDelivery, OnMessage, Subscribed
 
 from ._dialect import Settled
 from ._link import Link
@@ -117,26 +117,17 @@ class SessionReceiver:
         self.hub.forget(self)
 
 
-class Subscription:
+class Subscription(Subscribed):
     def __init__(self, hub: Hub, topic: str, on_message: OnMessage) -> None:
+        super().__init__()
         self.topic = topic
         self._hub = hub
         self._on_message = on_message
-        self._paused = False
 
     def hear(self, message: Message) -> None:
-        if not self._paused:
+        if not self.paused:
             self._on_message(message)
 
-    def set_prefetch(self, prefetch: int) -> None:
-        """What is published is not settled, so nothing is limited."""
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-
     async def stop(self) -> None:
-        self._paused = True
+        self.paused = True
         self._hub.unsubscribe(self)
