@@ -46,7 +46,7 @@ from rpckit_websocket import RpcUtilityMethods, WebSocketEndpoint
 pytestmark = pytest.mark.timeout(30)
 
 DIALECT = "dialect=fastapi_websocket_rpc"
-MILLISECONDS = 0.5  # seconds: far above what an answer takes, far below any timeout
+MILLISECONDS = 5.0  # seconds for what comes in milliseconds: generous, for loaded machines
 SOON = 5.0  # seconds in which what must happen has happened
 NAP = 0.2
 HEX_ID = re.compile(r"[0-9a-f]{32}")
@@ -463,7 +463,7 @@ async def test_a_frame_that_cannot_be_read_does_not_cost_the_connection(serve_ou
 async def test_our_handlers_run_at_once_for_one_client(serve_ours: ServeOurs) -> None:
     async with serve_ours() as ours, their_client(ours) as client:
         naps = asyncio.gather(*(client.other.nap(seconds=NAP) for _ in range(5)))
-        answers = await asyncio.wait_for(naps, 2.5 * NAP)
+        answers = await asyncio.wait_for(naps, 4 * NAP)
         assert [answer.result for answer in answers] == [NAP] * 5
 
 

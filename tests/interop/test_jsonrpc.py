@@ -32,7 +32,7 @@ from rpckit.testing._ports import LOOPBACK, free_port
 
 pytestmark = pytest.mark.timeout(30)
 
-MILLISECONDS = 0.5  # seconds: far above what an answer takes, far below any timeout
+MILLISECONDS = 5.0  # seconds for what comes in milliseconds: generous, for loaded machines
 SILENCE = 0.15  # seconds in which nothing comes
 SOON = 5.0  # seconds in which what must happen has happened
 NAP = 0.2
@@ -225,7 +225,7 @@ async def test_an_id_in_use_is_refused_and_the_first_request_is_answered(bare: B
 
 async def test_requests_run_at_once_and_are_answered_as_they_end(bare: Bare) -> None:
     naps = [NAP, 0.9 * NAP, 0.8 * NAP, 0.7 * NAP, 0.6 * NAP]
-    async with asyncio.timeout(2.5 * NAP):
+    async with asyncio.timeout(4 * NAP):
         await bare.say(*(request("nap", [seconds], id=seconds) for seconds in naps))
         assert [await bare.hear() for _ in naps] == [result(seconds, seconds) for seconds in reversed(naps)]
 
@@ -375,12 +375,12 @@ async def test_an_invalid_request_is_answered_with_its_id_where_it_has_one(bare:
 async def test_a_failure_answers_its_caller_at_once_and_touches_nothing_else(
     bare: Bare, server: Server, method: str, params: Json, code: int, name: str | None
 ) -> None:
-    await bare.say(request("nap", id="slow"))
+    await bare.say(request("nap", [0.5], id="slow"))
     answer = await bare.ask(request(method, params, id=1))
     assert code_of(answer) == (1, code)
     assert answer["error"].get("data", {}).get("code") == name
     assert "not for the caller's eyes" not in json.dumps(answer)
-    assert await bare.hear() == result("slow", NAP)
+    assert await bare.hear() == result("slow", 0.5)
     assert len(server.peers) == 1
 
 
