@@ -212,6 +212,11 @@ class Dispatcher:
     def accept_bare(self, link: Link, services: Sequence[Service], delivery: Delivery) -> None:
         """On a session a method may be called without its service's address, if only one service has it."""
         method = delivery.message.method
+        at = next((service for service in services if service.address == method), None)
+        if at is not None and at.default_method is not None and at.find(method) is None:
+            delivery.message.method = ""  # the name of a service means its default method
+            self.accept(link, at, delivery)
+            return
         having = [service for service in services if service.find(method) is not None]
         if len(having) == 1:
             self.accept(link, having[0], delivery)

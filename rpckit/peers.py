@@ -89,6 +89,9 @@ class Peers(Mapping[str, RemotePeer]):
     def __len__(self) -> int:
         return len(self._peers)
 
+    def __repr__(self) -> str:
+        return f"<Peers {list(self._peers.values())}>"
+
     def named(self, name: str) -> list[RemotePeer]:
         """Those that go by a name; more than one may."""
         return [peer for peer in self._peers.values() if peer.name == name]
@@ -175,5 +178,7 @@ async def _farewell(greeting: asyncio.Task[None] | None, hook: OnPeer, peer: Rem
 async def _hook(name: str, hook: OnPeer, peer: RemotePeer) -> None:
     try:
         await hook(peer)
+    except RpcError as error:  # it left meanwhile, or has no such method
+        log.warning("%s of %r: %s", name, peer, error)
     except Exception:  # a hook of the user's: logged with its cause
         log.exception("%s failed for %r", name, peer)

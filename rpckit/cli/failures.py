@@ -48,7 +48,12 @@ FAILURES = (  # the first that fits: subclasses before their bases
     Failure(NoResponder, NO_RESPONDER, "no responder", "Start a server for it, or check address and URL."),
     Failure(DeadlineExceeded, DEADLINE, "deadline exceeded", "A longer --timeout may help."),
     Failure(Expired, DEADLINE, "expired", "It did not run. A longer --timeout may help."),
-    Failure(NotSent, NO_CONNECTION, "not sent", "Nothing ran. Is the broker running, and is the URL right?"),
+    Failure(
+        NotSent,
+        NO_CONNECTION,
+        "not sent",
+        "Nothing ran. Is the broker (or over ws:// the server) running, and is the URL right?",
+    ),
     Failure(ConnectionLost, NO_CONNECTION, "connection lost", "The call may have run."),
     Failure(Overloaded, REMOTE, "overloaded", "It did not run: try again later."),
     Failure(OutcomeUnknown, REMOTE, "outcome unknown", "The call may have run."),

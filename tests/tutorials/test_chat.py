@@ -141,7 +141,18 @@ async def test_a_message_crosses_two_processes_and_the_history_survives(own_redi
         assert first.code is None
 
 
-async def test_two_redis_connections_however_many_clients(own_redis: Redis) -> None:
+async def test_the_embedded_redis_joins_processes_too() -> None:
+    """The first one starts it, and needs nothing of one's own."""
+    with chat("embedded") as (one, _), chat("embedded") as (other, _):
+        ada, bob = Person(one), Person(other)
+        async with ada.client, bob.client:
+            await ada.join("ada")
+            await bob.join("bob")
+            await ada.client.other.say(text="hello")
+            await until(lambda: bob.texts == ["hello"], "ada's line")
+
+
+async def test_one_redis_connection_however_many_clients(own_redis: Redis) -> None:
     with chat(own_redis.url.removeprefix("redis://")) as (place, _):
         before = _redis_clients(own_redis)
         people = [Person(place) for _ in range(30)]
@@ -149,7 +160,7 @@ async def test_two_redis_connections_however_many_clients(own_redis: Redis) -> N
             for number, person in enumerate(people):
                 await stack.enter_async_context(person.client)
                 await person.join(f"p{number}")
-            assert _redis_clients(own_redis) == before == 2
+            assert _redis_clients(own_redis) == before == 1
 
 
 def _redis_clients(redis: Redis) -> int:

@@ -148,6 +148,8 @@ class Dialler:
         link.begin(self._options.dialect)
         try:
             await link.ready
+            if self._options.dialect == NATIVE:
+                await link.caught_up()  # the other side knows of us, and of what we hear
         except BaseException:
             link.lose("the attempt to connect was given up")
             raise

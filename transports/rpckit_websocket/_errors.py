@@ -32,11 +32,11 @@ def explain(error: BaseException, where: str) -> RpcError:
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         if status in REFUSALS:
-            return Refused(
-                f"{where} refused the connection (HTTP {status}): check the token, the headers or the origin"
-            )
+            return Refused(f"{where} refused the connection (HTTP {status}): check path, token, headers and origin")
         if status == 404:
-            return UsageError(f"{where}: there is no WebSocket at that path (HTTP 404)")
+            return UsageError(
+                f"{where}: there is no WebSocket at that path (HTTP 404); a server says its URL when it starts"
+            )
         return NotSent(f"{where} answered HTTP {status} instead of opening a WebSocket")
     if isinstance(error, TimeoutError):
         return NotSent(f"{where} did not answer in time: is it a WebSocket server, and well?")

@@ -162,7 +162,7 @@ class Hub:
         why = (
             f"nobody serves {message.address!r:.200} here"
             if message.address
-            else f"nothing here answers {message.method!r:.200}"
+            else f"the other side has no method {message.method!r:.200}"
         )
         if message.correlation_id:
             link.write_control(Undelivered(message.correlation_id, why))

@@ -6,7 +6,7 @@
     python tutorials/chat/server.py --port 8000 --redis localhost    # and any number of these, joined through Redis
 
 People connect over WebSocket: pages speak JSON-RPC, the terminal rpckit.v1, and the old client its own form at
-`/chat/{nickname}`. Processes tell each other by events over Redis: two connections each, however many people.
+`/chat/{nickname}`. Processes tell each other by events over Redis: one connection each, however many people.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fastapi.responses import FileResponse
 from rooms import MAX_NAME, MAX_TEXT, Line, Rooms
 
 from rpckit import Client, Context, Server, Service
-from rpckit.errors import InvalidArgument, NoResponder, RpcError
+from rpckit.errors import InvalidArgument, NoResponder, NotSent, RpcError
 from rpckit.peers import RemotePeer
 from rpckit_websocket import JAVASCRIPT, WebSocketEndpoint
 
@@ -46,8 +46,8 @@ class Chat:
     def __init__(self, bus: str) -> None:
         self.rooms = Rooms(process=uuid4().hex[:8])
         self.bus = bus
-        self.caller = Client(bus)
         self.service = self._service()
+        self.news = Server(self._bus_service(), url=bus)
         self.endpoint = WebSocketEndpoint(self.service, on_disconnect=self._left)
         self.old: dict[asyncio.Queue[str], str] = {}  # what waits for each old client, and its name
         self.app = FastAPI(title="chat", lifespan=self._lifespan)
@@ -95,7 +95,7 @@ class Chat:
 
     async def _say(self, room: str, nickname: str, text: str) -> str:
         line = self.rooms.line(room, nickname, text, time.time())
-        await self.caller.emit("chat.said", line.id, line.room, line.nickname, line.text, line.at)
+        await self.news.emit("chat.said", line.id, line.room, line.nickname, line.text, line.at)
         return line.id
 
     async def _tell_names(self) -> None:
@@ -106,7 +106,7 @@ class Chat:
         if self.old:
             names.setdefault(OLD_ROOM, []).extend(self.old.values())
         await self._hear_names(self.rooms.process, names)
-        await self.caller.emit("chat.names", self.rooms.process, names)
+        await self.news.emit("chat.names", self.rooms.process, names)
 
     # -- what the processes tell each other -----------------------------------------------------------
 
@@ -153,20 +153,20 @@ class Chat:
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        async with self.caller, asyncio.TaskGroup() as tasks:
-            await self._learn()
-            async with Server(self._bus_service(), url=self.bus):
-                telling = tasks.create_task(self._keep_telling())
-                yield
-                telling.cancel()
-                await self.caller.emit("chat.names", self.rooms.process, {})
+        await self._learn()
+        async with self.news, asyncio.TaskGroup() as tasks:
+            telling = tasks.create_task(self._keep_telling())
+            yield
+            telling.cancel()
+            await self.news.emit("chat.names", self.rooms.process, {})
 
     async def _learn(self) -> None:
         """What was said before this process started, from another one; the first one begins with nothing."""
         try:
-            for line in await self.caller.call("chat-bus.everything", timeout=2):
-                self.rooms.add(Line(**line))
-        except (NoResponder, TimeoutError):
+            async with Client(self.bus) as client:
+                for line in await client.call("chat-bus.everything", timeout=2):
+                    self.rooms.add(Line(**line))
+        except (NoResponder, NotSent, TimeoutError):  # nobody is there, or not even a bus, which the first one starts
             log.info("no other process is here: the history begins now")
 
     # -- the old client -------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ class Terminal:
         self.nickname = nickname
         self.room = room
         self.since = ""
+        self.leaving = False
         service = Service("terminal")
         service.method(self.said)
         service.method(self.who)
@@ -40,13 +41,18 @@ class Terminal:
 
     async def join(self, peer: RemotePeer) -> None:
         """After each connect: what was said meanwhile is not lost."""
-        joined = await peer.other.join(self.nickname, self.room, self.since)
+        try:
+            joined = await peer.other.join(self.nickname, self.room, self.since)
+        except RpcError as error:
+            self.show(f"* not joined: {error}")
+            return
         self.show(f"* you are {joined['nickname']} in {self.room}; here: {', '.join(joined['who'])}")
         for line in joined["history"]:
             await self.said(**line)
 
     async def lost(self, peer: RemotePeer) -> None:
-        self.show("* the connection is lost; trying again")
+        if not self.leaving:
+            self.show("* the connection is lost; trying again")
 
     def show(self, text: str) -> None:
         print(f"{ERASE if sys.stdout.isatty() else ''}{text}", flush=True)
@@ -55,15 +61,20 @@ class Terminal:
         """Until the end of the input."""
         async with self.client:
             reader = await _stdin()
-            while line := await reader.readline():
-                if text := line.decode(errors="replace").strip():
-                    await self._say(text)
+            try:
+                while line := await reader.readline():
+                    if text := line.decode(errors="replace").strip():
+                        await self._say(text)
+            except ValueError:  # of a reader with a limit
+                self.show("* that line is too long to be said")
+            finally:
+                self.leaving = True
 
     async def _say(self, text: str) -> None:
         try:
             await self.client.other.say(text)
         except RpcError as error:
-            self.show(f"* not said: {error}")
+            self.show(f"* not said: {text[:40]!r}: {error}")
 
 
 async def _stdin() -> asyncio.StreamReader:
