@@ -99,6 +99,15 @@ async def test_calls_nested_ten_deep_across_both_sides_return(url: str) -> None:
             assert await peer.other.down(10) == 10
 
 
+async def test_the_name_of_a_service_means_its_default_method(url: str) -> None:
+    service = Service("solo")
+    service.method(add)
+    async with Server(service, url=url), Client(url) as client:
+        assert (
+            await client.call("solo", 1, 2) == await client.at("solo").call(1, 2) == await client.call("add", 1, 2) == 3
+        )
+
+
 async def test_ordered_requests_run_one_after_the_other(url: str) -> None:
     said: list[int] = []
     service = Service("diary")
