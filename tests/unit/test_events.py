@@ -12,7 +12,7 @@ import pytest
 
 from rpckit import Client, Context, NotSent, Server, Service, UsageError, current_context
 from rpckit.call import cancel_topic, event_topic
-from rpckit.events import EventBacklog, EventDelivery
+from rpckit.events import MAX_WAITING_BYTES, EventBacklog, EventDelivery
 from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport
 from rpckit.message import Kind, Message
 from rpckit.transport import OnMessage
@@ -458,3 +458,11 @@ async def test_what_was_on_its_way_is_handed_over_before_a_subscription_ends(cli
     await subscription.stop()
     await subscription.stop()
     assert len(heard) == 1
+
+
+def test_what_waits_is_bounded_in_bytes_too() -> None:
+    backlog = EventBacklog()
+    assert backlog.admit(MAX_WAITING_BYTES)
+    assert not backlog.admit(1)
+    backlog.begin(MAX_WAITING_BYTES)
+    assert backlog.admit(1)
