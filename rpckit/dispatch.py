@@ -142,8 +142,7 @@ class Job:
         return self.link.other(self.message.to)
 
     async def emit(self, topic: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        event = event_message(topic, new_id(), args, kwargs, {})
-        await self.link.transport.publish(event.address, event)
+        await self.owner.emit([self.link], topic, args, kwargs)
 
     def lend(self) -> None:
         self.lent += 1
@@ -370,6 +369,14 @@ class Dispatcher:
             raise
         finally:
             self._finish(job)
+
+    async def emit(self, links: Sequence[Link], topic: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Tell everyone who listens to `topic` on `links`; at most once. Raises `NotSent`, `UsageError`."""
+        event = event_message(topic, new_id(), args, kwargs, {})
+        if len(event.body) > self.max_body:
+            raise UsageError(f"{len(event.body)} bytes for {topic}: over max_body ({self.max_body})")
+        for link in links:
+            await link.transport.publish(event.address, event)
 
     def _start_event(self, job: Job) -> None:
         self.events.begin(len(job.message.body))

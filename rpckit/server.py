@@ -10,13 +10,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rpckit.call import event_message
 from rpckit.client import Client
 from rpckit.context import Context
 from rpckit.contract import Service
 from rpckit.dispatch import Dispatcher, Link
 from rpckit.errors import NotSent, RpcError, UsageError
-from rpckit.ids import new_id
 from rpckit.middleware import Middleware
 from rpckit.peers import OnPeer, PeerBook, Peers
 from rpckit.registry import open_transport
@@ -87,9 +85,9 @@ class Server:
 
     async def emit(self, topic: str, /, *args: Any, **kwargs: Any) -> None:
         """Tell everyone who listens to `topic`, on each transport of this server; at most once. Raises `NotSent`."""
-        event = event_message(topic, new_id(), args, kwargs, {})
-        for link in self._dispatcher.links if self._dispatcher is not None else ():
-            await link.transport.publish(event.address, event)
+        if self._dispatcher is None:
+            raise NotSent("the server is not running")
+        await self._dispatcher.emit(self._dispatcher.links, topic, args, kwargs)
 
     def handler(self, address: str, **options: Any) -> Callable[[F], F]:
         """Serve one function at one address, without a Service: ``@server.handler("channel:test-channel")``."""

@@ -26,14 +26,13 @@ from ._hub import Hub
 from ._link import Link
 from ._options import SUBPROTOCOL, WebSocketOptions
 from ._session import Session
-from ._wires import ClientWire
+from ._wires import CLOSE_S, ClientWire
 
 __all__ = ["Dialler"]
 
 log = logging.getLogger(__name__)
 
 STEADY_S = 5.0  # seconds after which a session counts as one that lasted
-CLOSE_S = 2.0  # seconds for a closing handshake
 LOG_EVERY = 60  # failed attempts between two warnings
 
 
@@ -55,9 +54,7 @@ class Dialler:
     async def open(self) -> None:
         """One session, tried once. Raises `NotSent` or `UsageError`."""
         if self.link is None:
-            self.link = await self._dial()
-            self._connected_at = self._hub.loop.time()
-            self._on_state(State.CONNECTED, f"connected to {self._where}")
+            await self._connect_with("connected to")
 
     async def close(self) -> None:
         self._closing = True
@@ -90,7 +87,9 @@ class Dialler:
         policy = self._options.retry or _policy(self._options.attempts)
         try:
             await asyncio.sleep(Backoff().delay(self._short, 0.0, random.random))
-            await policy.copy(retry=retry_if_exception(_may_help), reraise=True)(self._again)
+            await policy.copy(retry=retry_if_exception(_may_help), reraise=True)(
+                self._connect_with, "connected again to"
+            )
         except asyncio.CancelledError:
             raise
         except RpcError as error:
@@ -99,10 +98,10 @@ class Dialler:
             log.exception("reconnecting to %s has failed for good", self._where)
             self._on_state(State.CLOSED, f"{self._where}: {error}")
 
-    async def _again(self) -> None:
+    async def _connect_with(self, words: str) -> None:
         self.link = await self._dial()
         self._connected_at = self._hub.loop.time()
-        self._on_state(State.CONNECTED, f"connected to {self._where} again")
+        self._on_state(State.CONNECTED, f"{words} {self._where}")
 
     async def _dial(self) -> Link:
         """A session that is open. Raises `NotSent` or `UsageError`; nothing is left of an attempt that fails."""
@@ -143,8 +142,7 @@ class Dialler:
         session = Session(new_id(), dialled=True, name=self._options.name, binary=self._options.binary)
         link = Link(self._hub, session, wire, {})
         self._hub.admit(link)
-        ending = self._hub.loop.create_task(_end_with(wire, link))
-        link.keeper = ending
+        link.keeper = self._hub.loop.create_task(_end_with(wire, link))
         link.begin(self._options.dialect)
         try:
             await link.ready
@@ -159,8 +157,7 @@ class Dialler:
 async def _end_with(wire: ClientWire, link: Link) -> None:
     """Ends with the connection, whatever ends that."""
     await wire.wait_closed()
-    code, reason = wire.close_code, wire.close_reason
-    link.end(f"the connection was closed ({code}{': ' + reason if reason else ''})")
+    link.end(wire.why_closed)
 
 
 def _address(url: Url) -> str:

@@ -14,7 +14,7 @@ from websockets.exceptions import (
     WebSocketException,
 )
 
-from rpckit.errors import NotSent, RpcError, UsageError
+from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
 
 __all__ = ["REFUSALS", "Refused", "explain"]
 
@@ -27,6 +27,8 @@ class Refused(UsageError):
 
 def explain(error: BaseException, where: str) -> RpcError:
     """Why there is no session at `where`."""
+    if isinstance(error, ConnectionLost):  # while it was opened: nothing of a caller's had left
+        return NotSent(f"{where}: {error}")
     if isinstance(error, RpcError):
         return error
     if isinstance(error, InvalidStatus):

@@ -100,26 +100,18 @@ class Link:
 
     def _on_frame(self, frame: Frame) -> None:
         session = self.session
-        if session.phase is Phase.OPEN and self._told:
-            for item in session.receive(frame):
-                if self.gone:
-                    return  # by what came before it
-                if type(item) is Message:
-                    self.hub.take(self, item)
-                else:
-                    self._act(item)  # type: ignore[arg-type]  # a fact, then
-            if session.out or session.phase is not Phase.OPEN:
-                self._after_session()
-            return
         items = session.receive(frame)
-        self._after_session()
+        if not self._told:
+            self._after_session()  # the hub knows of a peer before it has a message of it
         for item in items:
             if self.gone:
-                return
+                return  # by what came before it
             if isinstance(item, Message):
                 self.hub.take(self, item)
             else:
                 self._act(item)
+        if session.out or session.phase is not Phase.OPEN:
+            self._after_session()
 
     def _after_session(self) -> None:
         """Say what the session wants said, and tell what became of it."""
@@ -183,15 +175,12 @@ class Link:
         """A peer that does not read is dropped; before that, events to it are."""
         if len(frame) > self.hub.options.max_message:
             raise UsageError(f"a message of {len(frame)} bytes is over max_message ({self.hub.options.max_message})")
-        unsent = self.wire.unsent
-        if unsent > self.hub.options.max_unsent // 2:
-            if may_drop:
-                self._count_dropped()
-                return
-            if unsent > self.hub.options.max_unsent:
-                self.lose(f"{self.name or 'a peer'} is too slow: {unsent} bytes wait to be sent")
-                raise NotSent("the session was dropped: too slow")
-        self.wire.write(frame)
+        if may_drop and self.congested:
+            self._count_dropped()
+        elif self._lost_as_too_slow():
+            raise NotSent("the session was dropped: too slow")
+        else:
+            self.wire.write(frame)
 
     async def caught_up(self) -> None:
         """Return when the other side has read everything written so far. Raises `ConnectionLost`."""
@@ -217,12 +206,15 @@ class Link:
 
     def _write_own(self, frame: Frame) -> None:
         """What the session itself says. A peer that asks and does not read is dropped as well."""
-        if self.gone:
-            return
-        if self.wire.unsent > self.hub.options.max_unsent:
-            self.lose(f"{self.name or 'a peer'} is too slow: {self.wire.unsent} bytes wait to be sent")
-        else:
+        if not self.gone and not self._lost_as_too_slow():
             self.wire.write(frame)
+
+    def _lost_as_too_slow(self) -> bool:
+        unsent = self.wire.unsent
+        if unsent <= self.hub.options.max_unsent:
+            return False
+        self.lose(f"{self.name or 'a peer'} is too slow: {unsent} bytes wait to be sent")
+        return True
 
     @property
     def congested(self) -> bool:
@@ -266,9 +258,9 @@ class Link:
         if silent > 1.75 * heartbeat and self._asked_at is not None and not self._may_be_busy:
             self.lose(f"no sign of life for {silent:.1f} s")
         elif silent > heartbeat / 2 and self._asked_at is None:
-            self._ask(now)
+            self._ask()
 
-    def _ask(self, now: float) -> None:
+    def _ask(self) -> None:
         if self.wire.pings and self.dialect != NATIVE:
             self.wire.send_ping()  # those of fastapi_websocket_rpc answer no others while a handler runs
         elif self.session.dialect is not None and self.session.dialect.greets:

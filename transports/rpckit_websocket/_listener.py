@@ -20,12 +20,11 @@ from ._hub import Hub
 from ._link import Link
 from ._options import SUBPROTOCOL, WebSocketOptions
 from ._session import Session
-from ._wires import ServerWire
+from ._wires import CLOSE_S, ServerWire
 
 __all__ = ["DEFAULT_PORTS", "Listener", "allowed_origin"]
 
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
-CLOSE_S = 2.0  # seconds for a closing handshake
 GOING_AWAY = 1001  # RFC 6455, 7.4.1
 
 
@@ -86,8 +85,7 @@ class Listener:
             link.begin(NATIVE if connection.subprotocol == SUBPROTOCOL else None)
             await connection.wait_closed()
         finally:
-            code, reason = connection.close_code, connection.close_reason
-            link.end(f"the connection was closed ({code}{': ' + reason if reason else ''})")
+            link.end(connection.why_closed)
 
     def _check(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refused before it is a WebSocket: another path, or a page of another site."""

@@ -20,8 +20,9 @@ from websockets.protocol import OPEN
 
 from ._dialect import Frame
 
-__all__ = ["ClientWire", "OnFrame", "ServerWire", "Wire"]
+__all__ = ["CLOSE_S", "ClientWire", "OnFrame", "ServerWire", "Wire"]
 
+CLOSE_S = 2.0  # seconds for a closing handshake
 CONVOY = 16  # frames of one tick that leave together: the other side works on them while we write more
 MAX_EARLY = 1024  # frames that come before the session is there; far more than one tick brings
 
@@ -132,6 +133,11 @@ class _FastConnection(Connection):
     @property
     def unsent(self) -> int:
         return self.transport.get_write_buffer_size()
+
+    @property
+    def why_closed(self) -> str:
+        reason = f": {self.close_reason}" if self.close_reason else ""
+        return f"the connection was closed ({self.close_code}{reason})"
 
     def shut(self, code: int, reason: str) -> None:
         if self._shutting is None:

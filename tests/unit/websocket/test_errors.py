@@ -7,7 +7,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.http11 import Response
 
-from rpckit.errors import NotSent, RpcError, UsageError
+from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
 from rpckit_websocket._errors import Refused, explain
 
 WHERE = "ws://host/ws"
@@ -33,3 +33,9 @@ def test_a_url_that_cannot_be_dialled_is_not_repeated() -> None:
 def test_an_error_of_ours_stays_as_it_is() -> None:
     error = NotSent("as it is")
     assert explain(error, WHERE) is error
+
+
+def test_a_connection_lost_while_it_was_opened_sent_nothing() -> None:
+    error = explain(ConnectionLost("the other side did not answer in time"), WHERE)
+    assert type(error) is NotSent
+    assert "did not answer" in str(error)
