@@ -122,9 +122,9 @@ class Receivers(RigFixtures):
         if other is None:
             return
         at_one, at_other = await one.receive(address), await other.receive(address)
-        for number in range(20):
+        for number in range(20):  # one at a time: a burst may all go to whoever is ready first
             await caller.send(address, b"%d" % number)
-        await until(lambda: len({*at_one.bodies, *at_other.bodies}) == 20, "every request, somewhere")
+            await until(lambda: len({*at_one.bodies, *at_other.bodies}) > number, "the request, somewhere")  # noqa: B023
         if capabilities.balances:
             assert min(len(at_one), len(at_other)) > 0
             assert len(at_one) + len(at_other) == 20
