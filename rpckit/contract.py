@@ -51,6 +51,8 @@ class MethodSpec:
     no_reply:   its callers never get an answer.
     delivery:   "at_least_once" demands a transport that redelivers, or starting is refused.
     timeout:    seconds it may run, whatever its caller allows; None for the caller's deadline alone.
+    raises:     its declared errors: they travel with their text, and typed clients raise them as themselves.
+    deprecated: what to use instead; empty while it is not.
     """
 
     name: str
@@ -64,6 +66,8 @@ class MethodSpec:
     delivery: Delivery = "at_most_once"
     timeout: float | None = None
     default: bool = False
+    raises: tuple[type[Exception], ...] = ()
+    deprecated: str = ""
     context_index: int | None = None
 
     @property
@@ -119,8 +123,10 @@ class Service:
         async def fib(n: int) -> int: ...
     """
 
-    def __init__(self, name: str, *, address: str | None = None) -> None:
+    def __init__(self, name: str, *, address: str | None = None, version: str = "", doc: str = "") -> None:
         self.name = name
+        self.version = version
+        self.doc = doc
         self.address = check_address(address if address is not None else name)
         self._methods: dict[str, MethodSpec] = {}
         self._events: list[EventSpec] = []
@@ -157,6 +163,8 @@ class Service:
         delivery: Delivery = "at_most_once",
         timeout: float | None = None,
         default: bool = False,
+        raises: Sequence[type[Exception]] = (),
+        deprecated: str = "",
     ) -> Callable[[F], F]: ...
 
     def method(self, function: F | None = None, *, name: str | None = None, **options: Any) -> F | Callable[[F], F]:
@@ -188,9 +196,9 @@ class Service:
         return register
 
     @classmethod
-    def from_object(cls, instance: object, *, name: str, address: str | None = None) -> Service:
+    def from_object(cls, instance: object, *, name: str, address: str | None = None, version: str = "") -> Service:
         """A service of an object's public `async def` methods; names that begin with `_` stay private."""
-        service = cls(name, address=address)
+        service = cls(name, address=address, version=version, doc=inspect.getdoc(instance) or "")
         for attribute, function in _public_coroutines(instance):
             service.method(function, name=attribute)  # type: ignore[call-overload]
         if not service.methods:
@@ -219,6 +227,7 @@ def compile_method(function: Callable[..., Any], *, name: str | None = None, **o
         raise UsageError(f"{name}: unknown option {min(unknown)!r}; known: {', '.join(sorted(_OPTIONS))}")
     if options.get("delivery") == "at_least_once" and not options.get("idempotent"):
         raise UsageError(f'{name}: delivery="at_least_once" may run it twice, so it must be idempotent=True')
+    options["raises"] = _declared_errors(name, options.get("raises", ()))
     signature, context_parameter = _wire_signature(name, function)
     return MethodSpec(
         name=name,
@@ -343,6 +352,16 @@ def check_method_name(name: str) -> str:
     return name
 
 
+def _declared_errors(name: str, errors: Any) -> tuple[type[Exception], ...]:
+    for error in errors:
+        if not (isinstance(error, type) and issubclass(error, Exception)):
+            raise UsageError(f"{name}: raises takes classes of exceptions, not {error!r:.60}")
+    names = [error.__name__ for error in errors]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{name}: two of its errors have the same name, and callers know them by it")
+    return tuple(errors)
+
+
 def _public_coroutines(instance: object) -> Iterator[tuple[str, Callable[..., Any]]]:
     for attribute in dir(type(instance)):
         if attribute.startswith("_") or isinstance(inspect.getattr_static(instance, attribute), property):
@@ -418,4 +437,4 @@ def _argument_name(spec: MethodSpec, location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in (first, *location[1:]))
 
 
-_OPTIONS = {"idempotent", "no_reply", "delivery", "timeout", "default"}
+_OPTIONS = {"idempotent", "no_reply", "delivery", "timeout", "default", "raises", "deprecated"}

@@ -360,6 +360,8 @@ class Dispatcher:
                 self._answer(job, await self._call_handler(job.context))
         except asyncio.CancelledError:
             self._end_stopped(job)
+        except job.spec.raises as error:
+            self._answer_fault(job.delivery, _declared_fault(error, job.spec.raises), job)
         except RpcError as error:
             self._answer_fault(job.delivery, self._fault(error), job)
         except Exception as error:  # whatever a handler raises is answered, and logged once with its cause
@@ -646,6 +648,14 @@ def _give(given: asyncio.Future[None], slots: Slots) -> None:
         asyncio.get_running_loop().call_soon(slots.release)
     else:
         given.set_result(None)
+
+
+def _declared_fault(error: Exception, declared: Sequence[type[Exception]]) -> Fault:
+    """Under the name that callers were told of, also for a subclass of it."""
+    name = next(each.__name__ for each in declared if isinstance(error, each))
+    if isinstance(error, RemoteError):
+        return replace(fault_of(error), type=name)
+    return Fault(Code.UNKNOWN, str(error), type=name)
 
 
 def _unknown_method(service: Service, method: str) -> Fault:

@@ -488,3 +488,12 @@ def test_a_plain_body_is_the_first_of_several_arguments_or_all_by_name(body: byt
 
     spec = spec_of(place)
     assert read_arguments(Message(Kind.REQUEST, dialect=PLAIN, body=body), spec) == arguments
+
+
+def test_declared_errors_are_classes_with_names_of_their_own() -> None:
+    async def pay() -> None: ...
+
+    with pytest.raises(UsageError, match="raises takes classes of exceptions"):
+        compile_method(pay, raises=["InsufficientFunds"])
+    with pytest.raises(UsageError, match="the same name"):
+        compile_method(pay, raises=[type("Same", (Exception,), {}), type("Same", (Exception,), {})])

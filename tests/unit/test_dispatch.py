@@ -206,6 +206,40 @@ async def test_an_error_raised_on_purpose_reaches_the_caller_as_it_is(
     assert caught.value.error_id is None
 
 
+class InsufficientFunds(Exception):
+    """A class of the service's own."""
+
+
+class WellInsufficient(InsufficientFunds): ...
+
+
+class Frozen(RemoteError):
+    default_code = "FAILED_PRECONDITION"
+
+
+@pytest.mark.parametrize(
+    "error, code, name",
+    [
+        (InsufficientFunds("7 missing"), "UNKNOWN", "InsufficientFunds"),
+        (WellInsufficient("7 missing"), "UNKNOWN", "InsufficientFunds"),
+        (Frozen("7 missing", details={"since": 1}), "FAILED_PRECONDITION", "Frozen"),
+    ],
+)
+async def test_a_declared_error_travels_with_its_text_under_its_declared_name(
+    client: Client, serve: Serve, error: Exception, code: str, name: str
+) -> None:
+    service = Service("bank")
+
+    @service.method(raises=[InsufficientFunds, Frozen])
+    async def pay() -> None:
+        raise error
+
+    await serve(service)
+    with pytest.raises(RemoteError, match="7 missing") as raised:
+        await client.call("bank.pay")
+    assert (raised.value.code, raised.value.type, raised.value.error_id) == (code, name, None)
+
+
 @pytest.mark.parametrize(
     "error",
     [
