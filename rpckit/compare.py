@@ -1,0 +1,272 @@
+"""What a changed contract means for clients of the old one: additive, or breaking. Pure.
+
+Two questions, asked of every type: of arguments, does the new side accept all that old clients send; of results,
+do old clients accept all that the new side sends. A difference that cannot be shown to be harmless is breaking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rpckit.schema import REF, Document, without_docs
+
+__all__ = ["Change", "compare", "compare_method"]
+
+Schema = dict[str, Any]
+_LOWER = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"}
+_UPPER = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"}
+_SHAPE = {  # keywords that are compared in a way of their own, or mean nothing to a caller; all others are limits
+    *("type", "format", "anyOf", "oneOf", "allOf", "$ref", "enum", "const", "properties", "required", "items"),
+    *("prefixItems", "additionalProperties", "propertyNames", "default", "x-names", "x-base", "discriminator"),
+    *("uniqueItems", "deprecated", "readOnly", "writeOnly"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference. where: ``place(item.price)`` or ``place → .total``; what: a sentence."""
+
+    breaking: bool
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+def compare(old: Document, new: Document) -> list[Change]:
+    """Every change from `old` to `new`, the breaking ones first."""
+    old, new = without_docs(old), without_docs(new)
+    changes = list(_services(old, new))
+    for name in old["methods"]:
+        changes += compare_method(old, new, name)
+    changes += [Change(False, name, "is new") for name in new["methods"] if name not in old["methods"]]
+    return sorted(changes, key=lambda change: not change.breaking)
+
+
+def compare_method(old: Document, new: Document, name: str) -> list[Change]:
+    """The changes of one method that `old` has."""
+    if name not in new["methods"]:
+        there = ", ".join(new["methods"]) or "none"
+        return [Change(True, name, f"is gone; there are {there}")]
+    before, after = without_docs(old["methods"][name]), without_docs(new["methods"][name])
+    arguments = _Comparison(old["definitions"], new["definitions"], new_accepts=True)
+    results = _Comparison(new["definitions"], old["definitions"], new_accepts=False)
+    changes = list(_arguments(name, before["parameters"], after["parameters"], arguments))
+    for place, problem in results.problems(after["result"], before["result"], ""):
+        changes.append(Change(True, f"{name} → {place or 'result'}", problem))
+    if not changes and before["result"] != after["result"]:
+        changes.append(Change(False, f"{name} → result", "is narrower than it was"))
+    return changes + list(_promises(name, before, after))
+
+
+def _services(old: Document, new: Document) -> Iterator[Change]:
+    for key in ("service", "address"):
+        if old[key] != new[key]:
+            yield Change(key == "address", key, f"is now {new[key]!r}, was {old[key]!r}")
+    if old["default"] != new["default"]:
+        gone = old["default"] is not None
+        yield Change(gone, "default method", f"is now {new['default'] or 'none'}, was {old['default'] or 'none'}")
+
+
+def _promises(name: str, before: Document, after: Document) -> Iterator[Change]:
+    """What a client counts on apart from types."""
+    if before["idempotent"] != after["idempotent"]:
+        words = "may run twice now" if after["idempotent"] else "must not run twice any more: clients send it again"
+        yield Change(before["idempotent"], name, words)
+    if before["no_reply"] != after["no_reply"]:
+        yield Change(True, name, "has no reply any more" if after["no_reply"] else "has a reply now")
+    if bool(before["deprecated"]) != bool(after["deprecated"]):
+        yield Change(False, name, "is deprecated" if after["deprecated"] else "is not deprecated any more")
+    for error in after["raises"]:
+        if error not in before["raises"]:
+            yield Change(False, name, f"raises {error} as well, which old clients see as RemoteError")
+
+
+def _arguments(name: str, before: list[Document], after: list[Document], types: _Comparison) -> Iterator[Change]:
+    there = {each["name"]: each for each in after}
+    for parameter in before:
+        where = f"{name}({parameter['name']})"
+        now = there.get(parameter["name"])
+        if now is None:
+            yield Change(True, where, "is gone")
+            continue
+        if parameter["required"] != now["required"]:
+            yield Change(now["required"], where, "is required now" if now["required"] else "is optional now")
+        if now["kind"] == "keyword" != parameter["kind"]:
+            yield Change(True, where, "must be given by its name now")
+        for place, problem in types.problems(parameter["schema"], now["schema"], ""):
+            yield Change(True, f"{name}({parameter['name']}{place})", problem)
+    old_names = [each["name"] for each in before]
+    for parameter in after:
+        if parameter["name"] not in old_names:
+            need = "required" if parameter["required"] else "optional"
+            yield Change(parameter["required"], f"{name}({parameter['name']})", f"is new and {need}")
+    yield from _order(name, before, after)
+
+
+def _order(name: str, before: list[Document], after: list[Document]) -> Iterator[Change]:
+    """Arguments sent by position must find the same parameters there."""
+    for place, parameter in enumerate(_positional(before)):
+        now = _positional(after)[place : place + 1]
+        kept = any(parameter == each for each in _positional(after))
+        if kept and now != [parameter]:
+            yield Change(True, f"{name}({parameter})", f"is no longer argument {place + 1}")
+
+
+def _positional(parameters: list[Document]) -> list[str]:
+    return [each["name"] for each in parameters if each["kind"] != "keyword"]
+
+
+class _Comparison:
+    """Whether a consumer accepts all that a producer may send, and if not, where and why.
+
+    new_accepts: the consumer is the new contract (arguments), or it is the old one (results).
+    """
+
+    def __init__(self, produced: Mapping[str, Schema], consumed: Mapping[str, Schema], *, new_accepts: bool) -> None:
+        self._produced = produced
+        self._consumed = consumed
+        self._new_accepts = new_accepts
+        self._seen: set[tuple[str, str]] = set()  # pairs of definitions under comparison: types may contain themselves
+
+    def problems(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
+        """Each member of what may come must fit one of those that are taken."""
+        taken = list(_members(consumer, self._consumed))
+        for sent in _members(producer, self._produced):
+            kind = _resolve(sent, self._produced)
+            alike = [each for each in taken if _could_fit(kind, _resolve(each, self._consumed))]
+            if len(alike) > 1 and any(not list(self._fork()._one(sent, each, place)) for each in alike):
+                continue
+            if alike:
+                yield from self._one(sent, alike[0], place)
+            else:
+                yield place, self._now(_words(producer), _words(consumer))
+
+    def _one(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
+        """Two that are no unions, and of one kind."""
+        pair = (str(producer.get("$ref", "")), str(consumer.get("$ref", "")))
+        if all(pair) and pair in self._seen:
+            return
+        self._seen.add(pair)
+        producer, consumer = _resolve(producer, self._produced), _resolve(consumer, self._consumed)
+        if not _says_anything(consumer):
+            yield from self._values(producer, consumer, place)
+            yield from self._limits(producer, consumer, place)
+            yield from self._fields(producer, consumer, place)
+            yield from self._items(producer, consumer, place)
+
+    def _fields(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
+        sent, taken = producer.get("properties", {}), consumer.get("properties", {})
+        sure = set(producer.get("required", ()))
+        for name, schema in taken.items():
+            inside = f"{place}.{name}"
+            if name in sent:
+                yield from self.problems(sent[name], schema, inside)
+            if name in consumer.get("required", ()) and name not in sure:
+                missing = "may be missing now" if name in sent else "is gone"
+                yield inside, "is required now" if self._new_accepts else missing
+        if consumer.get("additionalProperties") is False:
+            why = "is not accepted any more" if self._new_accepts else "is new, and old clients accept no more fields"
+            yield from ((f"{place}.{name}", why) for name in sent if name not in taken)
+        for key in ("additionalProperties", "propertyNames"):
+            values, wanted = producer.get(key), consumer.get(key)
+            if isinstance(wanted, dict):
+                yield from self.problems(values if isinstance(values, dict) else {}, wanted, f"{place}[]")
+
+    def _items(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
+        sent, taken = producer.get("prefixItems"), consumer.get("prefixItems")
+        if sent is not None and taken is not None and len(sent) == len(taken):
+            for index, (one, other) in enumerate(zip(sent, taken, strict=True)):
+                yield from self.problems(one, other, f"{place}[{index}]")
+        elif sent != taken:
+            yield place, "has another number of items"
+        elif "items" in consumer:
+            yield from self.problems(producer.get("items", {}), consumer["items"], f"{place}[]")
+
+    def _values(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
+        sent, taken = _listed(producer), _listed(consumer)
+        if taken is None:
+            return
+        if sent is None:
+            yield place, self._now("any value", f"one of {_some(taken)}")
+        elif missing := [value for value in sent if value not in taken]:
+            gone = f"can no longer be {_some(missing)}"
+            yield place, gone if self._new_accepts else f"may now be {_some(missing)}, which old clients do not know"
+
+    def _limits(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
+        for keyword in sorted(consumer.keys() - _SHAPE):
+            given, wanted = producer.get(keyword), consumer[keyword]
+            if not _within(keyword, given, wanted):
+                yield f"{place} {keyword}", self._now("none" if given is None else given, wanted)
+
+    def _now(self, producer: object, consumer: object) -> str:
+        old, new = (producer, consumer) if self._new_accepts else (consumer, producer)
+        return f"is now {new}, was {old}"
+
+    def _fork(self) -> _Comparison:
+        """For a try: what it has seen does not count."""
+        fork = _Comparison(self._produced, self._consumed, new_accepts=self._new_accepts)
+        fork._seen = set(self._seen)
+        return fork
+
+
+def _within(keyword: str, given: Any, wanted: Any) -> bool:
+    """What is given under this limit is accepted under the other."""
+    if given is None or keyword not in (*_LOWER, *_UPPER):
+        return bool(given == wanted)
+    return bool(given >= wanted if keyword in _LOWER else given <= wanted)
+
+
+def _could_fit(producer: Schema, consumer: Schema) -> bool:
+    """The same kind of value: an integer is a number, and what is listed is compared by its values."""
+    if _says_anything(consumer):
+        return True
+    if _listed(producer) is not None and _listed(consumer) is not None:
+        return True
+    kinds = (producer.get("type"), consumer.get("type"))
+    same_kind = kinds[0] == kinds[1] or kinds == ("integer", "number")
+    free_text = kinds == ("string", "string") and "format" not in consumer
+    return same_kind and (free_text or producer.get("format") == consumer.get("format"))
+
+
+def _resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    while "$ref" in schema:
+        schema = definitions[schema["$ref"].removeprefix(REF)]
+    return schema
+
+
+def _members(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:
+    """Of a union, and of unions inside it; itself when it is none."""
+    resolved = _resolve(schema, definitions)
+    members = resolved.get("anyOf") or resolved.get("oneOf") or resolved.get("allOf")
+    if not members:
+        yield schema
+    for each in members or ():
+        yield from _members(each, definitions)
+
+
+def _listed(schema: Schema) -> list[Any] | None:
+    return [schema["const"]] if "const" in schema else schema.get("enum")
+
+
+def _says_anything(schema: Schema) -> bool:
+    return not (schema.keys() - {"default", "description", "title", "examples"})
+
+
+def _words(schema: Schema) -> str:
+    """A schema for people, in a word or two."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).removeprefix(REF)
+    if members := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(_words(each) for each in members)
+    if (listed := _listed(schema)) is not None:
+        return f"one of {_some(listed)}"
+    return str(schema.get("format") or schema.get("type") or "anything")
+
+
+def _some(values: list[Any]) -> str:
+    shown = ", ".join(repr(value) for value in values[:5])
+    return f"{shown} …" if len(values) > 5 else shown

@@ -1,0 +1,270 @@
+"""The contract of a service as plain data: its types as JSON Schema, and a fingerprint. Pure.
+
+Everything that is made of a service (typed clients, documents, what a running server answers when it is asked)
+is made of this document, so that it is the same from source and over the wire::
+
+    {"rpckit": 1, "service": "shop", "address": "shop", "version": "", "doc": "", "fingerprint": "…", "default": None,
+     "methods": {"place": {"doc": "", "parameters": […], "result": {…}, "raises": [], "idempotent": False, …}},
+     "errors": {"OutOfStock": {"code": "UNKNOWN", "doc": ""}},
+     "events": [{"topic": "…", "group": "", "doc": "", "parameters": […]}],
+     "definitions": {"Item": {…}}}
+
+A parameter is ``{"name", "kind": "positional" | "positional_only" | "keyword", "required", "schema"}``, and its
+``"default"`` where JSON can say it. Schemas are JSON Schema 2020-12 as pydantic writes it, with what it leaves out:
+the format `decimal`, empty defaults, and of an enum the names of its members (`x-names`) and its base (`x-base`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from enum import IntEnum, StrEnum
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter
+from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError, core_schema
+
+from rpckit.context import Response
+from rpckit.contract import EventSpec, MethodSpec, Service
+from rpckit.errors import Code, RemoteError
+
+__all__ = [
+    "Document",
+    "contract_of",
+    "fingerprint_of",
+    "method_fingerprint",
+    "names_in",
+    "without_docs",
+]
+
+Document = dict[str, Any]
+Schema = dict[str, Any]
+
+VERSION = 1  # of the document's form
+REF = "#/definitions/"
+FINGERPRINT_CHARS = 16  # of a SHA-256 in hexadecimal: it tells contracts apart, it protects nothing
+_PROSE = {"doc", "description", "title", "examples"}  # what may change without changing the contract
+_KINDS: dict[Any, str] = {
+    inspect.Parameter.POSITIONAL_ONLY: "positional_only",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "positional",
+    inspect.Parameter.KEYWORD_ONLY: "keyword",
+}
+_known: WeakKeyDictionary[Service, tuple[int, Document]] = WeakKeyDictionary()
+
+
+def contract_of(service: Service) -> Document:
+    """The contract of a service. It is remembered: do not change it. What has no JSON Schema is anything, `{}`."""
+    size = len(service.methods) + len(service.events)
+    known = _known.get(service)
+    if known is None or known[0] != size:
+        known = _known[service] = (size, _document(service))
+    return known[1]
+
+
+def fingerprint_of(document: Document) -> str:
+    """What tells this contract from another: 16 hexadecimal characters; prose does not count."""
+    return _digest({name: method_fingerprint(document, name) for name in document["methods"]})
+
+
+def method_fingerprint(document: Document, method: str) -> str:
+    """The same of one method, with every type it mentions."""
+    spec = document["methods"][method]
+    definitions = document["definitions"]
+    return _digest([spec, {name: definitions[name] for name in names_in(spec, definitions)}])
+
+
+def names_in(schema: Any, definitions: Mapping[str, Any]) -> list[str]:
+    """The definitions that a schema mentions, and those that they mention, in order."""
+    found: set[str] = set()
+    waiting = [schema]
+    while waiting:
+        new = set(_references(waiting.pop())) - found
+        found |= new
+        waiting += [definitions[name] for name in new]
+    return sorted(found)
+
+
+def without_docs(value: Any) -> Any:
+    """A document without its prose."""
+    if isinstance(value, dict):
+        return {
+            key: {name: without_docs(each) for name, each in inner.items()} if key in _NAMED else without_docs(inner)
+            for key, inner in value.items()
+            if key not in _PROSE
+        }
+    return [without_docs(each) for each in value] if isinstance(value, list) else value
+
+
+_NAMED = {"properties", "definitions", "methods", "errors"}  # their keys are names of the user's, not words of ours
+
+
+def _document(service: Service) -> Document:
+    types = _Types()
+    for spec in service.methods.values():
+        types.add(spec, returns=True)
+    for event in service.events:
+        types.add(event.spec)
+    schemas, definitions = types.schemas()
+    default = service.default_method
+    document = {
+        "rpckit": VERSION,
+        "service": service.name,
+        "address": service.address,
+        "version": service.version,
+        "doc": service.doc,
+        "default": default.name if default else None,
+        "methods": {spec.name: _method(spec, schemas) for spec in service.methods.values()},
+        "errors": {error.__name__: _error(error) for spec in service.methods.values() for error in spec.raises},
+        "events": [_event(event, schemas) for event in service.events],
+        "definitions": definitions,
+    }
+    return {**document, "fingerprint": fingerprint_of(document)}
+
+
+def _method(spec: MethodSpec, schemas: Mapping[str, Schema]) -> Document:
+    return {
+        "doc": spec.doc,
+        "deprecated": spec.deprecated,
+        "parameters": list(_parameters(spec, schemas)),
+        "result": schemas[_key(spec, "return")],
+        "raises": [error.__name__ for error in spec.raises],
+        "idempotent": spec.idempotent,
+        "no_reply": spec.no_reply,
+        "timeout": spec.timeout,
+    }
+
+
+def _event(event: EventSpec, schemas: Mapping[str, Schema]) -> Document:
+    parameters = list(_parameters(event.spec, schemas))
+    return {"topic": event.topic, "group": event.group, "doc": event.spec.doc, "parameters": parameters}
+
+
+def _error(error: type[Exception]) -> Document:
+    code = error.default_code if issubclass(error, RemoteError) else Code.UNKNOWN
+    return {"code": str(code), "doc": inspect.cleandoc(error.__doc__ or "")}
+
+
+def _parameters(spec: MethodSpec, schemas: Mapping[str, Schema]) -> Iterator[Document]:
+    for parameter in spec.parameters.values():
+        described = {
+            "name": parameter.name,
+            "kind": _KINDS[parameter.kind],
+            "required": parameter.default is inspect.Parameter.empty,
+            "schema": schemas[_key(spec, parameter.name)],
+        }
+        yield described if described["required"] else {**described, **_default(parameter)}
+
+
+def _default(parameter: inspect.Parameter) -> Document:
+    """Empty where JSON cannot say it."""
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(parameter.annotation)
+        return {"default": adapter.dump_python(parameter.default, mode="json", warnings=False)}
+    except (PydanticSerializationError, PydanticUserError, ValueError):
+        return {}
+
+
+class _Types:
+    """The annotations of a service, described together so that each type is defined once."""
+
+    def __init__(self) -> None:
+        self._adapters: dict[str, TypeAdapter[Any]] = {}
+        self._keys: list[str] = []
+
+    def add(self, spec: MethodSpec, *, returns: bool = False) -> None:
+        for parameter in spec.parameters.values():
+            self._add(_key(spec, parameter.name), parameter.annotation)
+        if returns:
+            self._add(_key(spec, "return"), spec.signature.return_annotation)
+
+    def schemas(self) -> tuple[dict[str, Schema], dict[str, Schema]]:
+        """By key, and the definitions they refer to."""
+        inputs = [(key, "validation", adapter) for key, adapter in self._adapters.items()]
+        found, shared = TypeAdapter.json_schemas(
+            inputs,  # type: ignore[arg-type]  # the literal "validation"
+            ref_template=REF + "{model}",
+            schema_generator=_Generator,
+        )
+        described = {key: _tidy(schema) for (key, _), schema in found.items()}
+        definitions = {name: _tidy(schema) for name, schema in sorted(shared.get("$defs", {}).items())}
+        return {key: described.get(key, {}) for key in self._keys}, definitions
+
+    def _add(self, key: str, annotation: Any) -> None:
+        self._keys.append(key)
+        if annotation in (Any, object, inspect.Parameter.empty, Response):
+            return
+        try:
+            self._adapters[key] = TypeAdapter(annotation)
+        except (PydanticUserError, PydanticSchemaGenerationError):
+            return  # checked by nobody, so anything
+
+
+class _Generator(GenerateJsonSchema):
+    """pydantic's, saying also what a typed client needs to write the same type again."""
+
+    def handle_invalid_for_json_schema(self, schema: core_schema.CoreSchema, error_info: str) -> Schema:
+        return {}
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> Schema:
+        return {"type": "string", "format": "decimal"}
+
+    def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
+        base = next((each for each in (StrEnum, IntEnum) if issubclass(schema["cls"], each)), None)
+        names = [member.name for member in schema["members"]]
+        return {**super().enum_schema(schema), "x-names": names, "x-base": base.__name__ if base else "Enum"}
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> Schema:
+        """An empty list, dict or set from a factory is a default as good as any."""
+        described = super().default_schema(schema)
+        factory = schema.get("default_factory")
+        return {**described, "default": {} if factory is dict else []} if factory in (list, dict, set) else described
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> Schema:
+        """With the type of its keys, if it is not text."""
+        described = super().dict_schema(schema)
+        keys = self.generate_inner(schema["keys_schema"]) if "keys_schema" in schema else {}
+        keys.pop("title", None)
+        return {**described, "propertyNames": keys} if keys not in ({}, {"type": "string"}) else described
+
+
+def _tidy(schema: Any) -> Any:
+    """Without the titles that repeat names."""
+    if isinstance(schema, list):
+        return [_tidy(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    tidied = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):
+            tidied[key] = {name: _tidy(each) for name, each in value.items()}
+        elif key in ("default", "const", "enum", "examples"):
+            tidied[key] = value
+        elif key != "title":
+            tidied[key] = _tidy(value)
+    return tidied
+
+
+def _key(spec: MethodSpec, part: str) -> str:
+    return f"{id(spec)}.{part}"
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _references(each)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "$ref" and isinstance(inner, str):
+                yield inner.removeprefix(REF)
+            else:
+                yield from _references(inner)
+
+
+def _digest(value: Any) -> str:
+    said = json.dumps(without_docs(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(said.encode()).hexdigest()[:FINGERPRINT_CHARS]

@@ -1,0 +1,186 @@
+"""What a changed contract means for clients of the old one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from rpckit import Service
+from rpckit.compare import Change, compare
+from rpckit.schema import Document, contract_of
+
+
+def contract(function: Callable[..., Any], **options: Any) -> Document:
+    service = Service("shop")
+    service.method(name="place", **options)(function)
+    return contract_of(service)
+
+
+def taking(annotation: Any, *default: Any) -> Document:
+    async def place(item=None) -> None: ...  # type: ignore[no-untyped-def]
+
+    place.__annotations__ = {"item": annotation, "return": None}
+    place.__defaults__ = default or None
+    return contract(place)
+
+
+def giving(annotation: Any) -> Document:
+    async def place() -> None: ...
+
+    place.__annotations__ = {"return": annotation}
+    return contract(place)
+
+
+def item(*fields: Any) -> Any:
+    return make_dataclass("Item", fields)
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Colours(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Open(BaseModel):
+    kid: Open | None = None
+    n: int = 0
+
+
+class Node(BaseModel):
+    kid: Node | None = None
+    n: str = ""
+
+
+PRICED, NAMED, BOTH = item(("price", int)), item(("name", str)), item(("name", str), ("price", int))
+MAYBE = item(("name", str), ("price", int, field(default=1)))
+
+WIDER = [  # each takes all that the one before it takes, and more
+    (int, int | None),
+    (int, float),
+    (int, int | str),
+    (Literal["a"], Literal["a", "b"]),
+    (Literal["a"], str),
+    (Colour, Colours),
+    (datetime, str),
+    (Annotated[int, Field(ge=1)], int),
+    (Annotated[int, Field(ge=2, le=5)], Annotated[int, Field(ge=1, le=6)]),
+    (list[int], list[float]),
+    (dict[str, int], dict[str, Any]),
+    (list[Colour], list[Colours]),
+    (tuple[int, int], tuple[int, float]),
+    (BOTH, NAMED),
+    (BOTH, MAYBE),
+    (int, Any),
+    (list[BOTH], list[NAMED] | None),
+]
+ids = lambda value: getattr(value, "__name__", str(value))[:40]  # noqa: E731
+
+
+@pytest.mark.parametrize("narrow, wide", WIDER, ids=ids)
+def test_an_argument_may_become_wider(narrow: Any, wide: Any) -> None:
+    assert not [change for change in compare(taking(narrow), taking(wide)) if change.breaking]
+    assert [change.breaking for change in compare(taking(wide), taking(narrow))][:1] == [True]
+
+
+@pytest.mark.parametrize("narrow, wide", WIDER, ids=ids)
+def test_a_result_may_become_narrower(narrow: Any, wide: Any) -> None:
+    assert not [change for change in compare(giving(wide), giving(narrow)) if change.breaking]
+    assert [change.breaking for change in compare(giving(narrow), giving(wide))][:1] == [True]
+
+
+@pytest.mark.parametrize(
+    "old, new, where, what",
+    [
+        (taking(int), taking(str), "place(item)", "is now string, was integer"),
+        (taking(PRICED), taking(item(("price", str))), "place(item.price)", "is now string, was integer"),
+        (taking(NAMED), taking(BOTH), "place(item.price)", "is required now"),
+        (taking(MAYBE), taking(BOTH), "place(item.price)", "is required now"),
+        (taking(list[NAMED]), taking(list[BOTH]), "place(item[].price)", "is required now"),
+        (taking(Colours), taking(Colour), "place(item)", "can no longer be 'blue'"),
+        (taking(int), taking(Annotated[int, Field(ge=5)]), "place(item minimum)", "is now 5, was none"),
+        (giving(int), giving(int | None), "place → result", "is now integer or null, was integer"),
+        (giving(BOTH), giving(NAMED), "place → .price", "is gone"),
+        (giving(BOTH), giving(MAYBE), "place → .price", "may be missing now"),
+        (giving(list[BOTH]), giving(list[NAMED]), "place → [].price", "is gone"),
+        (giving(Colour), giving(Colours), "place → result", "may now be 'blue', which old clients do not know"),
+        (giving(Open), giving(Node), "place → .n", "is now string, was integer"),
+    ],
+)
+def test_a_breaking_change_names_the_field_and_what_became_of_it(
+    old: Document, new: Document, where: str, what: str
+) -> None:
+    assert compare(old, new)[0] == Change(True, where, what)
+
+
+async def one(a: int, b: int = 0) -> None: ...
+async def swapped(b: int = 0, a: int = 0) -> None: ...
+async def renamed(first: int, b: int = 0) -> None: ...
+async def more(a: int, b: int = 0, *, c: int = 0) -> None: ...
+async def needed(a: int, b: int = 0, *, c: int) -> None: ...
+async def named(a: int, *, b: int = 0) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "new, breaking",
+    [
+        (one, []),
+        (more, []),
+        (swapped, ["place(a): is no longer argument 1", "place(b): is no longer argument 2"]),
+        (renamed, ["place(a): is gone", "place(first): is new and required"]),
+        (needed, ["place(c): is new and required"]),
+        (named, ["place(b): must be given by its name now"]),
+    ],
+)
+def test_parameters_are_known_by_name_and_place(new: Any, breaking: list[str]) -> None:
+    changes = compare(contract(one), contract(new))
+    assert [str(change) for change in changes if change.breaking] == breaking
+
+
+@pytest.mark.parametrize(
+    "before, after, breaking",
+    [
+        ({"idempotent": True}, {}, True),
+        ({}, {"idempotent": True}, False),
+        ({}, {"no_reply": True}, True),
+        ({}, {"deprecated": "use place2"}, False),
+        ({}, {"raises": [KeyError]}, False),
+    ],
+)
+def test_what_a_client_counts_on_apart_from_types(
+    before: dict[str, Any], after: dict[str, Any], breaking: bool
+) -> None:
+    assert [change.breaking for change in compare(contract(one, **before), contract(one, **after))] == [breaking]
+
+
+def test_a_method_may_come_but_not_go() -> None:
+    both = Service("shop")
+    both.method(name="place", default=True)(one)
+    both.method(name="cancel")(one)
+    old, new = contract(one), contract_of(both)
+    assert [str(change) for change in compare(old, new)] == ["cancel: is new"]
+    assert [(change.breaking, str(change)) for change in compare(new, old)] == [
+        (True, "cancel: is gone; there are place")
+    ]
+
+
+@dataclass
+class Described:
+    """Once."""
+
+    name: str
+
+
+def test_prose_is_no_change() -> None:
+    old, new = taking(Described), taking(Described)
+    new = {**new, "definitions": {"Described": {**new["definitions"]["Described"], "description": "Twice."}}}
+    new["methods"]["place"] = {**new["methods"]["place"], "doc": "Other words."}
+    assert compare(old, new) == []
