@@ -12,6 +12,7 @@ import dataclasses
 import json
 import threading
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgpack
@@ -22,6 +23,7 @@ __all__ = [
     "BYTES",
     "JSON",
     "MSGPACK",
+    "OMITTED",
     "TEXT",
     "CodecError",
     "decode",
@@ -38,6 +40,14 @@ BYTES = "application/octet-stream"
 F = TypeVar("F")
 
 BIG_INT = 1  # msgpack extension: an integer over 64 bits, big-endian two's complement
+
+
+class _Omitted:
+    def __repr__(self) -> str:
+        return "<omitted>"
+
+
+OMITTED: Any = _Omitted()  # an argument or a field that is not sent: the other side's default holds
 
 
 class CodecError(ValueError):
@@ -100,14 +110,22 @@ def _codec_error(verb: str, content_type: str, error: Exception) -> CodecError:
 def _plain_data(value: Any) -> Any:
     """What msgpack does not know, one level at a time, so that bytes inside stay bytes."""
     if isinstance(value, BaseModel):
-        return {name: getattr(value, name) for name in type(value).model_fields}
+        return {name: getattr(value, field) for field, name in _names_on_the_wire(type(value))}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        given = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {name: each for name, each in given if each is not OMITTED}
     if isinstance(value, set | frozenset):
         return list(value)
     if isinstance(value, int):  # over 64 bits
         return msgpack.ExtType(BIG_INT, value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True))
     return to_jsonable_python(value)
+
+
+@lru_cache(maxsize=1024)
+def _names_on_the_wire(model: type[BaseModel]) -> list[tuple[str, str]]:
+    """Of each field its attribute, and the name by which it is read again."""
+    fields = model.model_fields.items()
+    return [(name, alias if isinstance(alias := field.validation_alias, str) else name) for name, field in fields]
 
 
 class _Packers(threading.local):

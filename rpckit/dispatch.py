@@ -36,11 +36,12 @@ from rpckit.errors import (
     UsageError,
 )
 from rpckit.events import EventBacklog, EventDelivery
-from rpckit.fault import TOOLKIT, Fault, fault_message, fault_of
+from rpckit.fault import TOOLKIT, Fault, contract_changed, fault_message, fault_of
 from rpckit.ids import new_id
 from rpckit.inflight import Admission, CallKey, InFlight
 from rpckit.message import NATIVE, Kind, Message
 from rpckit.middleware import Middleware, compose
+from rpckit.schema import CONTRACT_HEADER, contract_of, method_fingerprint
 from rpckit.slots import Slots
 from rpckit.timer import TableTimer
 from rpckit.transport import Delivery, Receiver, Transport
@@ -199,9 +200,12 @@ class Dispatcher:
             return
         message = delivery.message
         spec = service.find(message.method)
-        fault = (
-            _unknown_method(service, message.method) if spec is None else self._refusal(link, service, spec, delivery)
-        )
+        if CONTRACT_HEADER in message.headers and not _same_contract(service, message):
+            fault: Fault | None = contract_changed(service.address, contract_of(service))
+        elif spec is None:
+            fault = _unknown_method(service, message.method)
+        else:
+            fault = self._refusal(link, service, spec, delivery)
         if fault is not None:
             self._refuse(link, delivery, fault)
             return
@@ -656,6 +660,14 @@ def _declared_fault(error: Exception, declared: Sequence[type[Exception]]) -> Fa
     if isinstance(error, RemoteError):
         return replace(fault_of(error), type=name)
     return Fault(Code.UNKNOWN, str(error), type=name)
+
+
+def _same_contract(service: Service, message: Message) -> bool:
+    """Whether the method is what its caller was generated from; the header has done its work then."""
+    headers = dict(message.headers)
+    known = headers.pop(CONTRACT_HEADER)
+    message.headers = headers
+    return message.method in service.methods and method_fingerprint(contract_of(service), message.method) == known
 
 
 def _unknown_method(service: Service, method: str) -> Fault:

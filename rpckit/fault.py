@@ -36,6 +36,8 @@ __all__ = [
     "HANDLER",
     "TOOLKIT",
     "Fault",
+    "changed_contract",
+    "contract_changed",
     "fault_message",
     "fault_of",
     "read_fault",
@@ -47,6 +49,7 @@ FAULT_ORIGIN_HEADER = "x-rpckit-origin"
 MAX_MESSAGE = 4096  # characters of a fault's message that travel
 HANDLER = "handler"  # origin: the handler raised it
 TOOLKIT = "rpckit"  # origin: the server refused or ended the call
+CONTRACT_CHANGED = "ContractChanged"  # the type of a refusal that brings the server's contract
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,20 @@ def fault_of(error: RemoteError) -> Fault:
         retryable=error.retryable,
         error_id=error.error_id,
     )
+
+
+def contract_changed(address: str, document: Mapping[str, Any]) -> Fault:
+    """The refusal of a call whose client was generated from another contract than this."""
+    text = f"{address} has another contract than this client was generated from"
+    return Fault(Code.FAILED_PRECONDITION, text, CONTRACT_CHANGED, {"contract": document}, origin=TOOLKIT)
+
+
+def changed_contract(error: RemoteError) -> dict[str, Any] | None:
+    """The contract that such a refusal brings; None for every other error."""
+    if error.type != CONTRACT_CHANGED or error.code != Code.FAILED_PRECONDITION:
+        return None
+    document = (error.details or {}).get("contract")
+    return document if isinstance(document, dict) else None
 
 
 def fault_message(request: Message, fault: Fault) -> Message:

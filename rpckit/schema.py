@@ -34,7 +34,10 @@ from rpckit.contract import EventSpec, MethodSpec, Service
 from rpckit.errors import Code, RemoteError
 
 __all__ = [
+    "CONTRACT_HEADER",
+    "REF",
     "Document",
+    "Schema",
     "contract_of",
     "fingerprint_of",
     "method_fingerprint",
@@ -47,6 +50,7 @@ Schema = dict[str, Any]
 
 VERSION = 1  # of the document's form
 REF = "#/definitions/"
+CONTRACT_HEADER = "x-rpckit-contract"  # of a call: the fingerprint of its method as its client knows it
 FINGERPRINT_CHARS = 16  # of a SHA-256 in hexadecimal: it tells contracts apart, it protects nothing
 _PROSE = {"doc", "description", "title", "examples"}  # what may change without changing the contract
 _KINDS: dict[Any, str] = {

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from rpckit.call import UNSET, Timeout
 from rpckit.client import Client
-from rpckit.errors import BadReply
+from rpckit.codec import OMITTED
+from rpckit.compare import compare_method
+from rpckit.errors import BadReply, InvalidArgument, MethodNotFound, RemoteError, UsageError
+from rpckit.fault import changed_contract
+from rpckit.message import NATIVE
+from rpckit.schema import CONTRACT_HEADER, Document, method_fingerprint
 
-__all__ = ["TypedClient"]
+__all__ = ["OMITTED", "UNSET", "Headers", "Timeout", "TypedClient"]
 
 T = TypeVar("T")
+Headers = Mapping[str, str] | None  # the user's own; None for those of `using`
 
 
 class TypedClient:
     """A client of the service at `address`.
 
     url, settings, dialect, middleware and overrides are those of `Client`; `client` shares one that exists.
+
+    A generated class has the `contract` it was made of, as JSON. The first call of each method asks the server whether
+    that still holds; what changed is a `UsageError` that names it, and the call did not run.
     """
 
     address: ClassVar[str]
+    contract: ClassVar[str] = ""
+    errors: ClassVar[tuple[type[RemoteError], ...]] = ()  # declared ones: raised as themselves
 
     def __init__(self, url: str | None = None, *, client: Client | None = None, **options: Any) -> None:
         self.client = client if client is not None else Client(url, **options)
         self._options = self.client.options
         self._owns_client = client is None
+        self._agreed: set[str] = set()  # methods whose contract the server has confirmed
 
     async def __aenter__(self) -> Self:
         await self.client.connect()
@@ -46,7 +62,7 @@ class TypedClient:
     def using(self, **options: Any) -> Self:
         """The same client with other call options: timeout, headers, idempotent, no_server."""
         other = object.__new__(type(self))
-        other.client, other._owns_client = self.client, False
+        other.client, other._owns_client, other._agreed = self.client, False, self._agreed
         other._options = self._options.but(**options)
         return other
 
@@ -57,12 +73,66 @@ class TypedClient:
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         *,
+        timeout: Timeout = UNSET,
+        headers: Headers = None,
         idempotent: bool = False,
     ) -> T:
-        options = replace(self._options, idempotent=True) if idempotent else self._options
-        value = await self.client.invoke(self.address, method, args, kwargs or {}, options)
+        options = self._options.but(timeout, headers, idempotent or None)
+        given = {name: value for name, value in (kwargs or {}).items() if value is not OMITTED}
+        if method not in self._agreed and self.contract and self.client.transport.options.form == NATIVE:
+            fingerprint = _fingerprint(self.contract, method)
+            options = replace(options, headers={**options.headers, CONTRACT_HEADER: fingerprint})
+        try:
+            value = await self.client.invoke(self.address, method, args, given, options)
+        except RemoteError as error:
+            if (theirs := changed_contract(error)) is None:
+                raise self._as_declared(method, error) from error.__cause__
+            self._check(method, theirs)
+            return await self._call(
+                method, returns, args, kwargs, timeout=timeout, headers=headers, idempotent=idempotent
+            )
+        self._agreed.add(method)
         try:
             return returns.validate_python(value)
         except ValidationError as error:
+            self._agreed.discard(method)
             problem = error.errors(include_url=False, include_input=False)[0]["msg"]
             raise BadReply(f"{self.address}.{method} returned something else than it promises: {problem}") from error
+
+    def _check(self, method: str, theirs: Document) -> None:
+        """Agree to an additive change. Raises `UsageError` for a breaking one."""
+        changes = compare_method(_loaded(self.contract), theirs, method)
+        breaking = [str(change) for change in changes if change.breaking]
+        if breaking:
+            raise UsageError(
+                f"the contract of {self.address} has changed since {type(self).__name__} was generated: "
+                f"{'; '.join(breaking[:5])}. Nothing ran; generate the client again"
+            )
+        self._agreed.add(method)
+
+    def _as_declared(self, method: str, error: RemoteError) -> RemoteError:
+        """A declared error as its own class. What says that the contract does not fit has it asked again."""
+        if isinstance(error, InvalidArgument | MethodNotFound):
+            self._agreed.discard(method)
+        kind = next((each for each in self.errors if each.__name__ == error.type), None)
+        if kind is None:
+            return error
+        return kind(
+            error.message,
+            code=error.code,
+            type=error.type,
+            details=error.details,
+            retryable=error.retryable,
+            error_id=error.error_id,
+        )
+
+
+@cache
+def _loaded(contract: str) -> Document:
+    document: Document = json.loads(contract)
+    return document
+
+
+@cache
+def _fingerprint(contract: str, method: str) -> str:
+    return method_fingerprint(_loaded(contract), method)
