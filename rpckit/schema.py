@@ -38,7 +38,9 @@ __all__ = [
     "REF",
     "Document",
     "Schema",
+    "compact",
     "contract_of",
+    "expanded",
     "fingerprint_of",
     "method_fingerprint",
     "names_in",
@@ -58,6 +60,8 @@ _KINDS: dict[Any, str] = {
     inspect.Parameter.POSITIONAL_OR_KEYWORD: "positional",
     inspect.Parameter.KEYWORD_ONLY: "keyword",
 }
+_METHOD = {"doc": "", "deprecated": "", "raises": [], "idempotent": False, "no_reply": False, "timeout": None}
+_PARAMETER = {"kind": "positional", "required": True}
 _known: WeakKeyDictionary[Service, tuple[int, Document]] = WeakKeyDictionary()
 
 
@@ -102,6 +106,33 @@ def without_docs(value: Any) -> Any:
             if key not in _PROSE
         }
     return [without_docs(each) for each in value] if isinstance(value, list) else value
+
+
+def compact(document: Document) -> Document:
+    """A document as a generated client carries it: without prose and events, and without what goes without saying."""
+    methods = {
+        name: {
+            "parameters": [_without(_PARAMETER, each) for each in method["parameters"]],
+            **_without(_METHOD, {key: value for key, value in method.items() if key != "parameters"}),
+        }
+        for name, method in document["methods"].items()
+    }
+    kept = {key: document[key] for key in ("rpckit", "service", "address", "default")}
+    contract: Document = without_docs({**kept, "methods": methods, "definitions": document["definitions"]})
+    return contract
+
+
+def expanded(document: Document) -> Document:
+    """What `compact` left unsaid, said again."""
+    methods = {
+        name: {**_METHOD, **method, "parameters": [{**_PARAMETER, **each} for each in method["parameters"]]}
+        for name, method in document["methods"].items()
+    }
+    return {**document, "methods": methods}
+
+
+def _without(usual: Document, value: Document) -> Document:
+    return {key: each for key, each in value.items() if key not in usual or each != usual[key]}
 
 
 _NAMED = {"properties", "definitions", "methods", "errors"}  # their keys are names of the user's, not words of ours

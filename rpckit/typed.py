@@ -18,7 +18,7 @@ from rpckit.compare import compare_method
 from rpckit.errors import BadReply, InvalidArgument, MethodNotFound, RemoteError, UsageError
 from rpckit.fault import changed_contract
 from rpckit.message import NATIVE
-from rpckit.schema import CONTRACT_HEADER, Document, method_fingerprint
+from rpckit.schema import CONTRACT_HEADER, Document, expanded, method_fingerprint
 
 __all__ = ["OMITTED", "UNSET", "Headers", "Timeout", "TypedClient"]
 
@@ -37,7 +37,7 @@ class TypedClient:
 
     address: ClassVar[str]
     contract: ClassVar[str] = ""
-    errors: ClassVar[tuple[type[RemoteError], ...]] = ()  # declared ones: raised as themselves
+    errors: ClassVar[Mapping[str, type[RemoteError]]] = {}  # declared ones: raised as themselves
 
     def __init__(self, url: str | None = None, *, client: Client | None = None, **options: Any) -> None:
         self.client = client if client is not None else Client(url, **options)
@@ -99,6 +99,18 @@ class TypedClient:
             problem = error.errors(include_url=False, include_input=False)[0]["msg"]
             raise BadReply(f"{self.address}.{method} returned something else than it promises: {problem}") from error
 
+    async def _notify(
+        self,
+        method: str,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        headers: Headers = None,
+    ) -> None:
+        given = {name: value for name, value in (kwargs or {}).items() if value is not OMITTED}
+        headers = self._options.headers if headers is None else headers
+        await self.client.notify(f"{self.address}.{method}", *args, headers=headers, **given)
+
     def _check(self, method: str, theirs: Document) -> None:
         """Agree to an additive change. Raises `UsageError` for a breaking one."""
         changes = compare_method(_loaded(self.contract), theirs, method)
@@ -114,7 +126,7 @@ class TypedClient:
         """A declared error as its own class. What says that the contract does not fit has it asked again."""
         if isinstance(error, InvalidArgument | MethodNotFound):
             self._agreed.discard(method)
-        kind = next((each for each in self.errors if each.__name__ == error.type), None)
+        kind = self.errors.get(error.type)
         if kind is None:
             return error
         return kind(
@@ -129,8 +141,7 @@ class TypedClient:
 
 @cache
 def _loaded(contract: str) -> Document:
-    document: Document = json.loads(contract)
-    return document
+    return expanded(json.loads(contract))
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rpckit.cli import bench, call, demo, request, serve, transports, version
+from rpckit.cli import bench, call, demo, generate, request, serve, transports, version
 
 __all__ = ["app"]
 
@@ -26,6 +26,7 @@ app.command("serve")(serve.serve)
 app.command("call", context_settings={"ignore_unknown_options": True})(call.call)
 app.command("request")(request.request)
 app.command("bench", context_settings={"ignore_unknown_options": True})(bench.bench)
+app.command("generate")(generate.generate)
 app.command("transports")(transports.transports)
 app.command("version")(version.version)
 

@@ -1,0 +1,94 @@
+"""`rpckit generate`: a typed client of a service, from its source or from a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import unified_diff
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rpckit.cli import options
+from rpckit.cli.failures import reported
+from rpckit.cli.targets import contract_for
+from rpckit.codegen import python_client
+from rpckit.errors import UsageError
+from rpckit.schema import Document
+
+__all__ = ["generate"]
+
+STALE = 1  # exit code of --check
+SHOWN_LINES = 20  # of a difference
+
+
+class Language(StrEnum):
+    python = "python"
+
+
+Target = Annotated[
+    str,
+    typer.Argument(metavar="TARGET", help="MODULE:SERVICE, or the address of a running service.", show_default=False),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FILE", help="Where to write it; stdout when left out.", show_default=False),
+]
+Sync = Annotated[bool, typer.Option("--sync", help="Methods that block, for programs without an event loop.")]
+Lang = Annotated[Language, typer.Option("--lang", "-l", help="The language of the client.")]
+Check = Annotated[bool, typer.Option("--check", help="Write nothing: exit with 1 when FILE is not up to date.")]
+
+
+def generate(
+    target: Target,
+    out: Out = None,
+    url: options.Url = None,
+    sync: Sync = False,
+    lang: Lang = Language.python,
+    check: Check = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a typed client: methods, data types, declared errors, docs.
+
+    [bold]rpckit generate shop.orders:service --out orders_client.py[/bold]
+    [bold]rpckit generate orders --url amqp://rabbit.local --out orders_client.py[/bold]     from a running server
+    [bold]rpckit generate shop.orders:service --out orders_client.py --check[/bold]     in CI
+    """
+    with reported(debug):
+        if check and out is None:
+            raise UsageError("--check compares with a file: name it with --out")
+        text = _writer(lang, sync)(contract_for(target, url))
+        if out is None:
+            typer.echo(text, nl=False)
+        elif check:
+            _check(out, text, target)
+        else:
+            _write(out, text)
+
+
+def _writer(lang: Language, sync: bool) -> Callable[[Document], str]:
+    return partial(python_client, sync=sync)
+
+
+def _write(out: Path, text: str) -> None:
+    try:
+        out.write_text(text, "utf-8")
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}") from error
+    Console(stderr=True, highlight=False).print(f"wrote {out}", markup=False, soft_wrap=True)
+
+
+def _check(out: Path, text: str, target: str) -> None:
+    """Exit with 1 and the difference when the file is another."""
+    there = out.read_text("utf-8") if out.exists() else ""
+    if there == text:
+        return
+    console = Console(stderr=True, highlight=False)
+    console.print(f"{out} is not what {target} is now; write it again without --check", markup=False, soft_wrap=True)
+    difference = unified_diff(there.splitlines(), text.splitlines(), str(out), target, lineterm="", n=1)
+    for line in list(difference)[:SHOWN_LINES]:
+        console.print(line, markup=False, soft_wrap=True)
+    raise typer.Exit(STALE)
