@@ -63,7 +63,7 @@ class _Writer:
         yield from self._names.lines()
         yield ""
         public = sorted([self._client, *self._errors.values(), *self._types.classes])
-        yield from _exploded("__all__ = [", [quoted(name) for name in public], "]")
+        yield from _exploded("__all__ = [", [quoted(name) for name in public], "]", indent=0)
 
     # -- classes ------------------------------------------------------------------------------
 
@@ -150,12 +150,12 @@ class _Writer:
         await_ = "" if self._sync else "await "
         arguments = [quoted(name), *self._call_arguments(method)]
         if method["no_reply"]:
-            yield from _indented(_exploded(f"{await_}self._notify(", arguments, ")"), 2)
+            yield from _indented(_exploded(f"{await_}self._notify(", arguments, ")", indent=8), 2)
             return
         arguments.insert(1, self._adapter_of(self._types.spell(method["result"])))
         if method["idempotent"]:
             arguments.append("idempotent=True")
-        yield from _indented(_exploded(f"return {await_}self._call(", arguments, ")"), 2)
+        yield from _indented(_exploded(f"return {await_}self._call(", arguments, ")", indent=8), 2)
 
     def _call_arguments(self, method: Document) -> Iterator[str]:
         """What has no default that can be written goes by name: left out, it is not sent."""
@@ -188,7 +188,7 @@ class _Writer:
         yield from self._signature("call", method)
         yield from docstring(f"The service's {only} method: `{name}`.", INDENT * 2)
         return_ = "" if method["no_reply"] else "return "
-        yield from _indented(_exploded(f"{return_}{await_}self.{self._attributes[name]}(", passed, ")"), 2)
+        yield from _indented(_exploded(f"{return_}{await_}self.{self._attributes[name]}(", passed, ")", indent=8), 2)
 
     # -- what checks results ---------------------------------------------------------------------
 
@@ -234,16 +234,18 @@ def _error_name(name: str) -> str:
 
 
 def _adapter(name: str, spelt: str, adapter: str) -> str:
-    return "\n".join(_exploded(f"{name}: {adapter}[{spelt}] = {adapter}(", [spelt], ")"))
+    """Annotated where a type checker cannot tell the type from the value: it is no class."""
+    no_class = re.search(r"^(Any|None|Literal\b)| \| [^\]]*$", spelt)
+    annotation = f": {adapter}[{spelt}]" if no_class else ""
+    return "\n".join(_exploded(f"{name}{annotation} = {adapter}(", [spelt], ")", indent=0))
 
 
-def _exploded(opening: str, parts: Sequence[str], closing: str) -> list[str]:
-    """On one line if it fits, else one part a line."""
+def _exploded(opening: str, parts: Sequence[str], closing: str, *, indent: int = 4) -> list[str]:
+    """On one line if it fits there, else one part a line. indent: that the lines will get, in columns."""
     line = f"{opening}{', '.join(parts)}{closing}"
-    indent = 8 if opening.startswith(("return", "await", "self.")) else 4
     if len(line) + indent <= WIDTH or not parts:
         return [line]
-    return [opening, *(f"{INDENT}{part}," if part != "/" else f"{INDENT}/," for part in parts), closing]
+    return [opening, *(f"{INDENT}{part}," for part in parts), closing]
 
 
 def _indented(lines: Sequence[str], depth: int = 1) -> list[str]:

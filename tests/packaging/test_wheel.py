@@ -18,6 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from rpckit.codegen import python_client
+from rpckit.demo.service import service as fibonacci
+from rpckit.schema import contract_of
+from rpckit.testing.conformance._types_service import shop
+
 ROOT = Path(__file__).parents[2]
 PIP_TIMEOUT = 120  # seconds
 RUN_TIMEOUT = 20  # seconds
@@ -179,6 +184,16 @@ def test_an_unknown_transport_names_the_known_ones(bare: Path, tmp_path: Path) -
     assert "memory://" in done.stdout, done.stderr
 
 
+def test_what_is_generated_is_strictly_typed_where_only_rpckit_is_installed(bare: Path, tmp_path: Path) -> None:
+    for service in (shop(), fibonacci):
+        (tmp_path / f"{service.name}_client.py").write_text(python_client(contract_of(service)))
+    (tmp_path / "used.py").write_text(USES_GENERATED)
+    python = ["--python-executable", str(bare / "python"), "--cache-dir", str(tmp_path / "cache")]
+    command = [sys.executable, "-m", "mypy", "--strict", *python, "."]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 BUILD_SDIST = "import sys; from hatchling.build import build_sdist; build_sdist(sys.argv[1])"
 
 OVER_MEMORY = """
@@ -201,4 +216,15 @@ try:
     rpckit.Client(sys.argv[1])
 except rpckit.UsageError as error:
     print(error)
+"""
+
+USES_GENERATED = """
+from shop_client import Item, Order, Priority, ShopRpcClient
+
+
+async def use(order: Order) -> list[Item]:
+    async with ShopRpcClient("memory://typed") as shop_rpc:
+        placed = await shop_rpc.place(order, Priority.HIGH, timeout=3)
+        await shop_rpc.reserve(Item("tea"), "many")  # type: ignore[arg-type]
+        return placed.items
 """

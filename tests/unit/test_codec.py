@@ -15,7 +15,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from rpckit import codec
 from rpckit.codec import BYTES, JSON, MSGPACK, TEXT, CodecError
@@ -258,3 +258,23 @@ def test_nothing_is_ever_unpickled() -> None:
         with pytest.raises(CodecError):
             codec.decode(content_type, body)
     assert codec.decode_guess("application/python-pickle", json.dumps(1).encode()) == 1
+
+
+@dataclasses.dataclass
+class Sparse:
+    name: str
+    note: str = codec.OMITTED
+
+
+class Aliased(BaseModel):
+    origin: str = Field(alias="from")
+
+
+def test_what_is_omitted_is_not_sent() -> None:
+    assert codec.decode(codec.MSGPACK, codec.encode(codec.MSGPACK, Sparse("tea"))) == {"name": "tea"}
+
+
+@pytest.mark.parametrize("content_type", [codec.MSGPACK, codec.JSON])
+def test_a_field_travels_under_the_name_by_which_it_is_read(content_type: str) -> None:
+    body = codec.encode(content_type, Aliased.model_validate({"from": "here"}))
+    assert codec.decode(content_type, body) == {"from": "here"}

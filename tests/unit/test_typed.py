@@ -1,0 +1,107 @@
+"""Typed clients: what they ask of the contract, and when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import TypeAdapter
+
+from rpckit import BadReply, Call, Client, InvalidArgument, Service, TypedClient, UsageError
+from rpckit.middleware import CallNext
+from rpckit.schema import CONTRACT_HEADER, compact, contract_of
+from rpckit.testing import memory_pair
+
+_INT = TypeAdapter(int)
+seen: list[bool] = []
+
+
+def service() -> Service:
+    service = Service("shop")
+
+    @service.method
+    async def count(n: int) -> int:
+        return n
+
+    return service
+
+
+class Shop(TypedClient):
+    address: ClassVar[str] = "shop"
+
+    async def count(self, n: Any, **options: Any) -> int:
+        return await self._call("count", _INT, (n,), **options)
+
+
+Shop.contract = json.dumps(compact(contract_of(service())))
+
+
+async def watch(call: Call, call_next: CallNext[Call]) -> Any:
+    seen.append(CONTRACT_HEADER in call.headers)
+    return await call_next(call)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    seen.clear()
+    async with memory_pair(service(), client_middleware=[watch]) as client:
+        yield client
+
+
+async def test_the_contract_is_asked_for_once_a_method(client: Client) -> None:
+    shop = Shop(client=client)
+    assert [await shop.count(n) for n in range(2)] == [0, 1]
+    assert await shop.using(timeout=3).count(2) == 2
+    assert seen == [True, False, False]
+
+
+async def test_what_says_that_it_does_not_fit_has_it_asked_again(client: Client) -> None:
+    shop = Shop(client=client)
+    for n in (1, "many", 2, 3):
+        if n == "many":
+            with pytest.raises(InvalidArgument):
+                await shop.count(n)
+        else:
+            assert await shop.count(n) == n
+    assert seen == [True, False, True, False]
+
+
+async def test_a_changed_contract_is_asked_for_until_it_fits(client: Client) -> None:
+    class Old(Shop):
+        contract = Shop.contract.replace("integer", "string")
+
+    old = Old(client=client)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"since Old was generated: count\(n\): is now integer, was string"):
+            await old.count(1)
+    assert seen == [True, True]
+
+
+async def test_an_additive_change_is_agreed_to_once(client: Client) -> None:
+    class Old(Shop):
+        contract = Shop.contract.replace('"result": {"type": "integer"}', '"result": {}')
+
+    old = Old(client=client)
+    assert [await old.count(n) for n in range(2)] == [0, 1]
+    assert seen == [True, False, False]
+
+
+async def test_without_a_contract_nothing_is_asked(client: Client) -> None:
+    class Handwritten(Shop):
+        contract = ""
+
+    assert await Handwritten(client=client).count(1) == 1
+    assert seen == [False]
+
+
+async def test_a_result_of_another_type_is_a_bad_reply(client: Client) -> None:
+    class Wrong(Shop):
+        contract = ""
+
+        async def count(self, n: Any, **options: Any) -> Any:
+            return await self._call("count", TypeAdapter(list[int]), (n,), **options)
+
+    with pytest.raises(BadReply, match="something else than it promises"):
+        await Wrong(client=client).count(1)
