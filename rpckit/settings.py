@@ -37,7 +37,7 @@ from rpckit.errors import UsageError
 from rpckit.transport import TransportOptions
 from rpckit.url import Url
 
-__all__ = ["Settings", "family_of", "given_settings", "load_settings"]
+__all__ = ["PREFIX", "Settings", "family_of", "given_settings", "load_settings", "where_said"]
 
 PREFIX = "RPCKIT_"
 _ARGUMENTS, _ENVIRONMENT = "the arguments", "the environment"
@@ -125,6 +125,17 @@ def given_settings(settings: Settings | None, overrides: Mapping[str, Any]) -> S
     if overrides:
         raise UsageError(f"settings and {', '.join(overrides)} are both given; put them into the settings")
     return settings
+
+
+def where_said() -> dict[str, str]:
+    """The place of each setting that something says, by name; of options as `amqp.heartbeat`."""
+    places: dict[str, str] = {}
+    for layer in _layers({}):
+        for key, value in layer.values.items():
+            names = [f"{key}.{option}" for option in value] if key in _families() else [key]
+            for name in names:
+                places.setdefault(name, layer.place)
+    return places
 
 
 def family_of(scheme: str) -> str:

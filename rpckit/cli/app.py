@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rpckit.cli import bench, call, demo, generate, request, serve, transports, version
+from rpckit.cli import bench, call, demo, generate, request, serve, settings, transports, version
 
 __all__ = ["app"]
 
@@ -27,6 +27,7 @@ app.command("call", context_settings={"ignore_unknown_options": True})(call.call
 app.command("request")(request.request)
 app.command("bench", context_settings={"ignore_unknown_options": True})(bench.bench)
 app.command("generate")(generate.generate)
+app.command("settings")(settings.settings)
 app.command("transports")(transports.transports)
 app.command("version")(version.version)
 
