@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rpckit.cli.failures import reported
@@ -45,7 +46,7 @@ def settings(
             return
         table = Table("setting", "value", "said in", title_justify="left")
         for name, value, place in rows:
-            table.add_row(name, str(value), place)
+            table.add_row(name, escape(str(value)), escape(place))
         Console().print(table)
 
 
