@@ -1,0 +1,50 @@
+"""`rpckit generate`, from source: what it writes, and how it says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rpckit.codegen import python_client
+from rpckit.demo import service
+from rpckit.schema import contract_of
+
+Rpckit = Callable[..., Any]
+TARGET = "rpckit.demo.service:service"
+
+
+def test_it_prints_the_client(rpckit: Rpckit) -> None:
+    assert rpckit("generate", TARGET).out == python_client(contract_of(service))
+    assert rpckit("generate", TARGET, "--sync").out == python_client(contract_of(service), sync=True)
+
+
+def test_it_writes_a_file_and_knows_whether_it_is_up_to_date(rpckit: Rpckit, tmp_path: Path) -> None:
+    out = tmp_path / "client.py"
+    missing = rpckit("generate", TARGET, "--out", str(out), "--check")
+    assert missing.code == 1
+    assert not out.exists()
+    assert rpckit("generate", TARGET, "--out", str(out)).code == 0
+    assert out.read_text() == python_client(contract_of(service))
+    assert rpckit("generate", TARGET, "--out", str(out), "--check").code == 0
+    out.write_text(out.read_text().replace("n: int", "n: str"))
+    stale = rpckit("generate", TARGET, "--out", str(out), "--check")
+    assert stale.code == 1
+    assert "-        n: str," in stale.err
+    assert "n: str" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ((TARGET, "--check"), "name it with --out"),
+        ((TARGET, "--out", "/nowhere/client.py"), "/nowhere/client.py cannot be written"),
+        (("rpckit.demo.service:nothing",), "Services there: rpckit.demo.service:service"),
+    ],
+)
+def test_mistakes_are_told(rpckit: Rpckit, words: tuple[str, ...], said: str) -> None:
+    ran = rpckit("generate", *words)
+    assert ran.code == 2
+    assert said in ran.err
