@@ -41,6 +41,8 @@ from rpckit.errors import (
     BadReply,
     ConnectionLost,
     DeadlineExceeded,
+    MethodNotFound,
+    NoResponder,
     NotSent,
     OutcomeUnknown,
     RpcError,
@@ -53,9 +55,11 @@ from rpckit.middleware import Middleware, compose
 from rpckit.peer import Peer
 from rpckit.peers import OnPeer, PeerBook, Peers
 from rpckit.pending import PendingCalls
+from rpckit.queries import Answer, Query, as_answer
 from rpckit.registry import open_transport
 from rpckit.serving import Serving
 from rpckit.settings import Settings, given_settings
+from rpckit.survey import Surveys
 from rpckit.timer import TableTimer
 from rpckit.transport import ReplyStore, State, Transport
 from rpckit.url import Url
@@ -131,6 +135,7 @@ class Client:
         self._why = ""
         self._closed = False
         self._gate = Gate()
+        self._surveys = Surveys()
         self._cancels: deque[Message] = deque(maxlen=self.settings.max_pending)
         self._cancelling: asyncio.Task[None] | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -308,6 +313,32 @@ class Client:
         self._check_sessions()
         document: dict[str, Any] = await self.invoke(DISCOVERY, "discover", (), {}, self.options, to)
         return document
+
+    async def survey(self, query: Query, address: str = "", *, wait: float = 0.3, first: bool = False) -> list[Answer]:
+        """Ask every instance here, or those that serve `address`, and give their answers: none when nobody answers.
+
+        query: "ping", "info", "stats" or "schema"; see `rpckit.queries`.
+        wait:  seconds in which answers are collected; with `first` only until the first one, as over a session,
+               where there is one instance.
+        Raises `NotSent`, `ConnectionLost`. Cancelling is safe.
+        """
+        loop = self._bind_to_loop()
+        if not self._ready:
+            await self._wait_until_ready(loop.time() + self.settings.send_wait)
+        if self._transport.capabilities.sessions:
+            return await self._ask_session(query, address, wait)
+        return await self._surveys.run(self._transport, query, address, wait, first=first)
+
+    async def _ask_session(self, query: Query, address: str, wait: float) -> list[Answer]:
+        """A ping is asked for as info: JSON-RPC answers an `rpc.ping` of its own."""
+        method = "info" if query == "ping" else query
+        asked_at = time.perf_counter()
+        try:
+            value = await self.invoke(DISCOVERY, method, (), {"address": address}, self.options.but(wait))
+        except (NoResponder, MethodNotFound, DeadlineExceeded):  # switched off, or not of this version, or stuck
+            return []
+        answer = as_answer(value, time.perf_counter() - asked_at)
+        return [answer] if answer is not None else []
 
     def peer(self, session_id: str) -> Peer:
         """The other side of one session of a transport that has several."""
@@ -491,10 +522,10 @@ class Client:
 
     def _on_message(self, message: Message) -> None:
         waiter = self._leave(message.correlation_id)
-        if waiter is None:
-            self.late_replies += 1
-        else:
+        if waiter is not None:
             waiter.succeed(message)
+        elif not self._surveys.take(message):
+            self.late_replies += 1
 
     def _on_undelivered(self, correlation_id: str, error: RpcError) -> None:
         waiter = self._leave(correlation_id)

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from enum import Enum
 from functools import partial
+from time import perf_counter  # finer than the clock of every event loop
 from typing import Any, cast
 
 from rpckit import codec
@@ -43,6 +44,7 @@ from rpckit.message import NATIVE, Kind, Message
 from rpckit.middleware import Middleware, compose
 from rpckit.schema import CONTRACT_HEADER, contract_of, method_fingerprint
 from rpckit.slots import Slots
+from rpckit.stats import CallStats, MethodStats
 from rpckit.timer import TableTimer
 from rpckit.transport import Delivery, Receiver, Transport
 
@@ -84,6 +86,7 @@ class Job:
     """One call in flight. It is the `Slot` of its context."""
 
     __slots__ = (
+        "arrived",
         "begun",
         "context",
         "deadline",
@@ -96,6 +99,7 @@ class Job:
         "owner",
         "service",
         "spec",
+        "started",
         "stop",
         "task",
     )
@@ -125,6 +129,8 @@ class Job:
         self.ended = False  # settled, or about to be by its reply
         self.finished = False  # its task is over
         self.lent = 0  # nested calls it awaits now
+        self.arrived = perf_counter()
+        self.started = 0.0  # when it was claimed and its handler began; 0 before
 
     @property
     def message(self) -> Message:
@@ -179,6 +185,7 @@ class Dispatcher:
         self.prefetch = self._step = concurrency + PREFETCH_AHEAD
         self.links: list[Link] = []
         self.events = EventBacklog()
+        self.stats = CallStats()
         self.inflight: InFlight[Job] = InFlight()
         self._running: dict[asyncio.Task[None], Job] = {}
         self._refusing: set[asyncio.Task[None]] = set()
@@ -207,7 +214,7 @@ class Dispatcher:
         else:
             fault = self._refusal(link, service, spec, delivery)
         if fault is not None:
-            self._refuse(link, delivery, fault)
+            self._refuse(link, delivery, fault, self.stats.of(spec or service))
             return
         assert spec is not None  # or there was a fault
         self._admit(Job(self, link, service, spec, delivery, self._deadline(link, message)))
@@ -226,7 +233,7 @@ class Dispatcher:
         elif self.draining:
             delivery.hand_back()
         else:
-            self._refuse(link, delivery, _not_one(services, having, method))
+            self._refuse(link, delivery, _not_one(services, having, method), self.stats.of(None))
 
     def accept_event(self, link: Link, service: Service, spec: MethodSpec, message: Message) -> None:
         """Take an event: its handler will run, unless the server is draining or falls too far behind."""
@@ -275,19 +282,21 @@ class Dispatcher:
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
         return None
 
-    def _refuse(self, link: Link, delivery: Delivery, fault: Fault) -> None:
+    def _refuse(self, link: Link, delivery: Delivery, fault: Fault, stats: MethodStats) -> None:
         """Where every server has the request, only one that claims it may say that it does not run."""
         if link.claims and not link.shares:
-            refusing = self.loop.create_task(self._refuse_if_claimed(delivery, fault))
+            refusing = self.loop.create_task(self._refuse_if_claimed(delivery, fault, stats))
             self._refusing.add(refusing)
             refusing.add_done_callback(self._refusing.discard)
         else:
+            stats.refused(fault.code)
             self._answer_fault(delivery, fault)
 
-    async def _refuse_if_claimed(self, delivery: Delivery, fault: Fault) -> None:
+    async def _refuse_if_claimed(self, delivery: Delivery, fault: Fault, stats: MethodStats) -> None:
         await asyncio.sleep(OTHERS_FIRST_S)
         try:
             if await delivery.begin():
+                stats.refused(fault.code)
                 self._answer_fault(delivery, fault)
         except RpcError as error:
             log.info("a refusal was not claimed, and is not sent: %s", error)
@@ -360,6 +369,7 @@ class Dispatcher:
             elif job.needs_claim and not await self._claimed(job):
                 job.ended = True
             else:
+                job.started = perf_counter()
                 job.context.arguments = job.spec.validate(read_arguments(job.message, job.spec))
                 self._answer(job, await self._call_handler(job.context))
         except asyncio.CancelledError:
@@ -396,11 +406,14 @@ class Dispatcher:
         name = f"{job.service.name}.{job.spec.name}"
         try:
             if job.stop is None:
+                job.started = perf_counter()
                 job.context.arguments = job.spec.validate(read_arguments(job.message, job.spec))
                 await self._call_handler(job.context)
         except asyncio.CancelledError:
+            self._count_failed(job, Code.CANCELLED)
             log.warning("%s was cancelled while it handled an event", name, extra=job.context.log_fields())
         except Exception as error:
+            self._count_failed(job, self._fault(error).code if isinstance(error, RpcError) else Code.INTERNAL)
             log.error("%s failed to handle an event", name, exc_info=error, extra=job.context.log_fields())
         finally:
             job.ended = True
@@ -416,6 +429,8 @@ class Dispatcher:
 
     def _finish(self, job: Job) -> None:
         job.finished = True
+        if job.started:
+            self.stats.of(job.spec).ended(job.started - job.arrived, perf_counter() - job.started)
         if job.task is not None:
             self._running.pop(job.task, None)
         if self.inflight.get(job.key) is job:  # a cancelled call's key may by now be its redelivery's
@@ -470,6 +485,7 @@ class Dispatcher:
             if job.ended:
                 return
             job.ended = True
+            self._count_failed(job, fault.code)
         if not delivery.message.reply_to or (job is not None and job.spec.no_reply):
             log.warning("a call without reply failed: %s: %s", fault.code, fault.message)
             delivery.settle()
@@ -479,6 +495,13 @@ class Dispatcher:
         except UsageError as error:
             log.error("a fault cannot be sent: %s", error)
             delivery.settle()
+
+    def _count_failed(self, job: Job, code: str) -> None:
+        stats = self.stats.of(job.spec)
+        if job.started:  # counted as a call when it has ended
+            stats.failed(code)
+        else:
+            stats.refused(code)
 
     def _settle(self, job: Job) -> None:
         job.ended = True
@@ -545,6 +568,7 @@ class Dispatcher:
         if job.ended:
             return
         if job.stop in (Stop.CANCELLED, Stop.GONE):
+            self._count_failed(job, Code.CANCELLED)
             self._settle(job)
         elif job.stop is Stop.DEADLINE:
             self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
@@ -640,6 +664,11 @@ class Dispatcher:
         for link in self.links:
             for receiver in link.receivers:
                 receiver.set_prefetch(prefetch)
+
+    def specs_in_flight(self) -> list[MethodSpec]:
+        """The method of each call and event delivered and not yet ended, or still ending."""
+        jobs = {id(job): job for job in (*self.inflight.all(), *self._running.values())}
+        return [job.spec for job in jobs.values()]
 
     def handler_of(self, task: asyncio.Task[Any] | None) -> str | None:
         """The method that a task runs, for warnings."""

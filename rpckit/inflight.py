@@ -67,6 +67,10 @@ class InFlight(Generic[J]):
             self._bury(key, now)
         return job
 
+    def all(self) -> list[J]:
+        """The calls in the order they came, left in place."""
+        return list(self._jobs.values())
+
     def waiting(self, unbegun: Callable[[J], bool]) -> list[tuple[CallKey, J]]:
         """The calls that have not begun, in the order they came, left in place."""
         return [(key, job) for key, job in self._jobs.items() if unbegun(job)]

@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from rpckit.answering import Answerer
 from rpckit.client import Client
 from rpckit.context import Context
 from rpckit.contract import Service
@@ -70,6 +71,7 @@ class Server:
         self._services = list(services)
         self._middleware = middleware
         self._dispatcher: Dispatcher | None = None
+        self._answerer: Answerer | None = None
         self._stopping: asyncio.Event | None = None
         self._fatal: str | None = None
         self._watch: LoopWatch | None = None
@@ -120,6 +122,7 @@ class Server:
             middleware=self._middleware,
             debug=settings.debug,
         )
+        self._answerer = Answerer(self._dispatcher, self._services) if settings.discovery else None
         try:
             for url in self.urls:
                 options = {**self.settings.options_for(url.scheme), **self._transport_options}
@@ -193,11 +196,17 @@ class Server:
         transport.on_gone(partial(self._dispatcher.caller_gone, link))
         if transport.capabilities.sessions:  # before anybody can connect
             await self._open_sessions(link, url)
-            await serve_on(self._dispatcher, link, self._services)
+            await self._serve_on(link)
             await transport.connect(serve=True)
         else:
             await transport.connect(serve=True)
-            await serve_on(self._dispatcher, link, self._services)
+            await self._serve_on(link)
+
+    async def _serve_on(self, link: Link) -> None:
+        assert self._dispatcher is not None  # created by start
+        await serve_on(self._dispatcher, link, self._services)
+        if self._answerer is not None:
+            await self._answerer.open(link)
 
     async def _open_sessions(self, link: Link, url: Url | str) -> None:
         """Peers can be called too: by a client that shares the transport."""
@@ -223,6 +232,8 @@ class Server:
     async def _close(self, dispatcher: Dispatcher) -> None:
         if self._stopping is not None:
             self._stopping.set()
+        if self._answerer is not None:
+            await self._answerer.stop()
         for link in dispatcher.links:
             try:
                 await link.transport.close()

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from rpckit.answering import Answerer
 from rpckit.call import cancel_topic, event_topic
 from rpckit.contract import Service
-from rpckit.discovery import ADDRESS as DISCOVERY
-from rpckit.discovery import discovery
 from rpckit.dispatch import Dispatcher, Link
 from rpckit.errors import UsageError
 from rpckit.message import Kind, Message
@@ -20,10 +19,7 @@ __all__ = ["Serving", "check_capabilities", "serve_on"]
 
 
 async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Service]) -> None:
-    """Receive for `services` on a link: events, requests, cancels.
-
-    On sessions also methods called without an address, and `rpc.discover`.
-    """
+    """Receive for `services` on a link: events, requests, cancels; on sessions also methods without an address."""
     transport = link.transport
     for service in services:
         await _hear(dispatcher, link, service)
@@ -36,9 +32,6 @@ async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Servic
     if transport.capabilities.sessions:
         accept_bare = partial(dispatcher.accept_bare, link, answering)
         link.receivers.append(await transport.receive("", accept_bare, prefetch=dispatcher.prefetch))
-        if all(service.address != DISCOVERY for service in answering):
-            accept = partial(dispatcher.accept, link, discovery(answering))
-            link.receivers.append(await transport.receive(DISCOVERY, accept, prefetch=dispatcher.prefetch))
 
 
 class Serving:
@@ -50,6 +43,7 @@ class Serving:
         check_capabilities(transport, services)
         self._services = services
         self._dispatcher = Dispatcher(settings.concurrency, max_body=settings.max_body, debug=settings.debug)
+        self._answerer = Answerer(self._dispatcher, services) if settings.discovery else None
         self._link = Link("session", transport)
         self._link.other = other
         self._dispatcher.links.append(self._link)
@@ -57,11 +51,15 @@ class Serving:
 
     async def start(self) -> None:
         await serve_on(self._dispatcher, self._link, self._services)
+        if self._answerer is not None:
+            await self._answerer.open(self._link)
 
     async def stop(self) -> None:
         """The session ends: what runs for the other side has nobody to answer."""
         for receiver in self._link.receivers:
             await receiver.stop()
+        if self._answerer is not None:
+            await self._answerer.stop()
         await self._dispatcher.drain(0)
 
 

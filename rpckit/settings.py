@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     concurrency: int = Field(default=100, gt=0, description="handlers that may run at once in a server")
     grace: float = Field(default=10.0, ge=0, description="seconds a stopping server gives to what it has begun")
     debug: bool = Field(default=False, description="send tracebacks to callers")
+    discovery: bool = Field(default=True, description="servers answer who they are, and what they serve and do")
     profile: str | None = Field(default=None, description="the table [profiles.NAME] that overrides its file")
     transports: dict[str, dict[str, Any]] = Field(default_factory=dict, description="options, by family")
 
