@@ -37,25 +37,27 @@ class Answerer:
         self._services = services
         self._queries = query_service(services, self.instance, self._stats)
         self._under_way: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
     async def open(self, link: Link) -> None:
         """Hear the queries of a link: on a session calls, unless a service of the user's has that address."""
         transport = link.transport
         self.instance.transports.append(transport.capabilities.name)
         if not transport.capabilities.sessions:
-            link.receivers.append(await transport.subscribe(TOPIC, partial(self._on_query, link)))
+            await transport.subscribe(TOPIC, partial(self._on_query, link))  # ends with the transport: after the drain
         elif all(service.address != SESSION_ADDRESS for service in self._services if service.methods):
             link.receivers.append(await transport.receive(SESSION_ADDRESS, self._on_call, prefetch=MAX_ANSWERS))
 
     async def stop(self) -> None:
         """Whoever asked last hears nothing more."""
+        self._stopped = True
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _on_query(self, link: Link, message: Message) -> None:
         """From the topic of all: whoever asks has an inbox, and takes silence for an answer."""
-        if message.kind is not Kind.REQUEST or not message.reply_to:
+        if self._stopped or message.kind is not Kind.REQUEST or not message.reply_to:
             return
         if len(self._under_way) < MAX_ANSWERS:
             self._own(self._answer_query(link, message))
@@ -63,7 +65,9 @@ class Answerer:
             log.info("a query was not answered: %d others are under way", MAX_ANSWERS)
 
     def _on_call(self, delivery: Delivery) -> None:
-        if len(self._under_way) < MAX_ANSWERS:
+        if self._stopped:
+            delivery.hand_back()
+        elif len(self._under_way) < MAX_ANSWERS:
             self._own(self._answer_call(delivery))
         else:
             text = f"{MAX_ANSWERS} queries are being answered here"

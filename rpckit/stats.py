@@ -21,9 +21,10 @@ OTHER = "OTHER"  # all codes beyond them
 class MethodStats:
     """Of one method, or of one handler of events. A call is counted when it ends, or is refused."""
 
-    __slots__ = ("calls", "errors", "runs", "waits")
+    __slots__ = ("calls", "errors", "key", "runs", "waits")
 
-    def __init__(self) -> None:
+    def __init__(self, key: object = None) -> None:
+        self.key = key  # held, so that its id stays its own
         self.calls = 0
         self.errors: dict[str, int] = {}
         self.waits: deque[float] = deque(maxlen=LAST)  # seconds from its coming to its beginning
@@ -50,17 +51,16 @@ class CallStats:
     """Of all methods of an instance. `key` is the method; of a call of none that is there, its service or None."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[MethodStats, object]] = {}  # with the key, so that its id stays its own
+        self._by_id: dict[int, MethodStats] = {}
 
     def of(self, key: MethodSpec | Service | None) -> MethodStats:
-        known = self._known.get(id(key))
-        if known is None:
-            known = self._known[id(key)] = (MethodStats(), key)
-        return known[0]
+        try:
+            return self._by_id[id(key)]
+        except KeyError:
+            return self._by_id.setdefault(id(key), MethodStats(key))
 
     def find(self, key: MethodSpec | Service | None) -> MethodStats | None:
-        known = self._known.get(id(key))
-        return known[0] if known is not None else None
+        return self._by_id.get(id(key))
 
 
 def report(

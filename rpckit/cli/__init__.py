@@ -1,4 +1,5 @@
-"""The command line: `rpckit serve`, `call`, `request`, `bench`, `demo`, `transports`, `version`.
+"""The command line: `rpckit serve`, `call`, `request`, `bench`, `demo`, `services`,
+`describe`, `stats`, `ping`, `transports`, `version`.
 
 Invariant: importing this module needs neither typer nor rich, so that it can say what is missing.
 """

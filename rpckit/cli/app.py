@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from rpckit.cli import bench, call, demo, generate, request, serve, settings, transports, version
+from rpckit.cli import (
+    bench,
+    call,
+    demo,
+    describe,
+    generate,
+    instances,
+    ping,
+    request,
+    serve,
+    settings,
+    stats,
+    transports,
+    version,
+)
 
 __all__ = ["app"]
 
@@ -28,6 +42,10 @@ app.command("request")(request.request)
 app.command("bench", context_settings={"ignore_unknown_options": True})(bench.bench)
 app.command("generate")(generate.generate)
 app.command("settings")(settings.settings)
+app.command("services")(instances.services)
+app.command("describe")(describe.describe)
+app.command("stats")(stats.stats)
+app.command("ping")(ping.ping)
 app.command("transports")(transports.transports)
 app.command("version")(version.version)
 

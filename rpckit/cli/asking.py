@@ -1,0 +1,67 @@
+"""What the commands that ask every instance share: their options, the asking, and what is said when nobody answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from rpckit.client import Client
+from rpckit.contract import check_address
+from rpckit.errors import NoResponder
+from rpckit.queries import Answer, Instance, Query
+
+__all__ = ["AsJson", "Collect", "OfAddress", "ask", "nobody", "print_json", "show_nobody", "where"]
+
+Collect = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", min=0.01, max=600, help="How long answers are collected.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answers as JSON, for programs.")]
+OfAddress = Annotated[
+    str, typer.Argument(metavar="[ADDRESS]", show_default=False, help="Ask only those that serve this address.")
+]
+
+
+def ask(url: str | None, query: Query, address: str, wait: float, *, first: bool = False) -> list[Answer]:
+    """One question, in an event loop of its own. Raises `NoResponder` when nobody serves the `address` asked for."""
+    if address:
+        check_address(address)
+    client = Client(url)
+    answers = asyncio.run(_ask(client, query, address, wait, first=first))
+    if address and not answers:
+        raise nobody(client, address, wait)
+    return answers
+
+
+def nobody(client: Client, address: str, wait: float) -> NoResponder:
+    what = f"who serves {address!r} " if address else ""
+    return NoResponder(f"nobody {what}answered on {client.url} within {wait:g} s. {_HINT}")
+
+
+def show_nobody(wait: float) -> None:
+    """Not a failure: nothing may be running."""
+    Console(stderr=True).print(Text(f"Nobody answered within {wait:g} s. {_HINT}"), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value))
+
+
+def where(instance: Instance, others: Sequence[Instance] = ()) -> str:
+    """The process of an instance, as people look for it; with its id where another has the same host and pid."""
+    name = f"{instance.host}:{instance.pid}"
+    twins = [each for each in others if (each.host, each.pid) == (instance.host, instance.pid) and each != instance]
+    return f"{name} #{instance.id[:4]}" if twins else name
+
+
+async def _ask(client: Client, query: Query, address: str, wait: float, *, first: bool) -> list[Answer]:
+    async with client:
+        return await client.survey(query, address, wait=wait, first=first)
+
+
+_HINT = "Servers with discovery = false do not, and a busy one may need a longer --wait."
