@@ -19,11 +19,23 @@ refused, or that it ends as declared. Nothing is skipped. A test's name and docs
 
 import pytest
 
-_PARTS = ("_calls", "_deliveries", "_envelopes", "_events", "_generated", "_reconnect", "_rig", "_values", "_work")
+_PARTS = (
+    "_calls",
+    "_deliveries",
+    "_discovery",
+    "_envelopes",
+    "_events",
+    "_generated",
+    "_reconnect",
+    "_rig",
+    "_values",
+    "_work",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from rpckit.testing.conformance._calls import Absence, Errors, Results  # noqa: E402  # rewriting comes first
 from rpckit.testing.conformance._deliveries import Deliveries, Losses, Receivers  # noqa: E402
+from rpckit.testing.conformance._discovery import Discovering  # noqa: E402
 from rpckit.testing.conformance._envelopes import Connections, Envelopes, Events, Routes  # noqa: E402
 from rpckit.testing.conformance._events import Emitting  # noqa: E402
 from rpckit.testing.conformance._generated import Generated  # noqa: E402
@@ -40,7 +52,7 @@ class SeamConformance(Connections, Envelopes, Routes, Events, Receivers, Deliver
 
 
 @pytest.mark.asyncio(loop_scope="function")
-class CallConformance(Results, Values, Generated, Errors, Absence, Limits, Cancelling, Draining, Emitting):
+class CallConformance(Results, Values, Generated, Errors, Absence, Limits, Cancelling, Draining, Emitting, Discovering):
     """Client and server through the transport: what a user sees."""
 
 
