@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+
 from rpckit.schema import REF, Document, Schema
 
 __all__ = ["annotation", "described", "signature"]

@@ -15,6 +15,7 @@ from rpckit.call import cancel_topic, event_topic
 from rpckit.events import MAX_WAITING_BYTES, EventBacklog, EventDelivery
 from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport
 from rpckit.message import Kind, Message
+from rpckit.queries import TOPIC
 from rpckit.transport import OnMessage
 
 Serve = Callable[..., Awaitable[Server]]
