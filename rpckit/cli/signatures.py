@@ -99,9 +99,15 @@ def _parameters(parameters: Iterable[Document]) -> str:
 
 def _parameter(parameter: Document) -> str:
     declared = f"{parameter['name']}: {annotation(parameter['schema'])}"
-    if parameter["required"]:
-        return declared
-    return f"{declared} = {parameter['default']!r}" if "default" in parameter else f"{declared} = ..."
+    return declared if parameter["required"] else f"{declared} = {_default(parameter, parameter['schema'])}"
+
+
+def _default(described: Document, schema: Schema) -> str:
+    """`...` where the document does not say it."""
+    default = described.get("default", ...)
+    if default is ...:
+        return "..."
+    return repr(default.encode() if annotation(schema) == "bytes" else default)
 
 
 def _type(name: str, schema: Schema) -> Iterator[str]:
@@ -111,7 +117,7 @@ def _type(name: str, schema: Schema) -> Iterator[str]:
     yield f"type {name}"
     required = schema.get("required", [])
     for field, each in schema["properties"].items():
-        default = "" if field in required else f" = {each['default']!r}" if "default" in each else " = ..."
+        default = "" if field in required else f" = {_default(each, each)}"
         yield f"{INDENT}{field}: {annotation(each)}{default}"
 
 

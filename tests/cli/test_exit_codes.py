@@ -18,7 +18,9 @@ def _served(serve: Serve) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("command", ["", "serve", "call", "request", "bench", "demo", "version"])
+@pytest.mark.parametrize(
+    "command", ["", "serve", "call", "request", "bench", "demo", "services", "describe", "stats", "ping", "version"]
+)
 def test_every_command_has_help(run: Command, command: str) -> None:
     ran = run(*command.split(), "--help")
     assert (ran.code, ran.err) == (0, "")
