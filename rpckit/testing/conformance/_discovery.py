@@ -46,7 +46,7 @@ class Discovering(RigFixtures):
         for query in ("ping", "info", "stats", "schema"):
             (answer,) = await _soon(client, query, address, bool)
             assert answer.instance.id
-            assert await client.survey(query, rig.address(), wait=0.05) == []  # type: ignore[arg-type]  # a literal
+            assert await client.survey(query, rig.address(), wait=0.05) == []
         assert client.late_replies == 0
 
     async def test_a_contract_is_given_as_soon_as_one_instance_answers(self, rig: Rig, address: str) -> None:
