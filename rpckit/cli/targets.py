@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 
+from rpckit.cli.asking import ask
 from rpckit.cli.services import find_service, put_on_path
-from rpckit.errors import UsageError
 from rpckit.schema import Document, contract_of
 
-__all__ = ["contract_for"]
+__all__ = ["WAIT", "contract_for"]
+
+WAIT = 1.0  # seconds for the first of the running servers to answer
+_SOURCE = re.compile(r"(?!(list|stream|channel):)[A-Za-z_][\w.]*:\w+")  # an address may name its kind: list:orders
 
 
-def contract_for(target: str, url: str | None = None, *, wait: float = 1.0) -> Document:
-    """The contract that a target means. Raises `UsageError` for what cannot be found, `NoResponder` when nobody serves.
-
-    wait: seconds for a running service to answer.
-    """
-    if ":" in target and "/" not in target:
+def contract_for(target: str, url: str | None = None, *, wait: float = WAIT) -> Document:
+    """The contract that a target means. Raises `UsageError` for a wrong one, `NoResponder` when nobody serves it."""
+    if _SOURCE.fullmatch(target):
         put_on_path(os.getcwd())
         return contract_of(find_service(target))
-    raise UsageError(f"{target!r} is not MODULE:SERVICE, such as rpckit.demo.service:service")
+    answer, *_ = ask(url, "schema", target, wait, first=True)
+    contract: Document = answer.content["contracts"][0]
+    return contract

@@ -19,7 +19,7 @@ from rpckit.contract import Service
 from rpckit.errors import InvalidArgument, UsageError
 from rpckit.ids import new_id
 from rpckit.schema import Document, contract_of
-from rpckit.testing.conformance._rig import Rig, RigFixtures
+from rpckit.testing.conformance._rig import PATIENCE_S, Rig, RigFixtures
 from rpckit.testing.conformance._types_service import shop
 
 __all__ = ["Generated"]
@@ -67,6 +67,14 @@ class Generated(RigFixtures):
         assert await made_shop.reserve(item, 2) == {"tea": [item, item]}
         with pytest.raises(made.OutOfStock, match="only 9 of tea"):
             await made_shop.reserve(item, 10)
+
+    @pytest.mark.parametrize("sync", [False, True])
+    async def test_from_a_running_server_it_is_the_same_file(self, rig: Rig, address: str, sync: bool) -> None:
+        await rig.server(shop(address))
+        client = await rig.client()
+        answer, *_ = await client.survey("schema", address, wait=PATIENCE_S, first=True)
+        [contract] = answer.content["contracts"]
+        assert python_client(contract, sync=sync) == python_client(contract_of(shop(address)), sync=sync)
 
     async def test_an_additive_change_works_with_an_old_client(
         self, rig: Rig, address: str, generate: Generate
