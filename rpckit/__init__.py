@@ -3,6 +3,7 @@
 One service, one client; RabbitMQ, Redis, WebSocket, memory or a transport of your own by changing one URL.
 """
 
+from rpckit.blocking import BlockingClient, BlockingTypedClient
 from rpckit.call import Call, CallOptions, Reply
 from rpckit.client import Client
 from rpckit.context import CallLogFilter, Context, Response, current_context
@@ -34,6 +35,8 @@ from rpckit.typed import TypedClient
 
 __all__ = [
     "BadReply",
+    "BlockingClient",
+    "BlockingTypedClient",
     "Call",
     "CallLogFilter",
     "CallOptions",

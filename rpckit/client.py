@@ -70,6 +70,7 @@ __all__ = ["Client"]
 log = logging.getLogger(__name__)
 
 MAX_TARGETS = 1024  # targets whose address and method are remembered
+CANCELS_S = 1.0  # seconds that the cancels of calls abandoned just before closing get to leave
 
 
 class Client:
@@ -192,6 +193,8 @@ class Client:
         self._fail_pending("the client was closed while the call was pending")
         if self._timer is not None:
             self._timer.stop()
+        if self._cancelling is not None:
+            await asyncio.wait([self._cancelling], timeout=CANCELS_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -687,7 +690,7 @@ def _named(call: Call, error: RpcError) -> RpcError:
 async def _await_lending(waiter: Waiter[Message]) -> Message:
     """A handler that waits for a nested call lends its slot meanwhile."""
     context = current_context()
-    if context is None or context.slot is None:
+    if context is None or context.slot is None or not context.runs_here:
         return await waiter.wait()
     context.slot.lend()
     try:

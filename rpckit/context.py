@@ -79,6 +79,11 @@ class Context:
         self.slot: Slot | None = None
 
     @property
+    def runs_here(self) -> bool:
+        """Whether this is the event loop that counts its slot: in a thread with a loop of its own it is not."""
+        return self._loop is None or self._loop is get_running_loop()
+
+    @property
     def headers(self) -> Mapping[str, str]:
         return self.message.headers
 

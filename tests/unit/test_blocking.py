@@ -1,0 +1,310 @@
+"""The clients that wait are the asyncio clients, errors and all."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from rpckit import (
+    BadReply,
+    BlockingClient,
+    BlockingTypedClient,
+    Client,
+    ConnectionLost,
+    Context,
+    DeadlineExceeded,
+    InvalidArgument,
+    MethodNotFound,
+    NoResponder,
+    NotSent,
+    Server,
+    Service,
+    UsageError,
+)
+from rpckit.memory import MemoryBroker
+from rpckit.transport import State
+
+SOON = 5.0  # seconds: a generous limit for what takes milliseconds
+INT, STR = TypeAdapter(int), TypeAdapter(str)
+
+
+class Numbers:
+    """A service that notes what happens to it."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.begun = threading.Event()
+        self.cancelled = threading.Event()
+
+    async def double(self, n: int) -> int:
+        return 2 * n
+
+    async def note(self, what: Any) -> None:
+        self.heard.append(what)
+
+    async def wait(self) -> None:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    async def header(self, *, ctx: Context) -> str:
+        return ctx.headers["user"]
+
+
+class Echo:
+    async def say(self, what: Any) -> Any:
+        return what
+
+
+@pytest.fixture
+def numbers() -> Numbers:
+    return Numbers()
+
+
+@pytest.fixture
+def client(numbers: Numbers, url: str, broker: MemoryBroker) -> Iterator[BlockingClient]:
+    with BlockingClient(url, timeout=SOON) as client:
+        client.enter(Server(Service.from_object(numbers, name="numbers"), url=url, grace=0))
+        yield client
+
+
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+# -- calling ------------------------------------------------------------------------------------
+
+
+def test_calls_return_what_the_method_returns(client: BlockingClient) -> None:
+    assert client.state is State.CONNECTED
+    assert client.call("numbers.double", 21) == 42
+    assert client.call("numbers.double", n="21", timeout=3) == 42
+    assert client.call("numbers.header", headers={"user": "7"}) == "7"
+
+
+def test_raw_requests_get_raw_replies(client: BlockingClient, url: str) -> None:
+    client.enter(Server(Service.from_object(Echo(), name="echo"), url=url))
+    assert client.request("echo", "30", timeout=3).decode() == "30"
+
+
+def test_errors_are_those_of_the_asyncio_client_and_name_the_callers_line(client: BlockingClient) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        client.call("numbers.double", "two")
+    assert raised.traceback[0].path.name == "test_blocking.py"
+    with pytest.raises(MethodNotFound):
+        client.call("numbers.halve", 2)
+    with pytest.raises(NoResponder):
+        client.call("letters.upper", "a")
+    with pytest.raises(DeadlineExceeded, match=r"numbers\.wait within 0.01 s"):
+        client.call("numbers.wait", timeout=0.01)
+
+
+def test_notifications_and_events_arrive(client: BlockingClient, numbers: Numbers) -> None:
+    client.notify("numbers.note", "notified")
+    client.emit("nobody.listens", 1)
+    client.call("numbers.note", "called")
+    assert numbers.heard == ["notified", "called"]
+
+
+def test_what_a_transport_cannot_do_is_refused_here_too(client: BlockingClient) -> None:
+    with pytest.raises(UsageError, match="stores no replies"):
+        client.collect("list:x")
+
+
+def test_several_threads_share_a_client(client: BlockingClient) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(lambda n: client.call("numbers.double", n), range(200)))
+    assert results == [2 * n for n in range(200)]
+
+
+def test_it_works_without_with_and_connects_on_first_use(client: BlockingClient) -> None:
+    other = BlockingClient(str(client.url))
+    assert other.state is State.CONNECTING
+    with pytest.raises(NoResponder):  # another loop's queue is another process's in all but name
+        other.call("letters.upper", "a")
+    other.close()
+
+
+def test_a_bad_url_is_told_when_it_is_made() -> None:
+    with pytest.raises(UsageError, match="no transport"):
+        BlockingClient("nosuch://x")
+
+
+def test_a_connection_that_fails_leaves_no_thread(url: str) -> None:
+    before = threading.active_count()
+    with pytest.raises(NotSent), BlockingClient("amqp://127.0.0.1:1"):
+        pass
+    end = time.monotonic() + SOON
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.001)
+    assert threading.active_count() == before
+
+
+# -- ending -------------------------------------------------------------------------------------
+
+
+def test_after_close_nothing_is_sent(client: BlockingClient) -> None:
+    client.close()
+    client.close()
+    with pytest.raises(NotSent, match="closed"):
+        client.call("numbers.double", 1)
+    assert client.state is State.CLOSED
+
+
+def test_closing_ends_the_calls_of_other_threads(client: BlockingClient, numbers: Numbers) -> None:
+    told: list[BaseException] = []
+
+    def call() -> None:
+        with pytest.raises((ConnectionLost, NotSent)) as raised:
+            client.call("numbers.wait")
+        told.append(raised.value)
+
+    other = BlockingClient(str(client.url))
+    waiting = in_thread(call)
+    assert numbers.begun.wait(SOON)
+    client.run(client.client.close)
+    waiting.join(SOON)
+    assert isinstance(told[0], ConnectionLost)
+    other.close()
+
+
+def test_an_exception_in_the_waiting_thread_cancels_the_work(
+    client: BlockingClient, numbers: Numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        assert numbers.begun.wait(SOON)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("concurrent.futures.Future.result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.call("numbers.wait", timeout=None)
+    assert numbers.cancelled.wait(SOON)
+
+
+async def test_in_an_event_loop_it_says_what_to_use(client: BlockingClient) -> None:
+    with pytest.raises(UsageError, match="await the calls of a Client"):
+        client.call("numbers.double", 1)
+
+
+async def test_a_cancel_just_before_closing_still_leaves(url: str, broker: MemoryBroker) -> None:
+    numbers = Numbers()
+    server = Server(Service.from_object(numbers, name="numbers"), url=url, grace=0)
+    async with server:
+        client = Client(url)
+        cancels: list[str] = []
+        await client.connect()
+        monitored = client.transport.publish
+
+        async def publish(topic: str, message: Any) -> None:
+            cancels.append(topic)
+            await monitored(topic, message)
+
+        client.transport.publish = publish  # type: ignore[method-assign]
+        call = asyncio.create_task(client.call("numbers.wait"))
+        await asyncio.to_thread(numbers.begun.wait, SOON)
+        call.cancel()
+        await asyncio.wait([call])
+        await client.close()
+        assert len(cancels) == 1
+
+
+@pytest.mark.parametrize(
+    ("last_line", "ends_with"),
+    [("print(client.call('adder.add', 1, 2))", ""), ("raise SystemExit(3)", ""), ("1 / 0", "ZeroDivisionError")],
+)
+def test_a_script_that_does_not_close_it_ends_silently(last_line: str, ends_with: str) -> None:
+    script = SCRIPT + last_line
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    if ends_with:
+        assert done.stderr.splitlines()[-1].startswith(ends_with)
+        assert done.stderr.count("Traceback") == 1
+    else:
+        assert done.stderr == ""
+
+
+SCRIPT = """
+from rpckit import BlockingClient, Server, Service
+
+service = Service("adder")
+
+@service.method
+async def add(a: int, b: int) -> int:
+    return a + b
+
+client = BlockingClient("memory://script")
+client.enter(Server(service, url="memory://script"))
+assert client.call("adder.add", 1, 2) == 3
+"""
+
+# -- in a handler ---------------------------------------------------------------------------------
+
+
+def test_a_plain_handler_may_call_on_with_it_and_its_call_inherits_the_deadline(
+    client: BlockingClient, url: str
+) -> None:
+    service = Service("outer")
+
+    @service.method
+    def twice(n: int) -> int:
+        result: int = client.call("numbers.double", n)
+        return result
+
+    @service.method
+    def wait() -> None:
+        client.call("numbers.wait", timeout=None)
+
+    client.enter(Server(service, url=url, grace=0))
+    assert client.call("outer.twice", 21) == 42
+    with pytest.raises(DeadlineExceeded):
+        client.call("outer.wait", timeout=0.05)
+
+
+# -- typed --------------------------------------------------------------------------------------
+
+
+class NumbersClient(BlockingTypedClient):
+    address = "numbers"
+
+    def double(self, n: int) -> int:
+        return self._call("double", INT, (n,), idempotent=True)
+
+    def double_in_words(self, n: int) -> str:
+        return self._call("double", STR, (n,))
+
+    def header(self) -> str:
+        return self._call("header", STR)
+
+
+def test_a_typed_client_shares_a_client(client: BlockingClient) -> None:
+    with NumbersClient(client=client) as numbers:
+        assert numbers.double(4) == 8
+        assert numbers.using(headers={"user": "7"}).header() == "7"
+        with pytest.raises(BadReply, match=r"numbers\.double returned something else"):
+            numbers.double_in_words(4)
+    assert client.state is State.CONNECTED
+
+
+def test_a_typed_client_owns_the_one_it_makes(url: str) -> None:
+    numbers = NumbersClient(url, timeout=3)
+    numbers.client.connect()
+    shared = numbers.using(timeout=1)
+    shared.close()
+    assert numbers.client.state is State.CONNECTED
+    numbers.close()
+    assert numbers.client.state is State.CLOSED

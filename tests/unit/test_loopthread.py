@@ -1,0 +1,199 @@
+"""A loop in a thread: what runs there ends, and so does the thread."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from rpckit.errors import ConnectionLost, NotSent, UsageError
+from rpckit.loopthread import LoopThread
+
+SOON = 5.0  # seconds: a generous limit for what takes milliseconds
+
+
+async def nothing() -> None: ...
+
+
+@pytest.fixture
+def loop() -> Iterator[LoopThread]:
+    thread = LoopThread("the loop", nothing)
+    yield thread
+    thread.stop()
+
+
+def threads_called(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+def wait_until(fact: Callable[[], bool]) -> None:
+    end = time.monotonic() + SOON
+    while not fact():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_work_runs_in_a_thread_of_its_own(loop: LoopThread) -> None:
+    async def where() -> tuple[str, int]:
+        return threading.current_thread().name, id(asyncio.get_running_loop())
+
+    assert threads_called("the loop") == []
+    name, first = loop.run(where)
+    assert name == "the loop"
+    assert loop.run(where) == (name, first)
+
+
+def test_an_error_of_the_work_is_raised_with_the_frames_of_both_sides(loop: LoopThread) -> None:
+    async def fails() -> None:
+        raise KeyError("no")
+
+    with pytest.raises(KeyError) as raised:
+        loop.run(fails)
+    functions = [entry.name for entry in raised.traceback]
+    assert functions[0] == "test_an_error_of_the_work_is_raised_with_the_frames_of_both_sides"
+    assert functions[-1] == "fails"
+
+
+def test_several_threads_wait_at_once(loop: LoopThread) -> None:
+    """Each goes on only when all have come."""
+    barrier, results = asyncio.Barrier(8), []
+
+    async def meet(number: int) -> int:
+        await barrier.wait()
+        return number
+
+    threads = [threading.Thread(target=lambda n=n: results.append(loop.run(meet, n))) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    assert sorted(results) == list(range(8))
+
+
+def test_stopping_ends_the_thread_and_twice_is_once() -> None:
+    loop = LoopThread("stopped", nothing)
+    loop.run(nothing)
+    loop.stop()
+    wait_until(lambda: threads_called("stopped") == [])
+    loop.stop()
+    with pytest.raises(NotSent, match="stopped is closed"):
+        loop.run(nothing)
+
+
+def test_one_that_never_began_can_be_stopped() -> None:
+    loop = LoopThread("unused", nothing)
+    loop.stop()
+    with pytest.raises(NotSent, match="closed"):
+        loop.run(nothing)
+
+
+def test_what_still_runs_when_it_stops_is_told(loop: LoopThread) -> None:
+    begun, told = threading.Event(), []
+
+    async def forever() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def wait() -> None:
+        with pytest.raises(ConnectionLost, match="the loop was closed") as raised:
+            loop.run(forever)
+        told.append(raised.value)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert begun.wait(SOON)
+    loop.stop()
+    waiting.join(SOON)
+    assert len(told) == 1
+
+
+def test_what_was_entered_is_left_in_turn_before_it_closes() -> None:
+    left: list[str] = []
+
+    @asynccontextmanager
+    async def manager(name: str) -> AsyncIterator[str]:
+        yield name
+        left.append(name)
+
+    async def close() -> None:
+        left.append("closed")
+
+    loop = LoopThread("entered", close)
+    assert loop.enter(manager("first")) == "first"
+    loop.enter(manager("second"))
+    loop.stop()
+    assert left == ["second", "first", "closed"]
+
+
+def test_what_closing_raises_is_raised() -> None:
+    async def close() -> None:
+        raise OSError("it would not")
+
+    loop = LoopThread("broken", close)
+    loop.run(nothing)
+    with pytest.raises(OSError, match="it would not"):
+        loop.stop()
+    wait_until(lambda: threads_called("broken") == [])
+
+
+def test_its_thread_ends_when_nobody_holds_it() -> None:
+    closed = threading.Event()
+
+    async def close() -> None:
+        closed.set()
+
+    loop = LoopThread("forgotten", close)
+    loop.run(nothing)
+    del loop
+    gc.collect()
+    assert closed.wait(SOON)
+    wait_until(lambda: threads_called("forgotten") == [])
+
+
+def test_an_exception_in_the_waiting_thread_cancels_the_work(loop: LoopThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = threading.Event()
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    loop.run(nothing)
+    with monkeypatch.context() as patched:
+        patched.setattr("concurrent.futures.Future.result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(forever)
+    assert cancelled.wait(SOON)
+
+
+async def test_where_a_loop_runs_it_refuses(loop: LoopThread) -> None:
+    for use in (lambda: loop.run(nothing), loop.stop):
+        with pytest.raises(UsageError, match="the loop would block this thread's event loop"):
+            use()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_is_told_to_make_its_own(loop: LoopThread) -> None:
+    loop.run(nothing)
+    child = os.fork()
+    if child == 0:
+        try:
+            loop.run(nothing)
+        except UsageError as error:
+            os._exit(0 if "before this process was forked" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    loop.run(nothing)
