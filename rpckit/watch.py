@@ -1,7 +1,7 @@
 """Names the `async def` that blocks the event loop, while it does.
 
-A thread looks at a beat that the loop keeps; when it stays away for over a second, the running
-task and the line it stands at are logged, once for each block.
+A thread asks the loop for a sign of life; when it stays away for over a second, the running task and the
+line it stands at are logged, once for each block. The loop itself keeps no timer for it.
 """
 
 from __future__ import annotations
@@ -28,32 +28,39 @@ class LoopWatch:
     def __init__(self, name_of: Callable[[asyncio.Task[object] | None], str | None]) -> None:
         self._name_of = name_of
         self._ended = threading.Event()
-        self._beat_at = 0.0
-        self._handle: asyncio.TimerHandle | None = None
+        self._answered = True
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._beat()
         self._thread = threading.Thread(target=self._look, name="rpckit-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         self._ended.set()
-        if self._handle is not None:
-            self._handle.cancel()
-
-    def _beat(self) -> None:
-        self._beat_at = time.monotonic()
-        self._handle = self._loop.call_later(BEAT_S, self._beat)
 
     def _look(self) -> None:
-        told_of = 0.0
+        asked_at, told = 0.0, False
         while not self._ended.wait(BEAT_S):
-            beat_at = self._beat_at
-            if time.monotonic() - beat_at > BLOCKED_S + BEAT_S and told_of != beat_at:
-                told_of = beat_at
+            if self._answered:
+                asked_at, told = time.monotonic(), False
+                if not self._ask():
+                    return
+            elif not told and time.monotonic() - asked_at > BLOCKED_S:
+                told = True
                 self._tell()
+
+    def _ask(self) -> bool:
+        """False when the loop was closed with its server still running."""
+        self._answered = False
+        try:
+            self._loop.call_soon_threadsafe(self._answer)
+        except RuntimeError:
+            return False
+        return True
+
+    def _answer(self) -> None:
+        self._answered = True
 
     def _tell(self) -> None:
         task = asyncio.current_task(self._loop)

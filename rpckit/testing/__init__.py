@@ -9,5 +9,15 @@ from rpckit.testing.clock import FakeClock
 from rpckit.testing.pair import memory_pair
 from rpckit.testing.proxy import FaultProxy
 from rpckit.testing.redis import Redis
+from rpckit.testing.virtual import Deadlock, VirtualTimeLoop, virtual_time
 
-__all__ = ["FakeClock", "FaultProxy", "RabbitMq", "Redis", "memory_pair"]
+__all__ = [
+    "Deadlock",
+    "FakeClock",
+    "FaultProxy",
+    "RabbitMq",
+    "Redis",
+    "VirtualTimeLoop",
+    "memory_pair",
+    "virtual_time",
+]

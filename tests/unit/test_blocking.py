@@ -224,7 +224,7 @@ async def test_a_cancel_just_before_closing_still_leaves(url: str, broker: Memor
 
 
 @pytest.mark.parametrize(
-    ("last_line", "ends_with"),
+    "last_line,ends_with",
     [("print(client.call('adder.add', 1, 2))", ""), ("raise SystemExit(3)", ""), ("1 / 0", "ZeroDivisionError")],
 )
 def test_a_script_that_does_not_close_it_ends_silently(last_line: str, ends_with: str) -> None:
