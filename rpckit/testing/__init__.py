@@ -6,7 +6,7 @@ Invariant: standard library and rpckit only, so that it can stand in the wheel a
 
 from rpckit.testing.brokers import RabbitMq
 from rpckit.testing.clock import FakeClock
-from rpckit.testing.pair import memory_pair
+from rpckit.testing.pair import blocking_pair, memory_pair
 from rpckit.testing.proxy import FaultProxy
 from rpckit.testing.redis import Redis
 from rpckit.testing.virtual import Deadlock, VirtualTimeLoop, virtual_time
@@ -18,6 +18,7 @@ __all__ = [
     "RabbitMq",
     "Redis",
     "VirtualTimeLoop",
+    "blocking_pair",
     "memory_pair",
     "virtual_time",
 ]

@@ -1,15 +1,16 @@
 """A server and a client in one process, over a broker of their own: what a unit test of a service needs.
 
 Invariant: everything on the way is the real thing (encoding, routing, deadlines, errors) but for the
-broker, and after `async with` nothing of it is left.
+broker, and after the `with` nothing of it is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from rpckit.blocking import BlockingClient
 from rpckit.call import Call
 from rpckit.client import Client
 from rpckit.context import Context
@@ -19,7 +20,7 @@ from rpckit.memory import MemoryBroker
 from rpckit.middleware import Middleware
 from rpckit.server import Server
 
-__all__ = ["memory_pair"]
+__all__ = ["blocking_pair", "memory_pair"]
 
 GRACE_S = 1.0  # seconds: a test that leaves a handler running should not wait the ten of a server
 
@@ -47,10 +48,34 @@ async def memory_pair(
 
     Raises what the server raises at start-up: `UsageError` for a contract that cannot be served.
     """
-    name = f"pair-{new_id()}"
-    broker = MemoryBroker(clock=clock)  # held here, so that the name means it
-    MemoryBroker.register(name, broker)
-    url = f"memory://{name}"
+    url, _broker = _own_broker(clock)  # held here, so that the URL means it
     server = Server(*services, url=url, middleware=middleware, concurrency=concurrency, grace=grace, **settings)
     async with server, Client(url, middleware=client_middleware, **settings) as client:
         yield client
+
+
+@contextmanager
+def blocking_pair(
+    *services: Service,
+    middleware: Sequence[Middleware[Context]] = (),
+    client_middleware: Sequence[Middleware[Call]] = (),
+    grace: float = GRACE_S,
+    **settings: Any,
+) -> Iterator[BlockingClient]:
+    """`memory_pair` for tests that wait, both sides in one thread of their own::
+
+    with blocking_pair(service) as client:
+        assert client.call("fibonacci.fib", 30) == 832040
+    """
+    url, _broker = _own_broker()  # held here, so that the URL means it
+    server = Server(*services, url=url, middleware=middleware, grace=grace, **settings)
+    with BlockingClient(url, middleware=client_middleware, **settings) as client:
+        client.enter(server)
+        yield client
+
+
+def _own_broker(clock: Callable[[], float] | None = None) -> tuple[str, MemoryBroker]:
+    """A broker nobody else uses, and the URL that means it as long as somebody holds it."""
+    name, broker = f"pair-{new_id()}", MemoryBroker(clock=clock)
+    MemoryBroker.register(name, broker)
+    return f"memory://{name}", broker

@@ -102,7 +102,7 @@ def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_module_of_ours_is_in_it(names: set[str]) -> None:
-    folders = {"rpckit": ROOT / "rpckit"}
+    folders = {package: ROOT / package for package in ("rpckit", "rpckit_pytest")}
     folders |= {path.name: path for path in (ROOT / "transports").iterdir() if (path / "__init__.py").exists()}
     for package, folder in folders.items():
         modules = {f"{package}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")}
@@ -150,11 +150,12 @@ def test_the_core_requires_no_driver_and_no_terminal(metadata: Message) -> None:
     }
 
 
-def test_entry_points_name_the_command_and_the_transports(wheel: Path) -> None:
+def test_entry_points_name_the_command_the_transports_and_the_plugin(wheel: Path) -> None:
     lines = read(wheel, "entry_points.txt").splitlines()
     for wanted in ("rpckit = rpckit.cli:main", "memory = rpckit.memory:MemoryTransport"):
         assert wanted in lines
     assert "amqp = rpckit_amqp:AmqpTransport" in lines
+    assert "rpckit = rpckit_pytest" in lines[lines.index("[pytest11]") :]
 
 
 # --- what it does in a fresh environment -------------------------------------------------------

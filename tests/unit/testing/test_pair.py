@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from rpckit import Call, Context, InvalidArgument, MethodNotFound, NoResponder, Service, UsageError
 from rpckit.dispatch import PREFETCH_AHEAD
 from rpckit.memory import MemoryBroker
-from rpckit.testing import FakeClock, memory_pair
+from rpckit.testing import FakeClock, blocking_pair, memory_pair
 
 
 def adder() -> Service:
@@ -131,3 +132,20 @@ async def test_nothing_is_left() -> None:
 class Echo:
     async def say(self, text: Any) -> Any:
         return text
+
+
+def test_a_blocking_pair_is_the_same_for_tests_that_wait() -> None:
+    with blocking_pair(adder(), debug=True, timeout=5) as client:
+        assert client.call("adder.add", 1, "2") == 3
+        assert client.client.options.timeout == 5
+        with pytest.raises(InvalidArgument):
+            client.call("adder.add", 1, "two")
+        with pytest.raises(Exception, match="RuntimeError"):
+            client.call("adder.fail")
+
+
+def test_a_contract_that_a_blocking_pair_cannot_serve_is_refused() -> None:
+    before = threading.active_count()
+    with pytest.raises(UsageError, match="no methods"), blocking_pair(Service("empty")):
+        pass
+    assert threading.active_count() == before
