@@ -1,4 +1,4 @@
-"""The command line: `rpckit serve`, `call`, `request`, `bench`, `demo`, `generate`, `settings`, `services`,
+"""The command line: `rpckit new`, `serve`, `call`, `request`, `bench`, `demo`, `generate`, `settings`, `services`,
 `describe`, `stats`, `ping`, `transports`, `version`.
 
 Invariant: importing this module needs neither typer nor rich, so that it can say what is missing.

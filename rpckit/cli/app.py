@@ -13,6 +13,7 @@ from rpckit.cli import (
     describe,
     generate,
     instances,
+    new,
     ping,
     request,
     serve,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 
 app.command("demo")(demo.demo)
+app.command("new")(new.new)
 app.command("serve")(serve.serve)
 app.command("call", context_settings={"ignore_unknown_options": True})(call.call)
 app.command("request")(request.request)

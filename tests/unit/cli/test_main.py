@@ -11,7 +11,7 @@ import pytest
 from rpckit.cli import main
 
 Rpckit = Callable[..., Any]
-COMMANDS = ("bench", "call", "demo", "request", "serve", "version")
+COMMANDS = ("bench", "call", "demo", "new", "request", "serve", "version")
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
