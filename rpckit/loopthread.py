@@ -107,7 +107,8 @@ class _Running:
         self._close = close
         self._begun: Future[asyncio.AbstractEventLoop] = Future()
         self._ended: Future[None] = Future()
-        threading.Thread(target=self._main, name=name, daemon=True).start()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
         self.loop = self._begun.result()
         atexit.register(self._exit)
 
@@ -120,10 +121,11 @@ class _Running:
 
     def wait(self, seconds: float) -> None:
         """Until it has ended. Raises what closing raises; TimeoutError when it takes too long."""
-        try:
-            self._ended.result(seconds)
-        finally:
-            atexit.unregister(self._exit)
+        self._thread.join(seconds)
+        atexit.unregister(self._exit)
+        if self._thread.is_alive():
+            raise TimeoutError(f"{self._thread.name} did not close within {seconds:g} s")
+        self._ended.result()
 
     def _exit(self) -> None:
         if self.pid != os.getpid():

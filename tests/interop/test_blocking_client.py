@@ -82,6 +82,24 @@ def test_ctrl_c_in_the_waiting_thread_cancels_the_work(url: str, address: str, w
     assert script.output.count("Traceback") == 1
 
 
+def test_a_plain_handler_may_call_on_from_its_thread(url: str, address: str) -> None:
+    """The nested call waits in another loop than the one that counts the handler's slot."""
+    outer, inner = Service("outer", address=f"blocking.{new_id()}"), BlockingClient(url, timeout=SOON)
+
+    @outer.method
+    def twice(n: int) -> int:
+        result: int = inner.call(f"{address}.double", n)
+        return result
+
+    options = {"declare": "transient"} if url.startswith("amqp") else {}
+    outer_url = url if not url.startswith("ws") else "memory://outer"
+    with BlockingClient(outer_url, timeout=SOON) as client, inner:
+        client.enter(Server(outer, url=outer_url, concurrency=1, transport_options=options))
+        assert [client.call(f"{outer.address}.twice", n) for n in range(3)] == [0, 2, 4]
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda n: client.call(f"{outer.address}.twice", n), range(4))) == [0, 2, 4, 6]
+
+
 @pytest.mark.parametrize("ending", ["", "raise SystemExit(3)", "with client: raise SystemExit(3)"])
 def test_a_script_that_ends_without_closing_it_ends_silently(url: str, address: str, ending: str) -> None:
     ran = finish([sys.executable, "-X", "dev", "-W", "error", "-c", CALLS + ending, url, address])

@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -30,7 +29,7 @@ from rpckit import (
     Service,
     UsageError,
 )
-from rpckit.memory import MemoryBroker
+from rpckit.memory import MemoryBroker, MemoryTransport
 from rpckit.transport import State
 
 SOON = 5.0  # seconds: a generous limit for what takes milliseconds
@@ -144,14 +143,14 @@ def test_a_bad_url_is_told_when_it_is_made() -> None:
         BlockingClient("nosuch://x")
 
 
-def test_a_connection_that_fails_leaves_no_thread(url: str) -> None:
-    before = threading.active_count()
-    with pytest.raises(NotSent), BlockingClient("amqp://127.0.0.1:1"):
+def test_a_connection_that_fails_leaves_no_thread(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise NotSent("refused by the test")
+
+    monkeypatch.setattr(MemoryTransport, "connect", refuse)
+    with pytest.raises(NotSent, match="refused by the test"), BlockingClient(url):
         pass
-    end = time.monotonic() + SOON
-    while threading.active_count() > before and time.monotonic() < end:
-        time.sleep(0.001)
-    assert threading.active_count() == before
+    assert not [thread for thread in threading.enumerate() if url in thread.name]
 
 
 # -- ending -------------------------------------------------------------------------------------

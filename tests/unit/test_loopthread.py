@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from rpckit import loopthread
 from rpckit.errors import ConnectionLost, NotSent, UsageError
 from rpckit.loopthread import LoopThread
 
@@ -81,7 +82,7 @@ def test_stopping_ends_the_thread_and_twice_is_once() -> None:
     loop = LoopThread("stopped", nothing)
     loop.run(nothing)
     loop.stop()
-    wait_until(lambda: threads_called("stopped") == [])
+    assert threads_called("stopped") == []
     loop.stop()
     with pytest.raises(NotSent, match="stopped is closed"):
         loop.run(nothing)
@@ -140,7 +141,24 @@ def test_what_closing_raises_is_raised() -> None:
     loop.run(nothing)
     with pytest.raises(OSError, match="it would not"):
         loop.stop()
-    wait_until(lambda: threads_called("broken") == [])
+    assert threads_called("broken") == []
+
+
+def test_closing_that_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    enough = threading.Event()
+
+    async def close() -> None:
+        await asyncio.to_thread(enough.wait)
+
+    monkeypatch.setattr(loopthread, "STOP_S", 0.01)
+    loop = LoopThread("slow", close)
+    loop.run(nothing)
+    try:
+        with pytest.raises(TimeoutError, match=r"slow did not close within 0\.01 s"):
+            loop.stop()
+    finally:
+        enough.set()
+    wait_until(lambda: threads_called("slow") == [])
 
 
 def test_its_thread_ends_when_nobody_holds_it() -> None:
