@@ -5,7 +5,7 @@ Invariant: every call is the asyncio `Client`'s, run in an event loop in a threa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import wraps
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 from pydantic import TypeAdapter
 
 from rpckit.client import Client
+from rpckit.errors import RemoteError
 from rpckit.loopthread import LoopThread
 from rpckit.transport import State
 from rpckit.typed import TypedClient
@@ -104,16 +105,12 @@ class BlockingTypedClient:
     """
 
     address: ClassVar[str]
-    _awaiting: ClassVar[type[TypedClient]]  # the class that does the work
-
-    def __init_subclass__(cls) -> None:
-        """What `TypedClient` says of a class (its address) is said once, here."""
-        said = {name: getattr(cls, name) for name in TypedClient.__annotations__ if hasattr(cls, name)}
-        cls._awaiting = type(cls.__name__, (TypedClient,), {**said, "__module__": cls.__module__})
+    contract: ClassVar[str]
+    errors: ClassVar[Mapping[str, type[RemoteError]]]
 
     def __init__(self, url: str | None = None, *, client: BlockingClient | None = None, **options: Any) -> None:
         self.client = client if client is not None else BlockingClient(url, **options)
-        self._typed = self._awaiting(client=self.client.client)
+        self._typed = _awaiting(type(self))(client=self.client.client)
         self._owns_client = client is None
 
     def __enter__(self) -> Self:
@@ -145,3 +142,13 @@ class BlockingTypedClient:
         """As `TypedClient._call`, of which these are the arguments."""
         value: T = self.client.run(self._typed._call, method, returns, *args, **kwargs)
         return value
+
+    def _notify(self, method: str, *args: Any, **kwargs: Any) -> None:
+        """As `TypedClient._notify`, of which these are the arguments."""
+        self.client.run(self._typed._notify, method, *args, **kwargs)
+
+
+def _awaiting(blocking: type[BlockingTypedClient]) -> type[TypedClient]:
+    """The class that does the work. It is made late: a generated contract stands below its class."""
+    said = {name: getattr(blocking, name) for name in TypedClient.__annotations__ if hasattr(blocking, name)}
+    return type(blocking.__name__, (TypedClient,), {**said, "__module__": blocking.__module__})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import TypeAdapter
@@ -25,15 +26,20 @@ from rpckit import (
     MethodNotFound,
     NoResponder,
     NotSent,
+    RemoteError,
     Server,
     Service,
     UsageError,
 )
 from rpckit.memory import MemoryBroker, MemoryTransport
+from rpckit.schema import compact, contract_of
 from rpckit.transport import State
 
 SOON = 5.0  # seconds: a generous limit for what takes milliseconds
 INT, STR = TypeAdapter(int), TypeAdapter(str)
+
+
+class OddNumber(RemoteError): ...
 
 
 class Numbers:
@@ -57,6 +63,11 @@ class Numbers:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+
+    async def halve(self, n: int) -> int:
+        if n % 2:
+            raise OddNumber(f"{n} is odd")
+        return n // 2
 
     async def header(self, *, ctx: Context) -> str:
         return ctx.headers["user"]
@@ -105,7 +116,7 @@ def test_errors_are_those_of_the_asyncio_client_and_name_the_callers_line(client
         client.call("numbers.double", "two")
     assert raised.traceback[0].path.name == "test_blocking.py"
     with pytest.raises(MethodNotFound):
-        client.call("numbers.halve", 2)
+        client.call("numbers.third", 3)
     with pytest.raises(NoResponder):
         client.call("letters.upper", "a")
     with pytest.raises(DeadlineExceeded, match=r"numbers\.wait within 0.01 s"):
@@ -277,8 +288,19 @@ def test_a_plain_handler_may_call_on_with_it_and_its_call_inherits_the_deadline(
 # -- typed --------------------------------------------------------------------------------------
 
 
+class Odd(RemoteError):
+    """It cannot be halved."""
+
+
 class NumbersClient(BlockingTypedClient):
     address = "numbers"
+    errors: ClassVar = {"OddNumber": Odd}
+
+    def halve(self, n: int) -> int:
+        return self._call("halve", INT, (n,))
+
+    def note(self, what: str) -> None:
+        self._notify("note", (what,))
 
     def double(self, n: int) -> int:
         return self._call("double", INT, (n,), idempotent=True)
@@ -297,6 +319,40 @@ def test_a_typed_client_shares_a_client(client: BlockingClient) -> None:
         with pytest.raises(BadReply, match=r"numbers\.double returned something else"):
             numbers.double_in_words(4)
     assert client.state is State.CONNECTED
+
+
+def test_a_declared_error_is_raised_as_itself(client: BlockingClient) -> None:
+    with pytest.raises(Odd, match="3"):
+        NumbersClient(client=client).halve(3)
+
+
+def test_a_typed_client_notifies(client: BlockingClient, numbers: Numbers) -> None:
+    NumbersClient(client=client).note("typed")
+    client.call("numbers.note", "called")
+    assert numbers.heard == ["typed", "called"]
+
+
+def test_a_changed_contract_is_told_under_the_name_of_the_class(client: BlockingClient, url: str) -> None:
+    promised, kept = Service("promise"), Service("promise")
+
+    @promised.method
+    async def double(n: int) -> int:
+        return n
+
+    @kept.method(name="double")
+    async def double_of(text: str) -> int:
+        return len(text)
+
+    class PromiseClient(BlockingTypedClient):
+        address = "promise"
+
+        def double(self, n: int) -> int:
+            return self._call("double", INT, (n,))
+
+    PromiseClient.contract = json.dumps(compact(contract_of(promised)))  # as generated files do
+    client.enter(Server(kept, url=url))
+    with pytest.raises(UsageError, match="since PromiseClient was generated"):
+        PromiseClient(client=client).double(1)
 
 
 def test_a_typed_client_owns_the_one_it_makes(url: str) -> None:
