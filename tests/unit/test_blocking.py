@@ -18,7 +18,6 @@ from rpckit import (
     BadReply,
     BlockingClient,
     BlockingTypedClient,
-    Client,
     ConnectionLost,
     Context,
     DeadlineExceeded,
@@ -209,28 +208,6 @@ def test_an_exception_in_the_waiting_thread_cancels_the_work(
 async def test_in_an_event_loop_it_says_what_to_use(client: BlockingClient) -> None:
     with pytest.raises(UsageError, match="await the calls of a Client"):
         client.call("numbers.double", 1)
-
-
-async def test_a_cancel_just_before_closing_still_leaves(url: str, broker: MemoryBroker) -> None:
-    numbers = Numbers()
-    server = Server(Service.from_object(numbers, name="numbers"), url=url, grace=0)
-    async with server:
-        client = Client(url)
-        cancels: list[str] = []
-        await client.connect()
-        monitored = client.transport.publish
-
-        async def publish(topic: str, message: Any) -> None:
-            cancels.append(topic)
-            await monitored(topic, message)
-
-        client.transport.publish = publish  # type: ignore[method-assign]
-        call = asyncio.create_task(client.call("numbers.wait"))
-        await asyncio.to_thread(numbers.begun.wait, SOON)
-        call.cancel()
-        await asyncio.wait([call])
-        await client.close()
-        assert len(cancels) == 1
 
 
 @pytest.mark.parametrize(

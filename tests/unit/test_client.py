@@ -627,3 +627,28 @@ def test_a_client_without_async_with_ends_silently_with_its_loop() -> None:
         [sys.executable, "-W", "error", "-X", "dev", "-c", SILENT], capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+async def test_a_call_cancelled_together_with_its_client_cancels_its_work(serve: Serve, url: str) -> None:
+    """The cancel leaves before the connection does; that the caller is gone would be found out later."""
+    begun, cancelled, service = asyncio.Event(), asyncio.Event(), Service("numbers")
+
+    @service.method
+    async def wait() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def use() -> None:
+        async with Client(url) as client:
+            await client.call("numbers.wait")
+
+    await serve(service)
+    using = asyncio.create_task(use())
+    await begun.wait()
+    using.cancel()
+    await asyncio.wait([using])
+    async with asyncio.timeout(5):
+        await cancelled.wait()
