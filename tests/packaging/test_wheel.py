@@ -123,7 +123,8 @@ def test_the_javascript_client_comes_with_it(names: set[str], wheel: Path) -> No
 
 def test_the_sources_hold_what_the_wheel_and_the_tests_are_made_of(sdist_names: set[str]) -> None:
     client = {"transports/rpckit_websocket/rpckit.js", "tests/javascript/peer.test.mjs"}
-    assert client | {"pyproject.toml", "LICENSE", "rpckit/py.typed"} <= sdist_names
+    ours = {"pyproject.toml", "LICENSE", "rpckit/py.typed", "rpckit_pytest/__init__.py"}
+    assert client | ours <= sdist_names
 
 
 def test_nothing_else_is_in_it(names: set[str]) -> None:
