@@ -216,7 +216,7 @@ async def test_in_an_event_loop_it_says_what_to_use(client: BlockingClient) -> N
 )
 def test_a_script_that_does_not_close_it_ends_silently(last_line: str, ends_with: str) -> None:
     script = SCRIPT + last_line
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", script]
+    command = [sys.executable, "-W", "error", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     if ends_with:
         assert done.stderr.splitlines()[-1].startswith(ends_with)
