@@ -189,6 +189,7 @@ def test_an_unknown_transport_names_the_known_ones(bare: Path, tmp_path: Path) -
 def test_what_is_generated_is_strictly_typed_where_only_rpckit_is_installed(bare: Path, tmp_path: Path) -> None:
     for service in (shop(), fibonacci):
         (tmp_path / f"{service.name}_client.py").write_text(python_client(contract_of(service)))
+        (tmp_path / f"{service.name}_sync.py").write_text(python_client(contract_of(service), sync=True))
     (tmp_path / "used.py").write_text(USES_GENERATED)
     python = ["--python-executable", str(bare / "python"), "--cache-dir", str(tmp_path / "cache")]
     command = [sys.executable, "-m", "mypy", "--strict", *python, "."]
@@ -221,7 +222,13 @@ except rpckit.UsageError as error:
 """
 
 USES_GENERATED = """
+import fibonacci_sync
 from shop_client import Item, Order, Priority, ShopRpcClient
+
+
+def block() -> int:
+    with fibonacci_sync.FibonacciRpcClient("memory://typed") as fibonacci_rpc:
+        return fibonacci_rpc.using(timeout=3).call(4)
 
 
 async def use(order: Order) -> list[Item]:
