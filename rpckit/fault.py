@@ -34,6 +34,8 @@ __all__ = [
     "FAULT_MESSAGE_HEADER",
     "FAULT_STATUS_HEADER",
     "HANDLER",
+    "JSONRPC_CODES",
+    "JSONRPC_OTHER",
     "TOOLKIT",
     "Fault",
     "changed_contract",
@@ -49,6 +51,20 @@ FAULT_ORIGIN_HEADER = "x-rpckit-origin"
 MAX_MESSAGE = 4096  # characters of a fault's message that travel
 HANDLER = "handler"  # origin: the handler raised it
 TOOLKIT = "rpckit"  # origin: the server refused or ended the call
+JSONRPC_OTHER = -32000  # the code of all other faults in JSON-RPC
+JSONRPC_CODES: Mapping[str, int] = {  # those that the specification has, the language server protocol's, and ours
+    Code.INVALID_ARGUMENT: -32602,
+    Code.UNIMPLEMENTED: -32601,
+    Code.INTERNAL: -32603,
+    Code.CANCELLED: -32800,
+    Code.DEADLINE_EXCEEDED: -32001,
+    Code.RESOURCE_EXHAUSTED: -32002,
+    Code.PERMISSION_DENIED: -32003,
+    Code.UNAVAILABLE: -32004,
+    Code.ABORTED: -32005,
+    Code.NOT_FOUND: -32006,
+    Code.DATA_LOSS: -32007,
+}
 CONTRACT_CHANGED = "ContractChanged"  # the type of a refusal that brings the server's contract
 
 

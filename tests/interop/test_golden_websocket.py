@@ -12,11 +12,12 @@ import msgpack
 import pytest
 from fastapi_websocket_rpc.schemas import RpcMessage, RpcRequest, RpcResponse
 
+from rpckit.fault import JSONRPC_CODES
 from rpckit.message import Kind, Message
 from rpckit_websocket import _dialect
 from rpckit_websocket._dialect import Dialect, Frame, Incoming
 from rpckit_websocket._fastapi_rpc import FastApiRpc
-from rpckit_websocket._jsonrpc import CODES, JsonRpc
+from rpckit_websocket._jsonrpc import JsonRpc
 from rpckit_websocket._native import Native
 
 GOLDEN = Path(__file__).parent / "golden" / "websocket.json"
@@ -129,7 +130,7 @@ def test_every_json_rpc_frame_is_what_the_specification_says(name: str, vector: 
         assert frame.keys() in ({"jsonrpc", "id", "result"}, {"jsonrpc", "id", "error"})
     if "error" in frame:
         assert frame["error"].keys() <= {"code", "message", "data"}
-        assert frame["error"]["code"] in CODES.values()
+        assert frame["error"]["code"] in JSONRPC_CODES.values()
 
 
 @some("fastapi_websocket_rpc")

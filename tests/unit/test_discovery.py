@@ -39,7 +39,7 @@ def test_a_method_is_described_as_it_is_called() -> None:
     place = method("shop.place")
     assert place["description"] == "Order something."
     assert [(each["name"], each["required"]) for each in place["params"]] == [("item", True), ("count", False)]
-    assert place["params"][0]["schema"]["properties"]["price"] == {"title": "Price", "type": "number"}
+    assert place["params"][0]["schema"] == {"$ref": "#/components/schemas/Item"}
     assert place["result"]["schema"] == {"type": "string"}
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from rpckit import codec
 from rpckit.call import cancel_topic, event_topic
 from rpckit.errors import Code, UsageError
+from rpckit.fault import JSONRPC_CODES, JSONRPC_OTHER
 from rpckit.message import Kind, Message
 
 from ._dialect import (
@@ -52,23 +53,9 @@ NULL = "null"  # as an id: none that an answer could be told by
 PING = "rpckit-ping-"  # before the ids of our own heartbeats
 MAX_BATCH = 1000  # messages of one batch
 MAX_HELD_BACK = 1_000_000  # characters of answers that wait for the others of their batches
-PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 CANCELLED = -32800  # of the language server protocol, as `$/cancelRequest` is
-SERVER_ERROR = -32000
-CODES: dict[str, int] = {
-    Code.INVALID_ARGUMENT: INVALID_PARAMS,
-    Code.UNIMPLEMENTED: METHOD_NOT_FOUND,
-    Code.INTERNAL: INTERNAL,
-    Code.CANCELLED: CANCELLED,
-    Code.DEADLINE_EXCEEDED: -32001,
-    Code.RESOURCE_EXHAUSTED: -32002,
-    Code.PERMISSION_DENIED: -32003,
-    Code.UNAVAILABLE: -32004,
-    Code.ABORTED: -32005,
-    Code.NOT_FOUND: -32006,
-    Code.DATA_LOSS: -32007,
-}
-_CODE_OF = {number: code for code, number in CODES.items()}
+_CODE_OF = {number: code for code, number in JSONRPC_CODES.items()}
 
 
 class _Batch:
@@ -284,7 +271,9 @@ class JsonRpc:
         if batch is None:
             return self._framed(text)
         if self._held_back + len(text) > MAX_HELD_BACK:
-            text = _error_text(correlation_id, CODES[Code.DATA_LOSS], "it ran; the answers of its batch are too large")
+            text = _error_text(
+                correlation_id, JSONRPC_CODES[Code.DATA_LOSS], "it ran; the answers of its batch are too large"
+            )
         batch.add(text)
         self._held_back += len(text)
         batch.open -= 1
@@ -357,7 +346,11 @@ def _id_text(correlation_id: str) -> str:
 def _fault_text(message: Message) -> str:
     fault = json_fault(message)
     data = {name: value for name, value in fault.items() if name != "message" and value not in (None, "", False)}
-    error = {"code": CODES.get(str(fault["code"]), SERVER_ERROR), "message": str(fault["message"]), "data": data}
+    error = {
+        "code": JSONRPC_CODES.get(str(fault["code"]), JSONRPC_OTHER),
+        "message": str(fault["message"]),
+        "data": data,
+    }
     try:
         text = dump_json(error)
     except UsageError:  # details may hold what JSON does not

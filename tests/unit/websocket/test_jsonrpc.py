@@ -15,7 +15,7 @@ from rpckit import codec
 from rpckit.call import cancel_topic, event_topic
 from rpckit.contract import write_arguments
 from rpckit.errors import Code, UsageError
-from rpckit.fault import Fault, fault_message, read_fault
+from rpckit.fault import JSONRPC_CODES, Fault, fault_message, read_fault
 from rpckit.message import NATIVE, PLAIN, Kind, Message
 from rpckit_websocket import _jsonrpc
 from rpckit_websocket._dialect import (
@@ -31,7 +31,7 @@ from rpckit_websocket._dialect import (
     Undelivered,
     Unsubscribe,
 )
-from rpckit_websocket._jsonrpc import CODES, MAX_BATCH, JsonRpc
+from rpckit_websocket._jsonrpc import MAX_BATCH, JsonRpc
 
 PEER = "their session"
 
@@ -434,17 +434,17 @@ def test_a_fault_survives_both_ways(content_type: str) -> None:
     request = _message(there_request)
     request.content_type = content_type
     frame = there.write(fault_message(request, FAULT))
-    assert loaded(frame)["error"]["code"] == CODES[Code.NOT_FOUND]
+    assert loaded(frame)["error"]["code"] == JSONRPC_CODES[Code.NOT_FOUND]
     (answer,) = here.read(frame or "")
     assert _message(answer).correlation_id == sent.correlation_id
     assert read_fault(_message(answer)) == FAULT
 
 
-@pytest.mark.parametrize("code", [code for code in Code if code in CODES])
+@pytest.mark.parametrize("code", [code for code in Code if code in JSONRPC_CODES])
 def test_each_code_has_its_number_and_back(rpc: JsonRpc, code: Code) -> None:
     error = loaded(rpc.write(fault_message(request(rpc), Fault(code, "text"))))["error"]
-    assert (error["code"], error["message"], error["data"]["code"]) == (CODES[code], "text", code)
-    (item,) = read(rpc, {"jsonrpc": "2.0", "id": "c", "error": {"code": CODES[code], "message": "text"}})
+    assert (error["code"], error["message"], error["data"]["code"]) == (JSONRPC_CODES[code], "text", code)
+    (item,) = read(rpc, {"jsonrpc": "2.0", "id": "c", "error": {"code": JSONRPC_CODES[code], "message": "text"}})
     assert read_fault(_message(item)).code == code
 
 
