@@ -11,6 +11,7 @@ from rpckit.cli import (
     call,
     demo,
     describe,
+    documents,
     generate,
     instances,
     new,
@@ -43,6 +44,7 @@ app.command("call", context_settings={"ignore_unknown_options": True})(call.call
 app.command("request")(request.request)
 app.command("bench", context_settings={"ignore_unknown_options": True})(bench.bench)
 app.command("generate")(generate.generate)
+app.command("schema")(documents.schema)
 app.command("settings")(settings.settings)
 app.command("services")(instances.services)
 app.command("describe")(describe.describe)

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rpckit.codec import MSGPACK
-from rpckit.documents._types import Types, draft_7, object_of, with_default
 from rpckit.documents._openrpc import described, info
+from rpckit.documents._types import Types, draft_7, object_of, with_default
 from rpckit.errors import Code
 from rpckit.schema import Document, Schema
 from rpckit.url import Url

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rpckit.documents._types import Types, object_of, with_default
 from rpckit.documents._openrpc import info
+from rpckit.documents._types import Types, object_of, with_default
 from rpckit.schema import Document, Schema
 
 __all__ = ["json_schema"]

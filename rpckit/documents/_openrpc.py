@@ -45,11 +45,11 @@ def info(documents: Sequence[Document]) -> dict[str, str]:
 
 
 def described(method: Document) -> dict[str, Any]:
-    """Summary and description of a method, and what to use instead of it."""
+    """The description of a method with what to use instead of it; a long one has a summary."""
     instead = f"Deprecated: {method['deprecated']}" if method["deprecated"] else ""
     whole = "\n\n".join(part for part in (method["doc"], instead) if part)
-    summary = method["doc"].partition("\n")[0]
-    return {**({"summary": summary} if summary else {}), **({"description": whole} if whole else {})}
+    summary, more, _ = whole.partition("\n")
+    return {**({"summary": summary} if more else {}), **({"description": whole} if whole else {})}
 
 
 def _method(index: int, document: Document, name: str, types: Types) -> dict[str, Any]:
