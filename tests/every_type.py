@@ -71,7 +71,7 @@ class NoSuchItem(LookupError):
 
 
 service = Service("every type", address="every/type", version="1.2", doc="Says what it hears.")
-shop = Service("shop")
+shop = Service("shop")  # with events, whose groups not every transport has
 
 
 @service.method
@@ -156,15 +156,6 @@ async def slow(seconds: float = 0.0) -> str:
     return "done"
 
 
-@service.on("item/sold")
-async def sold(item: Item, count: int = 1) -> None:
-    """Somebody bought it."""
-
-
-@service.on("item/sold", group="mail")
-async def thank(item: Item, *, to: str) -> None: ...
-
-
 @dataclass
 class Basket:
     points: list[Point] = field(default_factory=list)
@@ -184,3 +175,12 @@ class Freight:
 @shop.method
 async def weigh(item: Freight.Item) -> float:
     return item.weight
+
+
+@shop.on("item/sold")
+async def sold(where: Point, count: int = 1) -> None:
+    """Somebody bought something there."""
+
+
+@shop.on("item/sold", group="mail")
+async def thank(where: Point, *, to: str) -> None: ...

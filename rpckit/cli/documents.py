@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -87,7 +87,7 @@ def schema(
 
 
 def _document(format: Format, contracts: Sequence[Document], url: str | None) -> Any:
-    writers = {
+    writers: dict[Format, Callable[[Sequence[Document]], Any]] = {
         Format.openrpc: openrpc,
         Format.asyncapi: partial(asyncapi, urls=[url] if url else []),
         Format.jsonschema: json_schema,

@@ -12,7 +12,7 @@ import pytest
 
 from tests.interop.processes import finish
 
-__all__ = ["NODE_MODULES", "exported", "installed", "node"]
+__all__ = ["NODE_MODULES", "exported", "exported_names", "installed", "node"]
 
 NODE_MODULES = Path(__file__).parent / "node" / "node_modules"
 
@@ -39,6 +39,15 @@ def exported(package: str) -> Any:
     ran = finish([node(), "-e", program])
     assert ran.code == 0, ran.err
     return json.loads(ran.out)
+
+
+def exported_names(module: Path) -> list[str]:
+    """What an ES module exports."""
+    program = f"console.log(JSON.stringify(Object.keys(await import({json.dumps(module.as_uri())}))))"
+    ran = finish([node(), "--input-type=module", "-e", program])
+    assert ran.code == 0, ran.err
+    names: list[str] = json.loads(ran.out)
+    return names
 
 
 def _missing(reason: str) -> None:

@@ -156,8 +156,8 @@ def test_asyncapi_has_one_channel_for_a_topic_and_an_operation_for_each_handler(
     document = asyncapi(DOCUMENTS)
     topic = document["channels"]["event.item_sold"]
     assert topic["address"] == event_topic("item/sold")
-    assert list(topic["messages"]) == ["every_type.on.item_sold", "every_type.on.item_sold.mail"]
-    assert "One of the group 'mail'" in document["operations"]["every_type.on.item_sold.mail"]["description"]
+    assert list(topic["messages"]) == ["shop.on.item_sold", "shop.on.item_sold.mail"]
+    assert "One of the group 'mail'" in document["operations"]["shop.on.item_sold.mail"]["description"]
 
 
 def test_asyncapi_names_topics_as_the_transports_do() -> None:
