@@ -16,6 +16,7 @@ from rich.text import Text
 from rpckit.cli import options
 from rpckit.cli.contract_file import is_file, read_contracts
 from rpckit.cli.failures import reported
+from rpckit.cli.files import write_file
 from rpckit.cli.targets import contract_for
 from rpckit.compare import Change, compare
 from rpckit.documents import asyncapi, json_schema, openrpc
@@ -83,7 +84,7 @@ def schema(
         if out is None:
             typer.echo(text, nl=False)
         else:
-            _write(out, text)
+            write_file(out, text)
 
 
 def _document(format: Format, contracts: Sequence[Document], url: str | None) -> Any:
@@ -134,11 +135,3 @@ def _print(changes: Sequence[Change]) -> None:
         console.print(Text.assemble(label, "  ", str(change)), soft_wrap=True)
     if not changes:
         console.print("no changes")
-
-
-def _write(out: Path, text: str) -> None:
-    try:
-        out.write_text(text, "utf-8")
-    except OSError as error:
-        raise UsageError(f"{out} cannot be written: {error.strerror}") from error
-    Console(stderr=True, highlight=False).print(f"wrote {out}", markup=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from rpckit.cli import options
 from rpckit.cli.failures import reported
+from rpckit.cli.files import write_file
 from rpckit.cli.targets import contract_for
 from rpckit.codegen import python_client
 from rpckit.errors import UsageError
@@ -66,19 +67,11 @@ def generate(
         elif check:
             _check(out, text, target)
         else:
-            _write(out, text)
+            write_file(out, text)
 
 
 def _writer(lang: Language, sync: bool) -> Callable[[Document], str]:
     return partial(python_client, sync=sync)
-
-
-def _write(out: Path, text: str) -> None:
-    try:
-        out.write_text(text, "utf-8")
-    except OSError as error:
-        raise UsageError(f"{out} cannot be written: {error.strerror}") from error
-    Console(stderr=True, highlight=False).print(f"wrote {out}", markup=False, soft_wrap=True)
 
 
 def _check(out: Path, text: str, target: str) -> None:

@@ -15,12 +15,14 @@ from rpckit import Service
 from rpckit.demo import service as fibonacci
 from rpckit.documents import asyncapi, json_schema, openrpc
 from rpckit.schema import contract_of
+from tests.awkward_names import service as awkward
 from tests.every_type import service, shop
 from tests.interop.node_packages import NODE_MODULES, exported, installed
 
 SERVICES = {
     "fibonacci": [fibonacci],
     "every type": [service],
+    "awkward": [awkward],
     "several": [service, shop, fibonacci],
     "empty": [Service("empty")],
     "none": [],

@@ -14,7 +14,9 @@ from rpckit.codegen import typescript_client
 from rpckit.demo import service as fibonacci
 from rpckit.schema import contract_of
 from rpckit.testing._ports import LOOPBACK, free_port
+from rpckit.testing.conformance._types_service import shop as conformance_shop
 from rpckit_websocket import JAVASCRIPT
+from tests.awkward_names import service as awkward
 from tests.every_type import service, shop
 from tests.interop.node_packages import NODE_MODULES, exported_names, installed, node
 from tests.interop.processes import Ran, finish, rpckit, running
@@ -47,9 +49,11 @@ def url() -> Iterator[str]:
 
 
 def test_clients_compile_strictly(folder: Path) -> None:
-    for number, each in enumerate([service, shop, fibonacci, Service("empty")]):
-        (folder / f"client{number}.ts").write_text(typescript_client(contract_of(each)), "utf-8")
-    compiled = tsc(folder, "--noEmit", *(f"client{number}.ts" for number in range(4)))
+    services = [service, shop, conformance_shop(), fibonacci, awkward, Service("empty")]
+    files = [f"client{number}.ts" for number in range(len(services))]
+    for name, each in zip(files, services, strict=True):
+        (folder / name).write_text(typescript_client(contract_of(each)), "utf-8")
+    compiled = tsc(folder, "--noEmit", *files)
     assert (compiled.code, compiled.out) == (0, "")
 
 
