@@ -23,6 +23,11 @@ VERSION = "3.0.0"
 AMQP_BINDING = "0.3.0"
 EVENT_PREFIX = "rpckit.event."  # of topics, as `rpckit.call.event_topic` writes them
 EVENTS_EXCHANGE = "rpckit.events"  # of AMQP
+APP_ID = "rpckit/1"  # of AMQP: what has it not is read as a foreign program's
+ENVELOPE = (
+    "The envelope. On AMQP these are properties of the message, `method` being `type`, and `app_id` must be there; "
+    "elsewhere they are fields before the body."
+)
 TEXT: Schema = {"type": "string"}
 CORRELATION = {"location": "$message.header#/correlation_id"}
 BODY = (
@@ -109,11 +114,11 @@ class _Writer:
 
     def _request(self, index: int, name: str, method: Document) -> dict[str, Any]:
         answered = [] if method["no_reply"] else ["correlation_id", "reply_to"]
-        envelope = {"method": {"const": name}, "message_id": TEXT, "correlation_id": TEXT, "reply_to": TEXT}
+        headers = _envelope(["method", *answered], method={"const": name}, message_id=TEXT, reply_to=TEXT)
         return {
             "name": name,
             **described(method),
-            "headers": {"type": "object", "properties": envelope, "required": ["method", *answered]},
+            "headers": headers,
             "correlationId": CORRELATION,
             "payload": self._body(index, method["parameters"]),
             "bindings": _message_type(name),
@@ -155,7 +160,13 @@ class _Writer:
         )
         operation = _free(heard_by, self.operations)
         payload = self._body(index, event["parameters"])
-        messages[operation] = {"name": topic, "payload": payload, "bindings": _message_type("$event")}
+        headers = _envelope([], message_id=TEXT)
+        messages[operation] = {
+            "name": topic,
+            "headers": headers,
+            "payload": payload,
+            "bindings": _message_type("$event"),
+        }
         whom = f"One of the group {event['group']!r} hears it." if event["group"] else "Every handler hears it."
         self.operations[operation] = {
             "action": "receive",
@@ -184,11 +195,15 @@ class _Writer:
         return {**body, "required": needed} if needed else body
 
 
+def _envelope(required: Sequence[str], **fields: Schema) -> Schema:
+    properties = {**fields, "correlation_id": TEXT, "app_id": {"const": APP_ID}}
+    return {"type": "object", "description": ENVELOPE, "properties": properties, "required": list(required)}
+
+
 def _answer(name: str, kind: str, payload: Schema) -> dict[str, Any]:
-    headers = {"type": "object", "properties": {"correlation_id": TEXT}, "required": ["correlation_id"]}
     return {
         "name": name,
-        "headers": headers,
+        "headers": _envelope(["correlation_id"]),
         "correlationId": CORRELATION,
         "payload": payload,
         "bindings": _message_type(kind),

@@ -13,10 +13,10 @@ from rpckit import Service, codec
 from rpckit.call import event_topic
 from rpckit.contract import write_arguments
 from rpckit.documents import asyncapi, json_schema, openrpc
-from rpckit.documents._asyncapi import EVENT_PREFIX, EVENTS_EXCHANGE
+from rpckit.documents._asyncapi import APP_ID, EVENT_PREFIX, EVENTS_EXCHANGE
 from rpckit.message import NATIVE
 from rpckit.schema import contract_of
-from rpckit_amqp import _topology
+from rpckit_amqp import _mapping, _topology
 from tests.every_type import service, shop
 
 DOCUMENTS = [contract_of(service), contract_of(shop)]
@@ -160,7 +160,8 @@ def test_asyncapi_has_one_channel_for_a_topic_and_an_operation_for_each_handler(
     assert "One of the group 'mail'" in document["operations"]["shop.on.item_sold.mail"]["description"]
 
 
-def test_asyncapi_names_topics_as_the_transports_do() -> None:
+def test_asyncapi_names_topics_and_marks_messages_as_the_transports_do() -> None:
+    assert _mapping.APP_ID == APP_ID
     assert event_topic("x") == f"{EVENT_PREFIX}x"
     assert _topology.EVENTS_EXCHANGE == EVENTS_EXCHANGE
 
