@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.interop.processes import Ran, clean_env, finish, rpckit
+import pytest
+
+from rpckit.testing._ports import LOOPBACK, free_port
+from tests.interop.processes import Ran, clean_env, finish, rpckit, running
 
 SERVICE = """
 from rpckit import Service
@@ -44,3 +48,28 @@ def test_documents_of_all_formats_are_json(tmp_path: Path) -> None:
         ran = run(tmp_path, "shop_service:service", "--format", each)
         assert (ran.code, ran.err) == (0, "")
         json.loads(ran.out)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """Of a running server, which needs no broker."""
+    url = f"ws://{LOOPBACK}:{free_port()}/ws"
+    with running(rpckit("serve", "rpckit.demo.service:service", "--url", url), ready="serving fibonacci"):
+        yield url
+
+
+@pytest.mark.parametrize("format", ["openrpc", "asyncapi", "jsonschema", "contract"])
+def test_a_running_service_has_the_documents_of_its_source(url: str, format: str, tmp_path: Path) -> None:
+    asked = run(tmp_path, "rpc_queue", "--format", format, "--url", url)
+    assert (asked.code, asked.err) == (0, "")
+    assert asked.out == run(tmp_path, "rpckit.demo.service:service", "--format", format, "--url", url).out
+
+
+def test_openrpc_is_what_a_session_answers_to_rpc_discover(url: str, tmp_path: Path) -> None:
+    told = finish(rpckit("call", "rpc.discover", "--url", url), env=clean_env(), cwd=tmp_path)
+    assert json.loads(told.out) == json.loads(run(tmp_path, "rpc_queue", "--url", url).out)
+
+
+def test_a_running_service_is_compared_with_what_it_was(url: str, tmp_path: Path) -> None:
+    assert run(tmp_path, "rpckit.demo.service:service", "--diff", "rpc_queue", "--url", url).out == "no changes\n"
+    assert run(tmp_path, "nobody.here", "--url", url).code == 3
