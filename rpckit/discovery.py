@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rpckit.contract import Service
-from rpckit.documents import openrpc
 from rpckit.schema import contract_of
 
 __all__ = ["ADDRESS", "describe", "discovery"]
@@ -31,4 +30,6 @@ def discovery(services: Sequence[Service]) -> Service:
 
 def describe(services: Sequence[Service]) -> dict[str, Any]:
     """The OpenRPC document of some services."""
+    from rpckit.documents import openrpc  # few are asked: starting need not wait for it
+
     return openrpc([contract_of(service) for service in services])
