@@ -16,7 +16,7 @@ from rpckit.cli import options
 from rpckit.cli.failures import reported
 from rpckit.cli.files import write_file
 from rpckit.cli.targets import contract_for
-from rpckit.codegen import python_client
+from rpckit.codegen import python_client, typescript_client
 from rpckit.errors import UsageError
 from rpckit.schema import Document
 
@@ -28,6 +28,7 @@ SHOWN_LINES = 20  # of a difference
 
 class Language(StrEnum):
     python = "python"
+    typescript = "typescript"
 
 
 Target = Annotated[
@@ -40,6 +41,9 @@ Out = Annotated[
 ]
 Sync = Annotated[bool, typer.Option("--sync", help="Methods that block, for programs without an event loop.")]
 Lang = Annotated[Language, typer.Option("--lang", "-l", help="The language of the client.")]
+Module = Annotated[
+    str, typer.Option("--module", metavar="PATH", help="TypeScript: where rpckit.js is, as the client imports it.")
+]
 Check = Annotated[bool, typer.Option("--check", help="Write nothing: exit with 1 when FILE is not up to date.")]
 
 
@@ -49,6 +53,7 @@ def generate(
     url: options.Url = None,
     sync: Sync = False,
     lang: Lang = Language.python,
+    module: Module = "./rpckit.js",
     check: Check = False,
     debug: options.Debug = False,
 ) -> None:
@@ -57,11 +62,12 @@ def generate(
     [bold]rpckit generate shop.orders:service --out orders_client.py[/bold]
     [bold]rpckit generate orders --url amqp://rabbit.local --out orders_client.py[/bold]     from a running server
     [bold]rpckit generate shop.orders:service --out orders_client.py --check[/bold]     in CI
+    [bold]rpckit generate shop.orders:service --lang typescript --out orders_client.ts[/bold]
     """
     with reported(debug):
         if check and out is None:
             raise UsageError("--check compares with a file: name it with --out")
-        text = _writer(lang, sync)(contract_for(target, url))
+        text = _writer(lang, sync, module)(contract_for(target, url))
         if out is None:
             typer.echo(text, nl=False)
         elif check:
@@ -70,8 +76,12 @@ def generate(
             write_file(out, text)
 
 
-def _writer(lang: Language, sync: bool) -> Callable[[Document], str]:
-    return partial(python_client, sync=sync)
+def _writer(lang: Language, sync: bool, module: str) -> Callable[[Document], str]:
+    if lang is Language.python:
+        return partial(python_client, sync=sync)
+    if sync:
+        raise UsageError("--sync is for Python: in TypeScript every call is awaited")
+    return partial(typescript_client, module=module)
 
 
 def _check(out: Path, text: str, target: str) -> None:

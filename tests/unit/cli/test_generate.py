@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rpckit.codegen import python_client
+from rpckit.codegen import python_client, typescript_client
 from rpckit.demo import service
 from rpckit.schema import contract_of
 
@@ -19,6 +19,11 @@ TARGET = "rpckit.demo.service:service"
 def test_it_prints_the_client(rpckit: Rpckit) -> None:
     assert rpckit("generate", TARGET).out == python_client(contract_of(service))
     assert rpckit("generate", TARGET, "--sync").out == python_client(contract_of(service), sync=True)
+
+
+def test_it_prints_typescript(rpckit: Rpckit) -> None:
+    words = ("generate", TARGET, "--lang", "typescript", "--module", "../rpckit.js")
+    assert rpckit(*words).out == typescript_client(contract_of(service), module="../rpckit.js")
 
 
 def test_it_writes_a_file_and_knows_whether_it_is_up_to_date(rpckit: Rpckit, tmp_path: Path) -> None:
@@ -40,6 +45,7 @@ def test_it_writes_a_file_and_knows_whether_it_is_up_to_date(rpckit: Rpckit, tmp
     "words, said",
     [
         ((TARGET, "--check"), "name it with --out"),
+        ((TARGET, "--lang", "typescript", "--sync"), "--sync is for Python"),
         ((TARGET, "--out", "/nowhere/client.py"), "/nowhere/client.py cannot be written"),
         (("rpckit.demo.service:nothing",), "Services there: rpckit.demo.service:service"),
     ],
