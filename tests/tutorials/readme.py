@@ -5,6 +5,7 @@ A fence is an excerpt or a program by the comment above it, and a terminal sessi
     <!-- file: PATH -->     the Python below stands in that file, word for word
     <!-- run -->            the Python below is a program; the text below that is what it prints
     <!-- run: broker -->    the same, and it starts a broker of its own
+    <!-- save: NAME -->     the code below is a file that the reader saves where the commands are given
     <!-- stop -->           the reader stops the servers here
     ```console              `$ command` lines, each with what it prints; … stands for anything
 """
@@ -22,6 +23,7 @@ _MARK = r"<!-- (?P<{}>[^\n]+?) -->"
 _FENCE = r"```(?P<language>\w*)\n(?P<text>.*?)^```$"
 _PART = re.compile(rf"^(?:{_MARK.format('mark')}\n)?{_FENCE}|^{_MARK.format('alone')}$", re.MULTILINE | re.DOTALL)
 _SERVER = re.compile(r"\brpckit serve\b|(_server|_page|/service)\.py\b")
+_SAVED = re.compile(r"python \w+\.py")
 _COMMAND = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
@@ -39,6 +41,12 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     line: str
     printed: str
@@ -50,8 +58,8 @@ class Command:
 
     @property
     def by_others(self) -> bool:
-        """Whether it is a program that is not rpckit's."""
-        return "/peers/" in self.line
+        """Whether it is a program that is not rpckit's: of another library, or saved from the page."""
+        return "/peers/" in self.line or _SAVED.fullmatch(self.line) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Stop:
     """The servers are stopped."""
 
 
-Step = Excerpt | Program | Command | Stop
+Step = Excerpt | Program | Saved | Command | Stop
 
 
 def read_steps(readme: Path) -> list[Step]:
@@ -81,6 +89,8 @@ def _steps(text: str) -> Iterator[Step]:
         elif language == "console":
             for command in _COMMAND.finditer(body):
                 yield Command(command[1], command[2])
+        elif mark and mark.startswith("save: "):
+            yield Saved(mark.removeprefix("save: "), body)
         elif language == "python" and mark and mark.startswith("file: "):
             yield Excerpt(mark.removeprefix("file: "), body)
         elif language == "python" and mark in ("run", "run: broker"):

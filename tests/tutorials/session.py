@@ -7,13 +7,14 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from textwrap import dedent, indent
 
 from rpckit.testing import RabbitMq
 from rpckit.url import Url
 from tests.interop.processes import ROOT, clean_env, finish, running
 from tests.interop.processes import Program as Process
-from tests.tutorials.readme import Command, Excerpt, Program, Step, Stop, matches
+from tests.tutorials.readme import Command, Excerpt, Program, Saved, Step, Stop, matches
 
 __all__ = ["QUIET", "Session", "stands_in_its_file"]
 
@@ -33,10 +34,13 @@ class Session:
     """Servers go on in terminals of their own until a step, or the end, stops them.
 
     brokers: where each broker of the README is here, by the URL that it shows. The first is that of `RPCKIT_URL`.
+             A port that is not part of a URL can be said in the same way.
+    folder:  where the commands are given, and files saved.
     """
 
-    def __init__(self, brokers: Mapping[str, str]) -> None:
+    def __init__(self, brokers: Mapping[str, str], folder: Path = ROOT) -> None:
         self._brokers = brokers
+        self._folder = folder
         self._env = clean_env(RPCKIT_URL=next(iter(brokers.values())))
         self._terminals = ExitStack()
         self._servers: list[tuple[Command, Process]] = []
@@ -50,6 +54,8 @@ class Session:
     def play(self, step: Step) -> None:
         """Take one step. Raises AssertionError when what comes is not what the README says."""
         match step:
+            case Saved():
+                (self._folder / step.name).write_text(self._here(step.text))
             case Command() if step.serves:
                 self._serve(step)
             case Command():
@@ -68,14 +74,14 @@ class Session:
     def _start(self, argv: Sequence[str], ready: str, tries: int) -> Process:
         """FastStream's page asks itself, and now and then misses it on a stream: see `wake` in tests/interop."""
         try:
-            return self._terminals.enter_context(running(argv, ready=ready, env=self._env))
+            return self._terminals.enter_context(running(argv, ready=ready, env=self._env, cwd=self._folder))
         except AssertionError:
             if tries == 1:
                 raise
             return self._start(argv, ready, tries - 1)
 
     def _run_command(self, command: Command) -> None:
-        ran = finish(["/bin/sh", "-c", f"exec 2>&1; {self._here(command.line)}"], env=self._env)
+        ran = finish(["/bin/sh", "-c", f"exec 2>&1; {self._here(command.line)}"], env=self._env, cwd=self._folder)
         assert matches(ran.out, command.printed), f"$ {command.line}\n{ran.out}"
 
     def _run_program(self, program: Program) -> None:
@@ -90,7 +96,7 @@ class Session:
     def _here(self, text: str, *, shown: bool = False) -> str:
         """The README's brokers are on localhost, ours elsewhere; `shown`, as rpckit shows it: without a password."""
         for theirs, ours in self._brokers.items():
-            url = str(Url.parse(ours)) if shown else ours
+            url = str(Url.parse(ours)) if shown and "://" in ours else ours
             text = text.replace(theirs, url)
         return text
 
