@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rpckit import Server, Service
 from rpckit.testing._ports import free_port
 from tests.interop.conftest import delete_queue
 from tests.interop.processes import ROOT
@@ -56,3 +59,50 @@ def test_the_page_from_top_to_bottom(brokers: dict[str, str], tmp_path: Path) ->
         for step in STEPS:
             if NODE is not None or not (isinstance(step, Command) and step.line.startswith("node ")):
                 reader.play(step)
+
+
+async def test_the_clients_time_is_up_and_the_work_of_rabbitmqs_is_cancelled(brokers: dict[str, str]) -> None:
+    """The page's console shows only calls that are answered."""
+    service, ended = Service("wire"), asyncio.Event()
+
+    @service.method
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.set()
+
+    async with Server(service, url=brokers["amqp://localhost"]):
+        client = await asyncio.to_thread(client_of("amqp_client.py"), brokers["amqp://localhost"])
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(client.call, "wire", "slow", timeout=0.3)
+        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.to_thread(client.connection.close)
+    ended.clear()
+    async with Server(service, url=brokers["redis+stream://localhost"]):
+        client = await asyncio.to_thread(client_of("redis_client.py"), brokers["redis://localhost"])
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(client.call, "wire", "slow", timeout=0.3)
+        await asyncio.wait_for(ended.wait(), 10)  # by its deadline
+        client.replies.close()
+        client.redis.close()
+
+
+async def test_the_clients_know_at_once_that_nobody_serves(brokers: dict[str, str]) -> None:
+    rabbit = await asyncio.to_thread(client_of("amqp_client.py"), brokers["amqp://localhost"])
+    with pytest.raises(Exception, match="1 unroutable"):  # pika's
+        await asyncio.to_thread(rabbit.call, "wire", "slow")
+    await asyncio.to_thread(rabbit.connection.close)
+    redis = await asyncio.to_thread(client_of("redis_client.py"), brokers["redis://localhost"])
+    with pytest.raises(LookupError, match="nobody serves wire"):
+        await asyncio.to_thread(redis.call, "wire", "slow")
+    redis.replies.close()
+    redis.redis.close()
+
+
+def client_of(name: str) -> Any:
+    """The class `Client` of a program, without what it does then."""
+    (text,) = (step.text for step in STEPS if isinstance(step, Saved) and step.name == name)
+    names: dict[str, Any] = {}
+    exec(text.partition("\n\nclient = ")[0], names)
+    return names["Client"]
