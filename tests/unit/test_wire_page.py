@@ -51,7 +51,7 @@ def fault_rows() -> Iterator[tuple[str, str, str]]:
         yield known, HANDLER, meant(toolkit if handler == "the same" else handler)
 
 
-@pytest.mark.parametrize(("code", "origin", "error"), [*fault_rows()])
+@pytest.mark.parametrize("code, origin, error", [*fault_rows()])
 def test_a_fault_becomes_the_error_beside_it(code: str, origin: str, error: str) -> None:
     assert type(Fault(code, "", origin=origin).to_error()) is getattr(errors, error)
 
@@ -138,7 +138,7 @@ MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
 
 @pytest.mark.parametrize(
-    ("value", "packed"),
+    "value, packed",
     [
         (2**64 - 1, 2**64 - 1),
         (2**64, msgpack.ExtType(1, (2**64).to_bytes(9, "big", signed=True))),
