@@ -19,12 +19,11 @@ import pytest
 from rpckit import codec, errors
 from rpckit.contract import Service
 from rpckit.errors import Code
-from rpckit.fault import HANDLER, TOOLKIT, Fault
+from rpckit.fault import HANDLER, JSONRPC_CODES, JSONRPC_OTHER, TOOLKIT, Fault
 from rpckit.message import Kind, Message
 from rpckit.schema import contract_of, method_fingerprint, names_in
 from rpckit_amqp._mapping import from_properties, lay_out
 from rpckit_redis._envelope import write
-from rpckit_websocket._jsonrpc import CODES, SERVER_ERROR
 from rpckit_websocket._native import Native
 
 PAGE = (Path(__file__).parents[2] / "WIRE.md").read_text()
@@ -67,8 +66,8 @@ def test_the_numbers_of_json_rpc() -> None:
     (found,) = [each for each in TABLES if each.startswith("| -32602")]
     numbers, _, codes = ([cell.strip() for cell in row.strip("|\n").split("|")] for row in found.splitlines())
     told = dict(zip(codes, map(int, numbers), strict=True))
-    assert told.pop("any other") == SERVER_ERROR
-    assert told == {str(code): number for code, number in CODES.items()}
+    assert told.pop("any other") == JSONRPC_OTHER
+    assert told == {str(code): number for code, number in JSONRPC_CODES.items()}
 
 
 REQUEST = Message(
