@@ -28,6 +28,7 @@ from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
 from rpckit.errors import (
     Code,
     DeadlineExceeded,
+    Expired,
     NoResponder,
     NotSent,
     OutcomeUnknown,
@@ -728,6 +729,7 @@ def _response_headers(response: Response) -> dict[str, str]:
 _NESTED_CODES: tuple[tuple[type[RpcError], Code], ...] = (
     (DeadlineExceeded, Code.DEADLINE_EXCEEDED),
     (OutcomeUnknown, Code.ABORTED),
+    (Expired, Code.DEADLINE_EXCEEDED),
     (Overloaded, Code.RESOURCE_EXHAUSTED),
     (NoResponder, Code.UNAVAILABLE),
     (NotSent, Code.UNAVAILABLE),

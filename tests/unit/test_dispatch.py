@@ -306,12 +306,16 @@ async def test_errors_of_nested_calls_keep_their_meaning(client: Client, serve: 
     async def run_out_of_time() -> None:
         await client.call("s.slow", timeout=0.005)
 
-    await serve(service_of(ask_nobody, run_out_of_time, slow))
+    async def come_too_late() -> None:
+        raise Expired("found too late")
+
+    await serve(service_of(ask_nobody, run_out_of_time, come_too_late, slow))
     with pytest.raises(RemoteError, match="nobody serves") as unavailable:
         await client.call("s.ask_nobody")
     assert unavailable.value.code == "UNAVAILABLE"
-    with pytest.raises(DeadlineExceeded):
-        await client.call("s.run_out_of_time")
+    for method in ("run_out_of_time", "come_too_late"):
+        with pytest.raises(DeadlineExceeded):
+            await client.call(f"s.{method}")
 
 
 # -- nested calls -----------------------------------------------------------------------------------
