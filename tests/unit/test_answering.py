@@ -107,7 +107,7 @@ async def test_what_is_refused_is_counted_too(serve: Serve, client: Client) -> N
 async def test_what_waits_and_what_runs_is_in_flight_and_its_end_is_counted(serve: Serve, client: Client) -> None:
     """Of two calls one has a slot: it is stopped by its deadline, the other one is never begun."""
     await serve(shop(), concurrency=1)
-    calls = [asyncio.create_task(client.call("shop.stuck", timeout=0.4)) for _ in range(2)]
+    calls = [asyncio.create_task(client.call("shop.stuck", timeout=1)) for _ in range(2)]
 
     async def both() -> bool:
         return (await stats(client, "stuck"))["in_flight"] == 2
