@@ -3,6 +3,8 @@
 One service, one client; RabbitMQ, Redis, WebSocket, memory or a transport of your own by changing one URL.
 """
 
+from typing import TYPE_CHECKING
+
 from rpckit.blocking import BlockingClient, BlockingTypedClient
 from rpckit.call import Call, CallOptions, Reply
 from rpckit.client import Client
@@ -30,8 +32,10 @@ from rpckit.errors import (
 from rpckit.peer import Peer
 from rpckit.peers import RemotePeer
 from rpckit.server import Server
-from rpckit.settings import Settings, load_settings
 from rpckit.typed import TypedClient
+
+if TYPE_CHECKING:
+    from rpckit.settings import Settings, load_settings
 
 __all__ = [
     "BadReply",
@@ -69,3 +73,13 @@ __all__ = [
     "current_context",
     "load_settings",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """The settings, once somebody asks for them: their library takes a tenth of the time of this import."""
+        if name in ("Settings", "load_settings"):
+            from rpckit import settings
+
+            return getattr(settings, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

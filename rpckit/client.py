@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from rpckit import codec
 from rpckit.backoff import Backoff
@@ -58,12 +58,14 @@ from rpckit.pending import PendingCalls
 from rpckit.queries import Answer, Query, as_answer
 from rpckit.registry import open_transport
 from rpckit.serving import Serving
-from rpckit.settings import Settings, given_settings
 from rpckit.survey import Surveys
 from rpckit.timer import TableTimer
 from rpckit.transport import ReplyStore, State, Transport
 from rpckit.url import Url
 from rpckit.waiter import Waiter
+
+if TYPE_CHECKING:
+    from rpckit.settings import Settings
 
 __all__ = ["Client"]
 
@@ -104,6 +106,8 @@ class Client:
         transport_options: Mapping[str, Any] | None = None,
         **overrides: Any,
     ) -> None:
+        from rpckit.settings import given_settings  # not before somebody needs one: it takes long
+
         self.settings = given_settings(settings, overrides)
         self.url = _with_dialect(Url.parse(url if url is not None else self.settings.url), dialect)
         self._shared = transport

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from rpckit.errors import UsageError
-from rpckit.transport import Transport, TransportFactory, TransportOptions
+from rpckit.transport import Transport, TransportFactory
 from rpckit.url import Url
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from rpckit.transport import TransportOptions
 
 __all__ = ["known_schemes", "load_transport", "open_transport", "transport_options"]
 
@@ -64,6 +68,8 @@ def known_schemes() -> list[str]:
 
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # with all of the email package behind it
+
     return {point.name: point for point in entry_points(group=GROUP)}
 
 

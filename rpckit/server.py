@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rpckit.answering import Answerer
 from rpckit.client import Client
@@ -20,10 +19,13 @@ from rpckit.middleware import Middleware
 from rpckit.peers import OnPeer, PeerBook, Peers
 from rpckit.registry import open_transport
 from rpckit.serving import check_capabilities, serve_on
-from rpckit.settings import Settings, given_settings
+from rpckit.signals import on_signals
 from rpckit.transport import State, Transport
 from rpckit.url import Url
 from rpckit.watch import LoopWatch
+
+if TYPE_CHECKING:
+    from rpckit.settings import Settings
 
 __all__ = ["Server"]
 
@@ -58,6 +60,8 @@ class Server:
         transport_options: Mapping[str, Any] | None = None,
         **overrides: Any,
     ) -> None:
+        from rpckit.settings import given_settings  # not before somebody needs one: it takes long
+
         given = {name: value for name, value in overrides.items() if value is not None}
         self.settings = settings = given_settings(settings, given)
         urls = [url] if isinstance(url, str) else list(url or [settings.url])
@@ -155,7 +159,7 @@ class Server:
 
         Raises `NotSent` when a connection is lost for good.
         """
-        remove = _on_signals(self._interrupt)  # before starting: whoever sees it ready may stop it at once
+        remove = on_signals(self._interrupt)  # before starting: whoever sees it ready may stop it at once
         try:
             async with self:
                 stopping = self._stopping
@@ -257,20 +261,3 @@ async def _stop_receivers(link: Link) -> None:
         log.warning("stopping to receive: %s", str(error) or f"no answer within {STOP_S:.0f} s")
     except Exception:  # of a transport: whatever it is, what runs is still to be drained
         log.exception("stopping to receive")
-
-
-def _on_signals(callback: Callable[[], None]) -> Callable[[], None]:
-    """Call back on SIGINT and SIGTERM; returns what undoes it. Without signals (Windows, threads) nothing."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        for number in numbers:
-            loop.add_signal_handler(number, callback)
-    except (NotImplementedError, RuntimeError, ValueError):
-        return lambda: None
-
-    def undo() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    return undo

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rpckit.answering import Answerer
 from rpckit.call import cancel_topic, event_topic
@@ -12,10 +12,12 @@ from rpckit.contract import Service
 from rpckit.dispatch import Dispatcher, Link
 from rpckit.errors import UsageError
 from rpckit.message import Kind, Message
-from rpckit.settings import Settings
-from rpckit.transport import Transport
+from rpckit.transport import Capabilities, Transport
 
-__all__ = ["Serving", "check_capabilities", "serve_on"]
+if TYPE_CHECKING:
+    from rpckit.settings import Settings
+
+__all__ = ["Serving", "check_capabilities", "problems", "serve_on"]
 
 
 async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Service]) -> None:
@@ -65,17 +67,22 @@ class Serving:
 
 def check_capabilities(transport: Transport, services: Sequence[Service]) -> None:
     """What a service demands and the transport cannot do is refused at start-up."""
-    capabilities = transport.capabilities
+    for problem in problems(transport.capabilities, services):
+        raise UsageError(problem)
+
+
+def problems(capabilities: Capabilities, services: Sequence[Service]) -> Iterator[str]:
+    """What the services demand and such a transport cannot do, a sentence for each method and event."""
     for service in services:
         for spec in service.methods.values():
             if spec.delivery == "at_least_once" and not capabilities.redelivers:
-                raise UsageError(
+                yield (
                     f'{service.name}.{spec.name} demands delivery="at_least_once", which {capabilities.name} '
                     "cannot give: it does not redeliver what a dead server left"
                 )
         for event in service.events:
             if event.group and not capabilities.event_groups:
-                raise UsageError(
+                yield (
                     f"{service.name} hears {event.topic!r} in the group {event.group!r}, which {capabilities.name} "
                     "cannot give: there each event reaches everyone; leave the group out"
                 )

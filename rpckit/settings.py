@@ -8,7 +8,7 @@
     [amqp]                           # options of one kind of transport; RPCKIT_AMQP_HEARTBEAT=5 is the same
     heartbeat = 5
 
-    [profiles.staging]               # chosen by RPCKIT_PROFILE=staging; overrides what stands above
+    [profiles.staging]               # chosen by --profile or RPCKIT_PROFILE=staging; overrides what stands above
     url = "amqps://rabbit.staging"
 
 A key that nobody knows, or a value that does not fit, is an error that names the place, never the value.
@@ -37,7 +37,7 @@ from rpckit.errors import UsageError
 from rpckit.transport import TransportOptions
 from rpckit.url import Url
 
-__all__ = ["PREFIX", "Settings", "family_of", "given_settings", "load_settings", "where_said"]
+__all__ = ["PREFIX", "Settings", "family_of", "given_settings", "load_settings", "profile_names", "where_said"]
 
 PREFIX = "RPCKIT_"
 _ARGUMENTS, _ENVIRONMENT = "the arguments", "the environment"
@@ -137,6 +137,11 @@ def where_said() -> dict[str, str]:
             for name in names:
                 places.setdefault(name, layer.place)
     return places
+
+
+def profile_names() -> list[str]:
+    """The profiles that can be chosen here. Raises `UsageError` for files that cannot be read."""
+    return sorted({name for place, values in _read_files(Path.cwd()) for name in _profiles(_Layer(place, values))})
 
 
 def family_of(scheme: str) -> str:

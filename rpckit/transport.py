@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Protocol
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from rpckit.errors import RpcError
 from rpckit.message import Message
 from rpckit.url import Url
+
+if TYPE_CHECKING:
+    from rpckit.options import TransportOptions
 
 __all__ = [
     "Capabilities",
@@ -37,6 +38,16 @@ __all__ = [
     "TransportFactory",
     "TransportOptions",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """The base of options, once somebody asks for it: a model of pydantic takes long to make."""
+        if name == "TransportOptions":
+            from rpckit.options import TransportOptions
+
+            return TransportOptions
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class State(StrEnum):
@@ -82,20 +93,6 @@ class Capabilities:
     stores_replies: bool = False
     sessions: bool = False
     event_groups: bool = True
-
-
-class TransportOptions(BaseModel):
-    """Options every transport has, as query parameters of its URL; a transport adds its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    dialect: str = Field("native", description="the form in which requests are written")
-    connect_timeout: float = Field(10.0, gt=0, description="seconds for one attempt to connect")
-
-    @property
-    def form(self) -> str:
-        """Of the messages that are given to the transport: "native", or the dialect if it takes bodies as they are."""
-        return self.dialect
 
 
 class Delivery(Protocol):

@@ -7,12 +7,9 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from rpckit.cli import options
 from rpckit.cli.call import Target, invoke, peer_and_method
@@ -20,6 +17,10 @@ from rpckit.cli.failures import reported
 from rpckit.cli.load import Figures, run_load
 from rpckit.cli.loop import run
 from rpckit.client import Client
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
 
 __all__ = ["bench", "figures_table"]
 
@@ -35,6 +36,7 @@ def bench(
     args: options.Arguments = None,
     kw: options.Kw = None,
     url: options.Url = None,
+    profile: options.Profile = None,
     concurrency: Concurrency = 64,
     duration: Duration = 10.0,
     timeout: options.Timeout = None,
@@ -79,6 +81,9 @@ async def _watch(progress: Progress, figures: Figures, duration: float) -> None:
 
 
 def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -88,6 +93,8 @@ def _print(figures: Figures, title: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(figures.as_dict()))
         return
+    from rich.console import Console
+
     console = Console()
     console.print(title, highlight=False, markup=False, soft_wrap=True)
     console.print(figures_table(figures))
@@ -96,6 +103,8 @@ def _print(figures: Figures, title: str, as_json: bool) -> None:
 
 
 def figures_table(figures: Figures) -> Table:
+    from rich.table import Table
+
     table = Table()
     values = [f"{value:.2f}" for value in figures.percentiles_ms(0.5, 0.95, 0.99, 1)]
     headings = ("calls", "calls/s", "p50 ms", "p95 ms", "p99 ms", "max ms")

@@ -31,6 +31,7 @@ def call(
     args: options.Arguments = None,
     kw: options.Kw = None,
     url: options.Url = None,
+    profile: options.Profile = None,
     timeout: options.Timeout = None,
     header: options.Header = None,
     dialect: options.Dialect = None,

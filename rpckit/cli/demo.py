@@ -27,9 +27,6 @@ from rpckit.cli.demo_worker import CALLERS, FIB_N, READY, Measured, N
 from rpckit.cli.failures import reported
 from rpckit.errors import UsageError
 from rpckit.registry import load_transport
-from rpckit.settings import family_of, load_settings
-from rpckit.testing._ports import LOOPBACK, free_port
-from rpckit.testing.brokers import BrokerError, RabbitMq
 from rpckit.url import Url
 
 __all__ = ["Broken", "Row", "Unavailable", "demo", "rows_table"]
@@ -74,7 +71,7 @@ class Row:
         return self.broken or (self.measured is not None and not self.ok)
 
 
-def demo(url: options.Url = None, debug: options.Debug = False) -> None:
+def demo(url: options.Url = None, profile: options.Profile = None, debug: options.Debug = False) -> None:
     """Run the bundled Fibonacci server and client, on every transport that can run here.
 
     A RabbitMQ that is running is used; otherwise one is started for the demo, where it is installed. Redis is
@@ -84,11 +81,14 @@ def demo(url: options.Url = None, debug: options.Debug = False) -> None:
     [bold]rpckit demo --url amqp://user:password@rabbit.local[/bold]
     [bold]rpckit demo --url redis+list://redis.local[/bold]
     """
+    from rpckit.settings import load_settings  # not for --help: it takes long
+
     with reported(debug):
         console = Console()
-        rows = asyncio.run(_run_all(console, url))
+        given = url or (load_settings().url if profile else None)
+        rows = asyncio.run(_run_all(console, given))
         console.print(rows_table(rows))
-        if any(row.wrong for row in rows) or (url and not rows[-1].ok):
+        if any(row.wrong for row in rows) or (given and not rows[-1].ok):
             raise typer.Exit(1)
 
 
@@ -113,6 +113,9 @@ def _cells(row: Row) -> tuple[str, str, str, str, str]:
 
 async def _run_all(console: Console, given: str | None) -> list[Row]:
     """Memory, then all transports; or only that of a URL given or set, whose row is the last."""
+    from rpckit.settings import family_of, load_settings  # not for --help: it takes long
+    from rpckit.testing._ports import LOOPBACK, free_port
+
     url = given or load_settings().url
     family = family_of(Url.parse(url).scheme)
     with console.status("memory: server and client in one process …") as status:
@@ -141,6 +144,8 @@ async def _given_row(url: str, status: Status) -> Row:
 
 async def _rabbitmq_row(url: str, status: Status) -> Row:
     """On the broker of the settings, else on one of our own."""
+    from rpckit.testing.brokers import BrokerError, RabbitMq
+
     row = await _given_row(url, status)
     if row.measured is not None or row.broken or not _driver_installed("amqp"):
         return row

@@ -19,7 +19,6 @@ from functools import partial
 
 from rpckit.cli.load import Figures, run_load
 from rpckit.cli.loop import run
-from rpckit.demo import FibonacciRpcClient, service
 from rpckit.errors import RpcError
 from rpckit.server import Server
 
@@ -53,12 +52,16 @@ def main(role: str) -> None:
 
 
 async def _serve() -> None:
+    from rpckit.demo import service  # here and below: building it would hold up --help
+
     async with Server(service):
         print(READY, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 async def _measure() -> None:
+    from rpckit.demo import FibonacciRpcClient
+
     async with FibonacciRpcClient(timeout=CALL_TIMEOUT) as fibonacci_rpc:
         for _ in range(WARM_UP):
             result = await fibonacci_rpc.fib(N)
@@ -70,6 +73,8 @@ async def _measure() -> None:
 
 
 async def _both() -> None:
+    from rpckit.demo import service
+
     async with Server(service):
         await _measure()
 

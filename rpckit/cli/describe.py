@@ -21,6 +21,7 @@ Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Where the servi
 def describe(
     address: Address,
     url: options.Url = None,
+    profile: options.Profile = None,
     wait: Collect = 0.3,
     as_json: AsJson = False,
     debug: options.Debug = False,

@@ -61,6 +61,7 @@ def schema(
     format: As = Format.openrpc,
     out: Out = None,
     url: options.Url = None,
+    profile: options.Profile = None,
     diff: Diff = None,
     as_json: AsJson = False,
     debug: options.Debug = False,

@@ -51,6 +51,7 @@ def generate(
     target: Target,
     out: Out = None,
     url: options.Url = None,
+    profile: options.Profile = None,
     sync: Sync = False,
     lang: Lang = Language.python,
     module: Module = "./rpckit.js",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -17,8 +18,10 @@ __all__ = [
     "Dialect",
     "Header",
     "Kw",
+    "Profile",
     "Timeout",
     "Url",
+    "Urls",
     "Wait",
     "client_settings",
     "from_settings",
@@ -35,6 +38,23 @@ def from_settings(usual: str = "") -> str:
     return rf"[dim]\[default: from the settings{usual and f', {usual}'}][/dim]"
 
 
+def choose_profile(name: str | None) -> str | None:
+    """For all that this process loads, and the processes that it starts."""
+    if name is not None:
+        os.environ["RPCKIT_PROFILE"] = name
+    return name
+
+
+def profiles_there(incomplete: str) -> list[str]:
+    """Names of profiles, to complete one; none where the files cannot be read, as running the command will say."""
+    from rpckit.settings import profile_names
+
+    try:
+        return [name for name in profile_names() if name.startswith(incomplete)]
+    except UsageError:
+        return []
+
+
 Url = Annotated[
     str | None,
     typer.Option(
@@ -42,6 +62,26 @@ Url = Annotated[
         "-u",
         metavar="URL",
         help=f"The broker, such as amqp://localhost or redis+stream://localhost.  {from_settings()}",
+    ),
+]
+Urls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--url",
+        "-u",
+        metavar="URL",
+        help=f"The broker, such as amqp://localhost; repeated, serve on each.  {from_settings()}",
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        "-p",
+        metavar="NAME",
+        callback=choose_profile,
+        autocompletion=profiles_there,
+        help=r"The table \[profiles.NAME] of rpckit.toml to take settings from; --url is stronger than its url.",
     ),
 ]
 Timeout = Annotated[

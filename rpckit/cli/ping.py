@@ -21,6 +21,7 @@ __all__ = ["ping"]
 def ping(
     address: OfAddress = "",
     url: options.Url = None,
+    profile: options.Profile = None,
     wait: Collect = 0.3,
     as_json: AsJson = False,
     debug: options.Debug = False,

@@ -24,6 +24,7 @@ def request(
     address: Address,
     body: Body,
     url: options.Url = None,
+    profile: options.Profile = None,
     timeout: options.Timeout = None,
     header: options.Header = None,
     dialect: options.Dialect = None,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,15 +9,12 @@ import typer
 from rich.console import Console
 
 from rpckit.cli import options
-from rpckit.cli.failures import INTERRUPTED, reported
-from rpckit.cli.loop import run
-from rpckit.cli.services import find_service, put_on_path
-from rpckit.contract import Service
-from rpckit.server import Server
+from rpckit.cli.failures import reported
+from rpckit.cli.job import Job, log_to_stderr, serve_here
+from rpckit.cli.services import references_there
+from rpckit.errors import UsageError
 
-__all__ = ["ready_line", "serve"]
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+__all__ = ["serve"]
 
 
 class LogLevel(StrEnum):
@@ -32,7 +26,11 @@ class LogLevel(StrEnum):
 
 References = Annotated[
     list[str],
-    typer.Argument(metavar="MODULE:SERVICE", help="Services to serve, imported from the working directory."),
+    typer.Argument(
+        metavar="MODULE:SERVICE",
+        autocompletion=references_there,
+        help="Services to serve, imported from the working directory.",
+    ),
 ]
 Concurrency = Annotated[
     int | None,
@@ -47,6 +45,14 @@ Grace = Annotated[
         help=f"Seconds to drain when stopped.  {options.from_settings('10')}",
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", "-w", metavar="N", min=1, help="Processes to serve in; one that crashes is replaced."),
+]
+Reload = Annotated[
+    bool,
+    typer.Option("--reload", help="Start over when a .py file or rpckit.toml below the working directory changes."),
+]
 Level = Annotated[
     LogLevel,
     typer.Option("--log-level", metavar="LEVEL", help="Log to stderr from debug, info, warning or error on."),
@@ -55,7 +61,10 @@ Level = Annotated[
 
 def serve(
     references: References,
-    url: options.Url = None,
+    url: options.Urls = None,
+    profile: options.Profile = None,
+    workers: Workers = None,
+    reload: Reload = False,
     concurrency: Concurrency = None,
     grace: Grace = None,
     log_level: Level = LogLevel.warning,
@@ -64,31 +73,36 @@ def serve(
     """Serve services until Ctrl-C or SIGTERM, then drain; once more stops at once.
 
     [bold]rpckit serve rpckit.demo.service:service[/bold]
-    [bold]rpckit serve shop.orders:service shop.stock:service --url amqp://rabbit.local[/bold]
-    [bold]rpckit serve shop.orders:service --url redis+stream://embedded[/bold]     starts a Redis of its own
+    [bold]rpckit serve shop.orders:service shop.stock:service --url amqp://rabbit.local --workers 4[/bold]
+    [bold]rpckit serve shop.orders:service --url redis+stream://embedded --reload[/bold]     starts a Redis of its own
+    [bold]rpckit serve shop.orders:service --url amqp://rabbit.local --url ws://0.0.0.0:9000[/bold]     on both
     """
-    logging.basicConfig(format=LOG_FORMAT, level=log_level.upper())
+    job = Job(references, url or [], concurrency, grace, log_level.value, debug)
+    if workers is None and not reload:
+        serve_here(job, _announce)
+        return
+    log_to_stderr(job.log_level)
     with reported(debug):
-        put_on_path(os.getcwd())
-        services = [find_service(reference) for reference in references]
-        server = _AnnouncedServer(*services, url=url, concurrency=concurrency, grace=grace)
-        try:
-            run(server.run())
-        except asyncio.CancelledError:  # the second signal
-            raise typer.Exit(INTERRUPTED) from None
+        if workers is not None and reload:
+            raise UsageError("--workers and --reload do not go together: reload one process, or run several")
+        code = _serve_in_workers(job, workers) if workers else _serve_and_reload(job)
+        if code:
+            raise typer.Exit(code)
 
 
-class _AnnouncedServer(Server):
-    """Says on stderr when it is ready."""
+def _serve_in_workers(job: Job, count: int) -> int:
+    from rpckit.cli.workers import serve_in_workers
 
-    async def start(self) -> None:
-        await super().start()
-        console = Console(stderr=True, highlight=False)
-        for service in self.services:
-            console.print(ready_line(service, ", ".join(map(str, self.urls))), soft_wrap=True, markup=False)
+    return serve_in_workers(job, count, _announce)
 
 
-def ready_line(service: Service, where: str) -> str:
-    if not service.methods:
-        return f"{service.name} hears {', '.join(event.topic for event in service.events)} on {where}"
-    return f"serving {service.name} ({', '.join(service.methods)}) at {service.address} on {where}"
+def _serve_and_reload(job: Job) -> int:
+    from rpckit.cli.reload import serve_and_reload
+
+    return serve_and_reload(job, _announce)
+
+
+def _announce(lines: list[str]) -> None:
+    console = Console(stderr=True, highlight=False)
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 from types import ModuleType
 
 from rpckit.contract import Service
 from rpckit.errors import RpcError, UsageError
 
-__all__ = ["find_service", "put_on_path"]
+__all__ = ["find_service", "put_on_path", "references_there"]
+
+DEEPEST = 4  # folders below the working directory in which services are looked for, to complete a reference
+MOST_FILES = 1000  # that are read for it
+_SERVICE = re.compile(r"^(\w+)(?:: *Service)? *= *Service\(", re.MULTILINE)
 
 
 def put_on_path(folder: str) -> None:
@@ -31,6 +40,30 @@ def find_service(reference: str) -> Service:
         what = "does not exist" if found is None else f"is a {type(found).__name__}, not a Service"
         raise UsageError(f"{reference} {what}. {_services_in(module)}")
     return found
+
+
+def references_there(incomplete: str) -> list[str]:
+    """References to services in files below the working directory, to complete one. Nothing is imported."""
+    folder = Path.cwd()
+    found = (name for path in islice(_modules(folder), MOST_FILES) for name in _references(path, folder))
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+def _modules(folder: Path) -> Iterator[Path]:
+    """The modules that can be imported from `folder`, by the names of files and folders."""
+    for place, folders, files in os.walk(folder):
+        deep = len(Path(place).relative_to(folder).parts)
+        folders[:] = sorted(each for each in folders if each.isidentifier() and deep < DEEPEST)
+        yield from (Path(place, name) for name in files if name.endswith(".py") and name[:-3].isidentifier())
+
+
+def _references(path: Path, folder: Path) -> Iterator[str]:
+    module = ".".join(path.relative_to(folder).with_suffix("").parts)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):  # not to be completed, that is all
+        return
+    yield from (f"{module}:{name}" for name in _SERVICE.findall(text))
 
 
 def _import(name: str) -> ModuleType:

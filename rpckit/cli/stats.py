@@ -34,6 +34,7 @@ def stats(
     address: OfAddress = "",
     watch: Watch = False,
     url: options.Url = None,
+    profile: options.Profile = None,
     wait: Collect = 0.3,
     as_json: AsJson = False,
     debug: options.Debug = False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib import metadata
 
 import typer
 
@@ -30,6 +29,8 @@ def version_line() -> str:
 
 
 def _installed() -> str:
+    from importlib import metadata  # with all of the email package behind it
+
     try:
         return metadata.version("rpckit")
     except metadata.PackageNotFoundError:

@@ -15,6 +15,7 @@ from tests.interop.processes import Program, Ran, clean_env, finish, rpckit, run
 SERVICE = """
 import asyncio
 import os
+import time
 
 from rpckit import PermissionDenied, Service
 
@@ -34,6 +35,17 @@ async def refuse() -> None:
 @service.method
 async def fail() -> None:
     raise KeyError("a secret")
+
+
+@service.method(idempotent=True)
+async def pid() -> int:
+    return os.getpid()
+
+
+@service.method
+def block(seconds: float) -> None:
+    print("blocking", flush=True)
+    time.sleep(seconds)
 
 
 @service.method

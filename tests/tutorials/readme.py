@@ -2,7 +2,7 @@
 
 A fence is an excerpt or a program by the comment above it, and a terminal session by its language:
 
-    <!-- file: PATH -->     the Python below stands in that file, word for word
+    <!-- file: PATH -->     the Python or TOML below stands in that file, word for word
     <!-- run -->            the Python below is a program; the text below that is what it prints
     <!-- run: broker -->    the same, and it starts a broker of its own
     <!-- save: NAME -->     the code below is a file that the reader saves where the commands are given
@@ -91,7 +91,7 @@ def _steps(text: str) -> Iterator[Step]:
                 yield Command(command[1], command[2])
         elif mark and mark.startswith("save: "):
             yield Saved(mark.removeprefix("save: "), body)
-        elif language == "python" and mark and mark.startswith("file: "):
+        elif language in ("python", "toml") and mark and mark.startswith("file: "):
             yield Excerpt(mark.removeprefix("file: "), body)
         elif language == "python" and mark in ("run", "run: broker"):
             program = (body, mark)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +24,7 @@ STEPS = read_steps(TUTORIAL / "README.md")
 PROGRAMS = [step for step in STEPS if isinstance(step, Program)]
 ADDRESSES = ("rpc_queue", "tutorial.slow")
 REDIS_KINDS = ("stream", "list", "pubsub")
+PROFILES = tomllib.loads((TUTORIAL / "rpckit.toml").read_text())["profiles"]
 
 
 @pytest.fixture
@@ -127,6 +131,48 @@ def test_the_url_alone_moves_it(redis: str, kind: str) -> None:
     alone = finish(rpckit("call", "rpc_queue.fib", "30"), env=env)
     expected = (5, "not sent") if kind == "websocket" else (3, "no responder")  # there the server is all there is
     assert (alone.code, alone.err.partition(":")[0]) == expected
+
+
+def test_there_is_a_profile_for_each_transport() -> None:
+    schemes = {profile["url"].partition("://")[0] for profile in PROFILES.values()}
+    assert schemes == {"amqp", "redis+stream", "redis+list", "redis+pubsub", "ws"}
+
+
+@pytest.fixture
+def by_profile(broker: str, redis: str, tmp_path: Path) -> Path:
+    """The tutorial's folder, its profiles pointing at the brokers of the tests."""
+    here = {"amqp://localhost": broker, "ws://localhost:9000": f"ws://127.0.0.1:{free_port()}"}
+    here |= {f"redis+{kind}://localhost": of_kind(redis, kind) for kind in REDIS_KINDS}
+    folder = tmp_path / "fibonacci"
+    shutil.copytree(TUTORIAL, folder)
+    settings = folder / "rpckit.toml"
+    settings.write_text(_with_urls(settings.read_text(), here))
+    return folder
+
+
+def _with_urls(text: str, here: Mapping[str, str]) -> str:
+    for theirs, ours in here.items():
+        assert text.count(f'"{theirs}') == 1
+        text = text.replace(f'"{theirs}', f'"{ours}')
+    return text
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_profile_alone_moves_it(by_profile: Path, profile: str) -> None:
+    """In the tutorial's folder, as its README says; nothing else is said to any of them."""
+    chosen = ["--profile", profile]
+    with running(rpckit("serve", "service:service", *chosen), ready="serving fibonacci", cwd=by_profile):
+        ran = finish([sys.executable, *QUIET, "client.py", *chosen], cwd=by_profile, env=clean_env())
+        assert ran == (0, "fib(4) is 3\n", "")
+        called = finish(rpckit("call", "rpc_queue.fib", "30", *chosen), cwd=by_profile)
+        assert called == (0, "832040\n", "")
+
+
+def test_the_service_as_a_program_takes_a_profile_too(by_profile: Path) -> None:
+    chosen = ["--profile", "redis-list"]
+    with running([sys.executable, "service.py", *chosen], ready="", cwd=by_profile):
+        called = finish(rpckit("call", "rpc_queue.fib", "30", "--wait", *chosen), cwd=by_profile)
+        assert called == (0, "832040\n", "")
 
 
 def test_the_tutorial_and_the_demo_make_the_same_promises(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 ::
 
     python tutorials/fibonacci/client.py
+    python client.py --profile redis-list        in this folder: by a profile of rpckit.toml
 """
 
 from __future__ import annotations
 
 import asyncio
+from argparse import ArgumentParser
 from typing import ClassVar
 
 from pydantic import TypeAdapter
@@ -32,11 +34,13 @@ class FibonacciRpcClient(TypedClient):
         return await self.fib(n)
 
 
-async def main() -> None:
-    fibonacci_rpc = FibonacciRpcClient()
+async def main(profile: str | None = None) -> None:
+    fibonacci_rpc = FibonacciRpcClient(profile=profile)
     result = await fibonacci_rpc.call(4)
     print("fib(4) is %r" % result)  # noqa: UP031  # as in aioamqp's tutorial
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    parser = ArgumentParser()
+    parser.add_argument("--profile")
+    asyncio.run(main(**vars(parser.parse_args())))

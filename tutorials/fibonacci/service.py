@@ -3,11 +3,13 @@
 ::
 
     rpckit serve tutorials.fibonacci.service:service --url 'amqp://localhost?declare=quorum'
+    rpckit serve service:service --profile redis-list        in this folder: by a profile of rpckit.toml
 """
 
 from __future__ import annotations
 
 import asyncio
+from argparse import ArgumentParser
 
 from rpckit import InvalidArgument, Server, Service
 
@@ -28,4 +30,6 @@ async def fib(n: int) -> int:
 
 
 if __name__ == "__main__":
-    asyncio.run(Server(service).run())
+    parser = ArgumentParser()
+    parser.add_argument("--profile")
+    asyncio.run(Server(service, **vars(parser.parse_args())).run())

@@ -28,6 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The empty working directory of a test."""
     for variable in [name for name in os.environ if name.startswith("RPCKIT_")]:
         monkeypatch.delenv(variable)
+    monkeypatch.setenv("RPCKIT_PROFILE", "")  # says nothing; what --profile sets is undone with it
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rpckit.cli.serve import ready_line
+from rpckit.cli.job import ready_line
 from rpckit.cli.services import find_service, put_on_path
 from rpckit.contract import Service
 from rpckit.errors import UsageError

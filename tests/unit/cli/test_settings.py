@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rpckit.cli.app import app
-from rpckit.cli.settings import markdown
+from rpckit.cli.reference import markdown
 
 README = Path(__file__).parents[3] / "README.md"
 

@@ -1,0 +1,41 @@
+"""What changes when a service moves from one transport to another, promise by promise. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rpckit.contract import Service
+from rpckit.serving import problems
+from rpckit.transport import Capabilities
+
+__all__ = ["gained", "lost", "refusals", "warnings"]
+
+
+def lost(before: Capabilities, after: Capabilities, promises: Mapping[str, str]) -> list[str]:
+    """What `before` promises and `after` does not, in the words of `promises`."""
+    sentences = [promise for field, promise in promises.items() if getattr(before, field) and not getattr(after, field)]
+    if after.max_body is not None and (before.max_body is None or after.max_body < before.max_body):
+        sentences.append(f"bodies of more than {after.max_body:,} bytes")
+    return sentences
+
+
+def gained(before: Capabilities, after: Capabilities, promises: Mapping[str, str]) -> list[str]:
+    return lost(after, before, promises)
+
+
+def refusals(after: Capabilities, services: Sequence[Service]) -> list[str]:
+    """Why `after` does not serve the services at all: each method and event that needs what it cannot do."""
+    return list(problems(after, services))
+
+
+def warnings(before: Capabilities, after: Capabilities, services: Sequence[Service]) -> Iterator[str]:
+    """What is served on both, and promises less on `after`."""
+    if not before.redelivers or after.redelivers:
+        return
+    for service in services:
+        for spec in service.methods.values():
+            if spec.idempotent and spec.delivery != "at_least_once":
+                yield (
+                    f"{service.name}.{spec.name} is idempotent, and no longer redelivered: what a dead server left "
+                    "is run again only if its caller sends it again"
+                )

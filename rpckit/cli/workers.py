@@ -1,0 +1,276 @@
+"""`rpckit serve --workers N`: N processes that serve the same job, and the supervisor that keeps them at N.
+
+The supervisor imports nothing of the services. The first worker starts alone: what cannot start at all is so said once,
+and ends the command. Workers end with their supervisor, however that ends; see `rpckit.cli.serve_worker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Self
+
+from rpckit.backoff import Backoff
+from rpckit.cli.failures import INTERRUPTED, USAGE
+from rpckit.cli.job import Announce, Job
+from rpckit.errors import UsageError
+from rpckit.registry import open_transport
+from rpckit.signals import on_signals
+from rpckit.url import Url
+
+__all__ = ["Crew", "Place", "Supervisor", "Worker", "first_of", "serve_in_workers"]
+
+log = logging.getLogger(__name__)
+
+BACKOFF = Backoff(first=0.2, most=10.0, most_later=10.0)
+STEADY_S = 10.0  # a worker that was ready for so long has proved itself: the next one is not held up
+MARGIN_S = 3.0  # beyond the grace, for closing connections; then a worker is killed
+AT_ONCE_S = 2.0  # after the second signal; then a worker is killed
+KILLED = 1  # exit code, when a worker had to be
+LONGEST_LINE = 1 << 20  # bytes; the ready lines of a worker
+
+
+def serve_in_workers(job: Job, count: int, announce: Announce) -> int:
+    """Serve in `count` processes until SIGINT or SIGTERM; returns the exit code. Raises `UsageError`."""
+    check_platform("--workers")
+    check_shared(job)
+    return asyncio.run(Crew(job, announce, count).run())
+
+
+def check_platform(option: str) -> None:
+    if os.name != "posix":
+        raise UsageError(f"{option} needs the signals of POSIX systems; here, start each process by itself")
+
+
+def check_shared(job: Job) -> None:
+    """Several processes must be able to serve at each URL."""
+    settings = job.settings()
+    for url in map(Url.parse, job.urls or [settings.url]):
+        capabilities = open_transport(url, settings.options_for(url.scheme)).capabilities
+        if capabilities.sessions:
+            raise UsageError(f"--workers: one process listens at {url}; leave the option out, or use a broker")
+        if capabilities.name == "memory":
+            raise UsageError(f"--workers: {url} is inside one process; leave the option out, or use a broker")
+
+
+class Place:
+    """One worker's place: whether it is filled again when its worker has ended, and when. No clock, no process.
+
+    must_start: its first worker shows whether the job can be done at all.
+    """
+
+    def __init__(self, *, must_start: bool, uniform: Callable[[], float] = random.random) -> None:
+        self._on_trial = must_start
+        self._uniform = uniform
+        self._attempts = 0
+
+    def pause(self, code: int, ready_for: float | None) -> float | None:
+        """Seconds until the next worker; None for never.
+
+        code: the exit code of the last one. ready_for: seconds that it served; None when it never did.
+        """
+        if ready_for is None and (self._on_trial or code == USAGE):
+            return None
+        self._on_trial = False
+        if ready_for is not None and ready_for >= STEADY_S:
+            self._attempts = 0
+        pause = BACKOFF.delay(self._attempts, 0.0, self._uniform)
+        self._attempts += 1
+        return pause
+
+
+class Worker:
+    """A process that serves a job. It ends with this one at the latest."""
+
+    def __init__(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._process, self._reader, self._writer = process, reader, writer
+        self._ready_at: float | None = None
+
+    @classmethod
+    async def start(cls, job: Job, grace: float) -> Self:
+        """In a session of its own: Ctrl-C at our terminal reaches only us."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = (sys.executable, "-m", "rpckit.cli.serve_worker", f"{grace + MARGIN_S}")
+            try:
+                process = await asyncio.create_subprocess_exec(*command, stdin=theirs.fileno(), start_new_session=True)
+            except BaseException:
+                ours.close()
+                raise
+        reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
+        writer.write(job.to_json().encode() + b"\n")
+        return cls(process, reader, writer)
+
+    def __str__(self) -> str:
+        return f"worker {self._process.pid}"
+
+    @property
+    def ready_for(self) -> float | None:
+        """Seconds since it was ready; None while it is not."""
+        return None if self._ready_at is None else asyncio.get_running_loop().time() - self._ready_at
+
+    async def ready(self) -> list[str] | None:
+        """Its ready lines; None when it has ended without."""
+        try:
+            line = await self._reader.readline()
+        except ConnectionError:
+            return None
+        if not line:
+            return None
+        self._ready_at = asyncio.get_running_loop().time()
+        return list(json.loads(line))
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended; negative, the signal that ended it."""
+        return await self._process.wait()
+
+    def stop(self) -> None:
+        """Let it drain; a second time, stop at once."""
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def end(self, within: float) -> bool:
+        """Let it drain, for `within` seconds, and kill it then. True if it ended by itself."""
+        self.stop()
+        try:
+            await asyncio.wait_for(self.wait(), within)
+        except TimeoutError:
+            return False
+        else:
+            return True
+        finally:  # cancelled as well
+            self.kill()
+            await self.wait()
+            self._writer.close()
+
+
+class Supervisor:
+    """Starts workers, passes signals on to them, and leaves none behind. A subclass says which to start, and when."""
+
+    def __init__(self, job: Job, announce: Announce) -> None:
+        self.stopping = asyncio.Event()
+        self.grace = job.settings().grace
+        self._job = job
+        self._announce = announce
+        self._code = 0
+        self._workers: set[Worker] = set()
+
+    async def run(self) -> int:
+        """Until SIGINT or SIGTERM, then drain; a second signal stops at once. Returns the exit code."""
+        remove = on_signals(self._interrupt)
+        try:
+            await self.supervise()
+        finally:
+            remove()
+        return self._code
+
+    async def supervise(self) -> None:
+        """Start workers with `work` until `stopping` is set."""
+        raise NotImplementedError
+
+    async def work(self, until: asyncio.Event) -> tuple[int, float | None]:
+        """One worker, to its end or until `until` is set: its exit code, and for how many seconds it was ready."""
+        worker = await Worker.start(self._job, self.grace)
+        self._workers.add(worker)
+        try:
+            await first_of(self._watch(worker), until.wait())
+        finally:
+            ready_for = worker.ready_for
+            if not await worker.end(self.grace + MARGIN_S):
+                log.warning("%s did not end within %s s: killed", worker, self.grace + MARGIN_S)
+                self._code = self._code or KILLED
+            self._workers.discard(worker)
+        return await worker.wait(), ready_for
+
+    def on_ready(self, lines: list[str]) -> None:
+        self._announce(lines)
+
+    def stop(self, code: int) -> None:
+        self._code = code
+        self.stopping.set()
+
+    async def _watch(self, worker: Worker) -> None:
+        lines = await worker.ready()
+        if lines is not None:
+            self.on_ready(lines)
+        await worker.wait()
+
+    def _interrupt(self) -> None:
+        if not self.stopping.is_set():
+            log.info("stopping: draining for up to %s s; once more to stop at once", self.grace)
+            self.stop(0)
+            return
+        self._code = INTERRUPTED
+        for worker in self._workers:
+            worker.stop()
+            asyncio.get_running_loop().call_later(AT_ONCE_S, worker.kill)
+
+
+class Crew(Supervisor):
+    """`count` workers; one that ends is replaced."""
+
+    def __init__(self, job: Job, announce: Announce, count: int) -> None:
+        super().__init__(job, announce)
+        self._count = count
+        self._announced = False
+        self._first_is_ready = asyncio.Event()
+
+    async def supervise(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep(Place(must_start=True)))
+            await first_of(self._first_is_ready.wait(), self.stopping.wait())
+            if not self.stopping.is_set():
+                for _ in range(self._count - 1):
+                    group.create_task(self._keep(Place(must_start=False)))
+
+    def on_ready(self, lines: list[str]) -> None:
+        """Once all are ready it is announced; that one is replaced later is no news."""
+        self._first_is_ready.set()
+        ready = sum(worker.ready_for is not None for worker in self._workers)
+        if ready == self._count and not self._announced:
+            self._announced = True
+            self._announce([f"{line} with {self._count} workers" for line in lines])
+
+    async def _keep(self, place: Place) -> None:
+        while not self.stopping.is_set():
+            code, ready_for = await self.work(until=self.stopping)
+            if self.stopping.is_set():
+                return
+            pause = place.pause(code, ready_for)
+            if pause is None:
+                self.stop(code if code > 0 else KILLED)
+                return
+            log.warning("a worker %s; replacing it in %.1f s", _said(code), pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), pause)
+
+
+async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Until one of them has ended; the others are cancelled. Raises what one of them raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+def _said(code: int) -> str:
+    return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"

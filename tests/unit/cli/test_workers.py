@@ -1,0 +1,68 @@
+"""Whether a worker that ended is replaced, and after how long; where several processes cannot serve."""
+
+from __future__ import annotations
+
+import pytest
+
+from rpckit.cli.job import Job
+from rpckit.cli.workers import BACKOFF, STEADY_S, Place, check_shared
+from rpckit.errors import UsageError
+
+USAGE, NO_CONNECTION, KILLED = 2, 5, -9
+
+
+def place(*, must_start: bool = False) -> Place:
+    return Place(must_start=must_start, uniform=lambda: 0.0)
+
+
+@pytest.mark.parametrize("code", [0, 1, USAGE, NO_CONNECTION, KILLED])
+def test_what_cannot_start_at_all_is_not_tried_again(code: int) -> None:
+    assert place(must_start=True).pause(code, None) is None
+
+
+@pytest.mark.parametrize("code", [0, 1, USAGE, NO_CONNECTION, KILLED])
+def test_a_worker_that_served_is_replaced_however_it_ended(code: int) -> None:
+    assert place(must_start=True).pause(code, 1.0) == BACKOFF.first
+
+
+def test_the_next_of_a_place_that_once_served_may_fail_to_start() -> None:
+    filled = place(must_start=True)
+    assert filled.pause(KILLED, 1.0) is not None
+    assert filled.pause(NO_CONNECTION, None) is not None
+    assert filled.pause(USAGE, None) is None
+
+
+def test_pauses_grow_up_to_a_bound_and_begin_again_after_a_worker_that_lasted() -> None:
+    crashing = place()
+    pauses = [crashing.pause(1, 0.5) or 0.0 for _ in range(12)]
+    assert pauses[0] == BACKOFF.first
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == BACKOFF.most
+    assert crashing.pause(1, STEADY_S) == BACKOFF.first
+    assert (crashing.pause(1, None) or 0.0) > BACKOFF.first
+
+
+@pytest.mark.parametrize(
+    "url,said",
+    [
+        ("memory://x", "memory://x is inside one process"),
+        ("ws://localhost:9000/rpc", "one process listens at ws://localhost:9000/rpc"),
+    ],
+)
+def test_a_transport_of_one_process_is_refused(url: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_shared(Job(["shop:service"], ["amqp://localhost", url]))
+
+
+def test_the_url_of_the_settings_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_shared(Job(["shop:service"]))
+    monkeypatch.setenv("RPCKIT_URL", "memory://x")
+    with pytest.raises(UsageError):
+        check_shared(Job(["shop:service"]))
+
+
+def test_a_job_reaches_its_worker_as_it_is() -> None:
+    job = Job(["a:b"], ["amqp://u:p@h/%2F", "ws://h"], 3, None, "info", True)
+    assert "\n" not in job.to_json()
+    assert Job.from_json(job.to_json()) == job
+    assert job.overrides() == {"concurrency": 3}

@@ -1,0 +1,41 @@
+"""What starts quickly stays quick: modules that take long are imported by whoever needs them, and not before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import rpckit
+from rpckit import options, settings, transport
+
+LIST_MODULES = "import sys; print(*sys.modules)"
+DRIVERS = {"aioamqp", "redis", "websockets", "fastapi", "uvloop", "watchfiles"}
+OURS = {"rpckit.options", "rpckit.settings", "rpckit.testing", "rpckit.demo"}
+HEAVY = DRIVERS | OURS | {"pydantic_settings", "tenacity", "importlib.metadata"}
+
+
+def modules_after(code: str) -> set[str]:
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{LIST_MODULES}"], capture_output=True, text=True, check=True, timeout=30
+    )
+    return set(ran.stdout.splitlines()[-1].split())
+
+
+def test_importing_rpckit_imports_nothing_that_takes_long() -> None:
+    assert modules_after("import rpckit") & (HEAVY | {"typer", "rich"}) == set()
+
+
+def test_the_help_of_the_command_line_imports_nothing_that_only_commands_need() -> None:
+    code = "import sys\nfrom rpckit.cli.app import app\ntry: app(['--help'])\nexcept SystemExit: pass"
+    assert modules_after(code) & (HEAVY | {"rich.progress"}) == set()
+
+
+def test_settings_and_options_come_when_they_are_asked_for() -> None:
+    assert transport.TransportOptions is options.TransportOptions
+    assert (rpckit.Settings, rpckit.load_settings) == (settings.Settings, settings.load_settings)
+    with pytest.raises(AttributeError, match="no attribute 'setings'"):
+        rpckit.setings  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'Options'"):
+        transport.Options  # type: ignore[attr-defined]  # noqa: B018
