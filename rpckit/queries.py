@@ -17,7 +17,6 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib import metadata
 from typing import Any, Literal
 
 from rpckit import codec
@@ -53,6 +52,8 @@ class Instance:
     @classmethod
     def here(cls, transports: list[str]) -> Instance:
         """This process, from now on; `transports` may still grow."""
+        from importlib import metadata  # with all of the email package behind it
+
         try:
             version = metadata.version("rpckit")
         except metadata.PackageNotFoundError:

@@ -17,7 +17,11 @@ __all__ = ["services"]
 
 
 def services(
-    url: options.Url = None, profile: options.Profile = None, wait: Collect = 0.3, as_json: AsJson = False, debug: options.Debug = False
+    url: options.Url = None,
+    profile: options.Profile = None,
+    wait: Collect = 0.3,
+    as_json: AsJson = False,
+    debug: options.Debug = False,
 ) -> None:
     """List the services that run: names, versions, instances, methods.
 
