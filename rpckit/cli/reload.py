@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from importlib.util import find_spec
 
 from rpckit.cli.job import Announce, Job
 from rpckit.cli.workers import Supervisor, check_platform, first_of
@@ -19,6 +20,8 @@ __all__ = ["Reloader", "serve_and_reload"]
 def serve_and_reload(job: Job, announce: Announce) -> int:
     """Serve, and start over at each change, until SIGINT or SIGTERM; returns the exit code. Raises `UsageError`."""
     check_platform("--reload")
+    if find_spec("watchfiles") is None:
+        raise UsageError('--reload needs watchfiles: pip install "rpckit[cli]", or pip install watchfiles')
     return asyncio.run(Reloader(job, announce).run())
 
 
@@ -45,9 +48,7 @@ class Reloader(Supervisor):
             await self._changed.wait()
 
     async def _watch_files(self) -> None:
-        try:
-            from watchfiles import PythonFilter, awatch
-        except ModuleNotFoundError:
-            raise UsageError("--reload needs watchfiles: pip install watchfiles") from None
+        from watchfiles import PythonFilter, awatch
+
         async for _ in awatch(os.getcwd(), watch_filter=PythonFilter(extra_extensions=["rpckit.toml"])):
             self._changed.set()

@@ -31,7 +31,10 @@ def main(seconds: float) -> None:
     """Serve the job that stands on stdin."""
     supervisor = _take_stdin()
     with supervisor.makefile("rb") as lines:
-        job = Job.from_json(lines.readline())
+        line = lines.readline()
+    if not line:  # gone before it said what to do
+        return
+    job = Job.from_json(line)
     threading.Thread(target=_end_with, args=(supervisor, seconds), daemon=True).start()
     try:
         serve_here(job, partial(_tell, supervisor))

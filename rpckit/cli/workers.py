@@ -31,10 +31,11 @@ __all__ = ["Crew", "Place", "Supervisor", "Worker", "first_of", "serve_in_worker
 
 log = logging.getLogger(__name__)
 
-BACKOFF = Backoff(first=0.2, most=10.0, most_later=10.0)
+BACKOFF = Backoff(first=0.2, most=10.0)
 STEADY_S = 10.0  # a worker that was ready for so long has proved itself: the next one is not held up
 MARGIN_S = 3.0  # beyond the grace, for closing connections; then a worker is killed
 AT_ONCE_S = 2.0  # after the second signal; then a worker is killed
+POSIX = os.name == "posix"
 KILLED = 1  # exit code, when a worker had to be
 LONGEST_LINE = 1 << 20  # bytes; the ready lines of a worker
 
@@ -47,7 +48,7 @@ def serve_in_workers(job: Job, count: int, announce: Announce) -> int:
 
 
 def check_platform(option: str) -> None:
-    if os.name != "posix":
+    if not POSIX:
         raise UsageError(f"{option} needs the signals of POSIX systems; here, start each process by itself")
 
 

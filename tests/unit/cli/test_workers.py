@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from rpckit.cli import reload, workers
 from rpckit.cli.job import Job
 from rpckit.cli.workers import BACKOFF, STEADY_S, Place, check_shared
 from rpckit.errors import UsageError
 
+Rpckit = Callable[..., Any]
 USAGE, NO_CONNECTION, KILLED = 2, 5, -9
 
 
@@ -66,3 +71,18 @@ def test_a_job_reaches_its_worker_as_it_is() -> None:
     assert "\n" not in job.to_json()
     assert Job.from_json(job.to_json()) == job
     assert job.overrides() == {"concurrency": 3}
+
+
+def test_reloading_says_what_to_install(rpckit: Rpckit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reload, "find_spec", lambda name: None)
+    ran = rpckit("serve", "shop:service", "--reload")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--reload needs watchfiles: pip install" in ran.err
+
+
+@pytest.mark.parametrize("option", ["--workers", "--reload"])
+def test_without_posix_signals_it_is_refused(rpckit: Rpckit, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    monkeypatch.setattr(workers, "POSIX", False)
+    ran = rpckit("serve", "shop:service", option, *(["2"] if option == "--workers" else []))
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{option} needs the signals of POSIX systems" in ran.err
