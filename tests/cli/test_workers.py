@@ -32,20 +32,27 @@ def workers(serve: Serve) -> Workers:
     @contextmanager
     def start(*options: str) -> Iterator[Program]:
         with serve("--workers", f"{COUNT}", *options) as supervisor:
-            seen = set(pids(supervisor))
+            seen = processes(supervisor)
             yield supervisor
-            seen.update(pids(supervisor))
-        until(lambda: not any(map(psutil.pid_exists, seen)))
+            seen += processes(supervisor)
+        _, left = psutil.wait_procs(seen, timeout=SOON)
+        for process in left:
+            process.kill()
+        assert not left
 
     return start
 
 
-def pids(supervisor: Program) -> list[int]:
-    """Those of its workers."""
+def processes(supervisor: Program) -> list[psutil.Process]:
+    """Its workers."""
     try:
-        return [child.pid for child in psutil.Process(supervisor.pid).children()]
+        return psutil.Process(supervisor.pid).children()
     except psutil.NoSuchProcess:
         return []
+
+
+def pids(supervisor: Program) -> list[int]:
+    return [process.pid for process in processes(supervisor)]
 
 
 def until(done: Callable[[], bool]) -> None:
