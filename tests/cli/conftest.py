@@ -37,6 +37,13 @@ async def fail() -> None:
     raise KeyError("a secret")
 
 
+@service.method
+async def sleep(seconds: float) -> float:
+    print("asleep", flush=True)
+    await asyncio.sleep(seconds)
+    return seconds
+
+
 @service.method(idempotent=True)
 async def pid() -> int:
     return os.getpid()
@@ -46,13 +53,6 @@ async def pid() -> int:
 def block(seconds: float) -> None:
     print("blocking", flush=True)
     time.sleep(seconds)
-
-
-@service.method
-async def sleep(seconds: float) -> float:
-    print("asleep", flush=True)
-    await asyncio.sleep(seconds)
-    return seconds
 """
 
 Command = Callable[..., Ran]
