@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +45,10 @@ class _Contract(TypedDict):
     definitions: dict[str, Schema]
 
 
-_CONTRACT: TypeAdapter[_Contract] = TypeAdapter(_Contract)
+@cache
+def _checker() -> TypeAdapter[_Contract]:
+    """Made when the first file is read: that takes long."""
+    return TypeAdapter(_Contract)
 
 
 def is_file(old: str) -> bool:
@@ -68,7 +72,7 @@ def read_contracts(name: str) -> list[Document]:
 
 def _check(name: str, document: Any) -> None:
     try:
-        _CONTRACT.validate_python(document)
+        _checker().validate_python(document)
         for method in document["methods"].values():
             names_in(method, document["definitions"])
     except ValidationError as error:
