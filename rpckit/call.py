@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rpckit import codec
-from rpckit.contract import check_name, write_arguments
+from rpckit.contract import write_arguments
 from rpckit.deadline import Deadline
 from rpckit.errors import BadReply, RpcError, UsageError
 from rpckit.fault import read_fault
-from rpckit.message import NATIVE, Kind, Message
+from rpckit.message import NATIVE, PLAIN, Kind, Message
+from rpckit.topics import check_topic, event_topic, foreign_topic
+from rpckit.transport import Capabilities
 
 __all__ = [
     "CORRELATION_HEADER",
@@ -23,8 +25,8 @@ __all__ = [
     "Timeout",
     "Unset",
     "cancel_topic",
+    "check_carried",
     "event_message",
-    "event_topic",
     "read_error",
     "read_reply",
     "read_value",
@@ -119,20 +121,29 @@ class Reply:
 
 def cancel_topic(address: str) -> str:
     """Where the servers of an address hear of cancelled calls."""
-    return f"rpckit.cancel.{address}"
+    return f"rpckit.cancel.{address.replace('#', '%23')}"  # an address is a name, and no pattern
 
 
-def event_topic(topic: str) -> str:
-    """What the transports call a topic of the user's: never one of ours."""
-    return f"rpckit.event.{topic}"
+def check_carried(capabilities: Capabilities, topic: str) -> None:
+    """Raises `UsageError` for a topic of programs that the transport does not meet."""
+    foreign = foreign_topic(topic)
+    if foreign is not None and foreign.kind not in capabilities.foreign_topics:
+        raise UsageError(
+            f"{topic!r} is of no meaning on {capabilities.name}: {foreign.kind}: names what belongs to another broker; "
+            "leave it out for a topic of your own"
+        )
 
 
 def event_message(
     topic: str, message_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], headers: Mapping[str, str]
 ) -> Message:
-    """An event, its body that of a call; its address is the topic it is published on. Raises `UsageError`."""
-    body, content_type = write_arguments(NATIVE, "", args, kwargs)
-    address = event_topic(check_name("topic", topic))
+    """An event, its address the topic it is published on. Raises `UsageError`.
+
+    Its body is that of a call; on a foreign topic that of a plain one: the argument.
+    """
+    address = event_topic(check_topic(topic))
+    dialect = PLAIN if foreign_topic(topic) else NATIVE
+    body, content_type = write_arguments(dialect, "", args, kwargs)
     return Message(
         Kind.EVENT,
         address,
@@ -140,6 +151,7 @@ def event_message(
         content_type=content_type,
         headers=dict(_checked(headers)),
         body=body,
+        dialect=dialect,
     )
 
 

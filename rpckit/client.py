@@ -26,6 +26,7 @@ from rpckit.call import (
     Reply,
     Timeout,
     cancel_topic,
+    check_carried,
     event_message,
     read_error,
     read_reply,
@@ -262,6 +263,7 @@ class Client:
         """
         loop = self._bind_to_loop()
         event = event_message(topic, new_id(), args, kwargs, self.options.headers if headers is None else headers)
+        check_carried(self._transport.capabilities, topic)
         self._check_size(event)
         if not self._ready:
             await self._wait_until_ready(loop.time() + self.settings.send_wait)

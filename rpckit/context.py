@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from rpckit.deadline import Deadline
 from rpckit.errors import UsageError
-from rpckit.message import Message
+from rpckit.message import Kind, Message
+from rpckit.topics import user_topic
 
 __all__ = ["MAX_DEPTH", "CallLogFilter", "Context", "Response", "Slot", "current_context", "enter_context"]
 
@@ -56,6 +57,7 @@ class Context:
     deadline:        None when the caller set none.
     attempt:         1, or more when an idempotent call was sent again.
     caller:          the caller's reply address; empty when it wants no reply.
+    topic:           on which an event was told; empty for a call.
     session:         of the caller, where there are sessions: `server.peers[ctx.session]`.
     """
 
@@ -119,6 +121,10 @@ class Context:
         if self.slot is None:
             raise UsageError("this context does not belong to a running call")
         await self.slot.emit(topic, args, kwargs)
+
+    @property
+    def topic(self) -> str:
+        return user_topic(self.message.address) if self.message.kind is Kind.EVENT else ""
 
     @property
     def session(self) -> str:

@@ -21,6 +21,7 @@ from rpckit import codec
 from rpckit.context import Context
 from rpckit.errors import InvalidArgument, UsageError
 from rpckit.message import NATIVE, Message
+from rpckit.topics import check_topic
 
 __all__ = [
     "Arguments",
@@ -103,7 +104,7 @@ class MethodSpec:
 class EventSpec:
     """One handler of the events of a topic.
 
-    topic: a name, not a pattern.
+    topic: a name or a pattern; see `rpckit.topics`.
     group: of all handlers with the same one, wherever they run, one hears an event; "": each hears it.
     """
 
@@ -179,9 +180,11 @@ class Service:
     def on(self, topic: str, *, group: str = "") -> Callable[[F], F]:
         """Handle the events of a topic, at most once: ``@service.on("user.created")``.
 
+        topic: in a pattern `*` is one word and `#` any number of them: ``"user.*"``, ``"#.created"``. Topics of other
+        programs are named as in `rpckit.topics`: ``"fanout:logs"``. Several decorators are several topics.
         group: one of all handlers with this group hears an event, wherever they run; without it each does.
         """
-        check_name("topic", topic)
+        check_topic(topic, listening=True)
         if group:
             check_name("group", group)
         if group and any((event.topic, event.group) == (topic, group) for event in self._events):
@@ -247,7 +250,7 @@ def check_address(address: str) -> str:
 
 
 def check_name(what: str, name: object) -> str:
-    """The name of an address, topic or group if every transport can carry it, else `UsageError`."""
+    """The name of an address or group if every transport can carry it, else `UsageError`."""
     if not isinstance(name, str) or not _ADDRESS.fullmatch(name) or len(name) > MAX_ADDRESS_BYTES:
         allowed = f"1 to {MAX_ADDRESS_BYTES} letters, digits or any of _ - . : @ # , / + and space"
         raise UsageError(f"{what} {name!r:.80} cannot be used: {allowed}")

@@ -21,7 +21,7 @@ from time import perf_counter  # finer than the clock of every event loop
 from typing import Any, cast
 
 from rpckit import codec
-from rpckit.call import CORRELATION_HEADER, event_message
+from rpckit.call import CORRELATION_HEADER, check_carried, event_message
 from rpckit.context import Context, Response, enter_context
 from rpckit.contract import MethodSpec, Service, read_arguments, write_result
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
@@ -392,6 +392,8 @@ class Dispatcher:
         event = event_message(topic, new_id(), args, kwargs, {})
         if len(event.body) > self.max_body:
             raise UsageError(f"{len(event.body)} bytes for {topic}: over max_body ({self.max_body})")
+        for link in links:
+            check_carried(link.transport.capabilities, topic)
         for link in links:
             await link.transport.publish(event.address, event)
 

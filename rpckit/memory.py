@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from rpckit.errors import NoResponder, NotSent
 from rpckit.ids import new_id
 from rpckit.message import Message
+from rpckit.topics import TopicTable
 from rpckit.transport import (
     Capabilities,
     Observed,
@@ -67,7 +68,7 @@ class MemoryBroker:
         self._clock = clock
         self._queues: dict[str, _Queue] = {}
         self.inboxes: dict[str, OnMessage] = {}
-        self.topics: dict[str, list[_MemorySubscription]] = {}
+        self.topics: TopicTable[_MemorySubscription] = TopicTable()
         self.dead_letters: dict[str, deque[Message]] = {}
         self.next_serial = itertools.count().__next__
 
@@ -101,18 +102,7 @@ class MemoryBroker:
 
     def listeners(self, topic: str) -> list[_MemorySubscription]:
         """Who hears the next message: all without a group, and of each group the one whose turn it is."""
-        subscriptions = self.topics.get(topic, [])
-        chosen: list[_MemorySubscription] = []
-        served: set[str] = set()
-        for subscription in list(subscriptions):
-            if not subscription.listening or subscription.group in served:
-                continue
-            chosen.append(subscription)
-            if subscription.group:
-                served.add(subscription.group)
-                subscriptions.remove(subscription)  # to the end: the others of its group have their turn first
-                subscriptions.append(subscription)
-        return chosen
+        return [each for subscriptions in self.topics.hearing(topic) for each in _whose_turn(subscriptions)]
 
     def bury(self, address: str, message: Message) -> None:
         self.dead_letters.setdefault(address, deque(maxlen=MAX_DEAD_LETTERS)).append(message)
@@ -121,6 +111,21 @@ class MemoryBroker:
         queue = self._queues.get(address)
         if queue is not None and not queue.receivers and not queue.waiting:
             del self._queues[address]
+
+
+def _whose_turn(subscriptions: list[_MemorySubscription]) -> list[_MemorySubscription]:
+    """Of those to one topic or pattern."""
+    chosen: list[_MemorySubscription] = []
+    served: set[str] = set()
+    for subscription in list(subscriptions):
+        if not subscription.listening or subscription.group in served:
+            continue
+        chosen.append(subscription)
+        if subscription.group:
+            served.add(subscription.group)
+            subscriptions.remove(subscription)  # to the end: the others of its group have their turn first
+            subscriptions.append(subscription)
+    return chosen
 
 
 class _Queue:
@@ -285,7 +290,7 @@ class _MemorySubscription(Subscribed):
         self._topic = topic
         self._on_message = on_message
         self._stopped = False
-        transport.broker.topics.setdefault(topic, []).append(self)
+        transport.broker.topics.add(topic, self)
 
     @property
     def listening(self) -> bool:
@@ -296,12 +301,7 @@ class _MemorySubscription(Subscribed):
             self._on_message(message)
 
     async def stop(self) -> None:
-        topics = self._transport.broker.topics
-        subscriptions = topics.get(self._topic, [])
-        if self in subscriptions:
-            subscriptions.remove(self)
-        if not subscriptions:
-            topics.pop(self._topic, None)
+        self._transport.broker.topics.remove(self._topic, self)
         await asyncio.sleep(0)  # what was already on its way is handed over before this returns
         self._stopped = True
 

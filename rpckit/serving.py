@@ -7,11 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rpckit.answering import Answerer
-from rpckit.call import cancel_topic, event_topic
+from rpckit.call import cancel_topic, check_carried
 from rpckit.contract import Service
 from rpckit.dispatch import Dispatcher, Link
 from rpckit.errors import UsageError
 from rpckit.message import Kind, Message
+from rpckit.topics import event_topic, is_pattern
 from rpckit.transport import Capabilities, Transport
 
 if TYPE_CHECKING:
@@ -81,11 +82,24 @@ def problems(capabilities: Capabilities, services: Sequence[Service]) -> Iterato
                     "cannot give: it does not redeliver what a dead server left"
                 )
         for event in service.events:
+            yield from _uncarried(capabilities, event.topic)
+            if is_pattern(event.topic) and not capabilities.event_patterns:
+                yield (
+                    f"{service.name} hears {event.topic!r}, a pattern, which {capabilities.name} cannot give: "
+                    "there a topic is a name; listen to each"
+                )
             if event.group and not capabilities.event_groups:
                 yield (
                     f"{service.name} hears {event.topic!r} in the group {event.group!r}, which {capabilities.name} "
                     "cannot give: there each event reaches everyone; leave the group out"
                 )
+
+
+def _uncarried(capabilities: Capabilities, topic: str) -> Iterator[str]:
+    try:
+        check_carried(capabilities, topic)
+    except UsageError as error:
+        yield str(error)
 
 
 async def _hear(dispatcher: Dispatcher, link: Link, service: Service) -> None:

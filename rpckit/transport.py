@@ -76,6 +76,8 @@ class Capabilities:
     stores_replies:     a reply may wait for a caller that comes back later; see `ReplyStore`.
     sessions:           no broker: a server listens, clients dial it, and either side calls the other; see `Sessions`.
     event_groups:       an event reaches one member of each group, wherever the members run.
+    event_patterns:     one may listen to a pattern of topics.
+    foreign_topics:     the kinds of other programs' topics that it knows; see `rpckit.topics`.
     max_body:           bytes; None for no limit of the transport's own.
     """
 
@@ -93,6 +95,8 @@ class Capabilities:
     stores_replies: bool = False
     sessions: bool = False
     event_groups: bool = True
+    event_patterns: bool = True
+    foreign_topics: tuple[str, ...] = ()
 
 
 class Delivery(Protocol):
@@ -220,7 +224,11 @@ class Transport(Protocol):
         ...
 
     async def subscribe(self, topic: str, on_message: OnMessage, *, group: str = "") -> Receiver:
-        """Every message published on `topic` from now on; of the subscriptions with the same `group`, one gets it."""
+        """Every message published on `topic` from now on, or on a topic that it matches: see `rpckit.topics`.
+
+        The message's address is the topic it was published on. Of the subscriptions to the same topic or pattern
+        with the same `group`, one gets it.
+        """
         ...
 
 

@@ -33,6 +33,8 @@ PROMISES = {
     "knows_caller_gone": "work of a caller that left is stopped",
     "orders": "requests of one caller arrive in the order sent",
     "event_groups": "an event reaches one of each group, wherever they run",
+    "event_patterns": "one may listen to a pattern of topics: `user.*`, `#.created`",
+    "foreign_topics": "a topic may be an exchange or a channel of other programs",
     "sessions": "no broker: clients dial the server, and either side calls the other",
 }
 PLAIN_PROMISES = {field: promise.replace("`", "") for field, promise in PROMISES.items()}

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from rpckit import Client, Context, NotSent, Server, Service, UsageError, current_context
-from rpckit.call import cancel_topic, event_topic
+from rpckit.call import cancel_topic
 from rpckit.events import MAX_WAITING_BYTES, EventBacklog, EventDelivery
 from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport
 from rpckit.message import Kind, Message
 from rpckit.queries import TOPIC
+from rpckit.topics import event_topic
 from rpckit.transport import OnMessage
 
 Serve = Callable[..., Awaitable[Server]]
@@ -193,7 +194,7 @@ async def test_a_service_may_only_hear_and_then_nothing_is_received_at_its_addre
 
 async def test_stopping_leaves_no_topic_behind(broker: MemoryBroker, url: str) -> None:
     async with Server(Listener().service, Listener("mail").service, url=url):
-        assert len(broker.topics[event_topic("news")]) == 2
+        assert [len(listeners) for listeners in broker.topics.hearing(event_topic("news"))] == [2]
     assert topics(broker) == []
 
 

@@ -246,7 +246,7 @@ async def test_stopping_leaves_no_address_behind(url: str, broker: MemoryBroker)
     async with Server(Work().service, url=url):
         assert broker.served("s")
     assert not broker.served("s")
-    assert not any(broker.topics.values())
+    assert not list(broker.topics)
 
 
 async def test_a_server_that_loses_its_connection_serves_again_when_it_is_back(client: Client, serve: Serve) -> None:

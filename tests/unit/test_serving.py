@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from rpckit import Service, UsageError
-from rpckit.call import cancel_topic, event_topic
+from rpckit.call import cancel_topic
 from rpckit.contract import write_arguments
 from rpckit.dispatch import Dispatcher, Link
 from rpckit.errors import MethodNotFound
@@ -20,6 +20,7 @@ from rpckit.memory import CAPABILITIES
 from rpckit.message import NATIVE, Kind, Message
 from rpckit.serving import Serving, check_capabilities, serve_on
 from rpckit.settings import Settings
+from rpckit.topics import event_topic
 from rpckit.transport import Delivery, OnDelivery, OnGone, OnMessage, Transport
 
 SESSIONS = replace(CAPABILITIES, sessions=True)

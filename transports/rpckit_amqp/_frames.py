@@ -90,6 +90,11 @@ class DeliverMethod:
     consumer_tag: str
     delivery_tag: int
     redelivered: bool
+    key: bytes = b""
+
+    @property
+    def routing_key(self) -> str:
+        return self.key.decode(errors="replace")
 
 
 @dataclass(slots=True)
@@ -139,7 +144,10 @@ def parse_deliver(payload: bytes, start: int = 0) -> DeliverMethod:
     """The arguments of a method frame whose class id stands at `start`."""
     end = start + 5 + payload[start + 4]
     delivery_tag, redelivered = _TAG_BIT.unpack_from(payload, end)
-    return DeliverMethod(payload[start + 5 : end].decode(), delivery_tag, redelivered & 1 == 1)
+    exchange = end + _TAG_BIT.size
+    key = exchange + 1 + payload[exchange]
+    routing_key = payload[key + 1 : key + 1 + payload[key]]
+    return DeliverMethod(payload[start + 5 : end].decode(), delivery_tag, redelivered & 1 == 1, routing_key)
 
 
 def parse_ack(payload: bytes) -> tuple[int, bool]:

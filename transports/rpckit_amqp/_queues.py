@@ -1,18 +1,21 @@
-"""Finding and declaring queues and the exchange, asked on a session's control channel."""
+"""Finding and declaring queues and exchanges, asked on a session's control channel."""
 
 from __future__ import annotations
 
 from itertools import count
 from typing import Any
 
+from rpckit.errors import UsageError
+
 from ._connection import Session
 from ._driver import FastChannel
-from ._errors import PRECONDITION_FAILED, Refused
+from ._errors import NOT_FOUND, PRECONDITION_FAILED, Refused
 from ._presence import passive_look
-from ._topology import DIRECT_REPLY_TO, EVENTS_EXCHANGE, Declare, QueueSpec, request_queue
+from ._topology import DIRECT_REPLY_TO, EVENTS, Declare, ExchangeSpec, QueueSpec, request_queue
 
 __all__ = ["Queues", "may_be_mandatory"]
 
+MAX_EXCHANGES = 4096  # remembered; then forgotten all at once
 DIRECT_RETURNS_BEFORE = (4, 2)  # RabbitMQ below returns what it delivers to a direct reply-to
 
 
@@ -21,7 +24,8 @@ class Queues:
 
     def __init__(self, declare: Declare) -> None:
         self._declare = declare
-        self._exchange_known: Session | None = None
+        self._session: Session | None = None
+        self._exchanges: set[str] = set()  # that exist, as this session knows
         self._tags = count(1)
 
     def next_consumer_tag(self) -> str:
@@ -49,16 +53,42 @@ class Queues:
             if refusal.code != PRECONDITION_FAILED or await passive_look(session, queue.name) is None:
                 raise
 
-    async def ensure_exchange(self, session: Session) -> None:
-        """Once a session: publishing to a missing exchange would close the channel."""
-        if self._exchange_known is session:
+    async def ensure_exchange(self, session: Session, exchange: ExchangeSpec) -> None:
+        """Once a session: publishing to a missing exchange would close the channel.
+
+        One of other programs is looked for first, and is used as it is.
+        """
+        if self._session is not session:
+            self._session = session
+            self._exchanges.clear()
+        if exchange.name in self._exchanges:
             return
+        if exchange is EVENTS or not await self._exists(session, exchange):
+            await self._declare_exchange(session, exchange)
+        if len(self._exchanges) >= MAX_EXCHANGES:
+            self._exchanges.clear()
+        self._exchanges.add(exchange.name)
+
+    async def _exists(self, session: Session, exchange: ExchangeSpec) -> bool:
+        async def ask(channel: FastChannel) -> Any:
+            return await channel.exchange_declare(exchange.name, exchange.type, passive=True)
+
+        try:
+            await session.control(f"a look at the exchange {exchange.name!r}", ask)
+        except Refused as refusal:
+            if refusal.code != NOT_FOUND:
+                raise
+            return False
+        return True
+
+    async def _declare_exchange(self, session: Session, exchange: ExchangeSpec) -> None:
+        if exchange is not EVENTS and self._declare == "never":
+            raise UsageError(f"the exchange {exchange.name!r} does not exist, and declare=never forbids creating it")
 
         async def ask(channel: FastChannel) -> Any:
-            return await channel.exchange_declare(EVENTS_EXCHANGE, "topic", durable=True)
+            return await channel.exchange_declare(exchange.name, exchange.type, durable=exchange.durable)
 
-        await session.control(f"to declare the exchange {EVENTS_EXCHANGE}", ask)
-        self._exchange_known = session
+        await session.control(f"to declare the exchange {exchange.name!r}", ask)
 
 
 def may_be_mandatory(session: Session | None, address: str) -> bool:

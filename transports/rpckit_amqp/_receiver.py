@@ -18,7 +18,7 @@ from ._inbound import Inbound
 from ._mapping import from_properties
 from ._queues import Queues
 from ._replier import Replier
-from ._topology import EVENTS_EXCHANGE, event_key, events_queue, group_queue
+from ._topology import Route, events_queue, group_queue
 
 __all__ = ["AmqpDelivery", "AmqpReceiver", "AmqpSubscription"]
 
@@ -186,6 +186,7 @@ class AmqpSubscription(_Consuming, Subscribed):
         Subscribed.__init__(self)
         self.topic = topic
         self.group = group
+        self._route = Route.of(topic)
         self._on_message = on_message
 
     async def attach(self, inbound: Inbound) -> None:
@@ -193,13 +194,14 @@ class AmqpSubscription(_Consuming, Subscribed):
             return
         self._inbound = inbound
         queue = group_queue(self.topic, self.group) if self.group else events_queue(new_id())
-        await self._queues.ensure_exchange(inbound.session)
+        route = self._route
+        await self._queues.ensure_exchange(inbound.session, route.exchange)
         await self._queues.declare(inbound.session, queue)
 
         async def bind(channel: FastChannel) -> None:
-            await channel.queue_bind(queue.name, EVENTS_EXCHANGE, event_key(self.topic))
+            await channel.queue_bind(queue.name, route.exchange.name, route.key)
 
-        await inbound.session.control(f"binding to {EVENTS_EXCHANGE}", bind)
+        await inbound.session.control(f"binding to the exchange {route.exchange.name!r}", bind)
         tag = self._queues.next_consumer_tag()
         await inbound.consume(tag, queue.name, self._deliver, acked=False)
         self._tags = [tag]
@@ -211,7 +213,8 @@ class AmqpSubscription(_Consuming, Subscribed):
 
     def _deliver(self, inbound: Inbound, method: DeliverMethod, properties: Properties, body: bytes, _: bytes) -> None:
         if not self.paused:
-            self._on_message(from_properties(properties, body, self.topic, Kind.EVENT))
+            topic = self._route.topic(method.routing_key)
+            self._on_message(from_properties(properties, body, topic, Kind.EVENT))
 
 
 async def _basic_cancel(tag: str, channel: FastChannel) -> None:

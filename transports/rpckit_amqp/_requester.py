@@ -18,7 +18,7 @@ from ._options import AmqpOptions
 from ._presence import Presence
 from ._publisher import Confirmed, Express, Publication
 from ._queues import Queues, may_be_mandatory
-from ._topology import DIRECT_REPLY_TO, EVENTS_EXCHANGE, event_key, reply_queue
+from ._topology import DIRECT_REPLY_TO, Route, reply_queue
 
 __all__ = ["Requester"]
 
@@ -106,13 +106,14 @@ class Requester:
         session = self._session
         if session is None:
             raise NotSent("not connected")
-        await self._queues.ensure_exchange(session)
+        route = Route.of(topic)
+        await self._queues.ensure_exchange(session, route.exchange)
         if session.protocol.congested:
             await self._wait_writable(session, message)
-        routes = self._express.routes
-        self._express.write(
-            routes.around(event_key(topic), lay_out(message), message.body, mandatory=False, exchange=EVENTS_EXCHANGE)
+        data = self._express.routes.around(
+            route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name
         )
+        self._express.write(data)
 
     async def _publish_confirmed(self, session: Session, message: Message, *, mandatory: bool) -> None:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

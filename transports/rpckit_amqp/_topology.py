@@ -7,7 +7,9 @@
 | `rpckit.events.<128 bits>` | one subscriber, exclusive     | its connection   | subscriber           | broker     |
 | `rpckit.group.<n>.<g>.<t>` | a group on a topic, durable   | 10 s unused      | its members          | broker     |
 | `rpckit.events`            | topic exchange, durable       | for ever         | whoever is first     | operator   |
+| `<foreign>`                | exchange, not durable         | till a restart   | whoever is first     | operator   |
 
+`<foreign>` is the NAME of a topic `fanout:NAME`, `direct:NAME/KEY` or `topic:NAME/KEY`; used as it is if it exists.
 `<n>` is the length of the group's name `<g>`, `<t>` the topic; a name that would be too long is its SHA-256 instead.
 """
 
@@ -18,20 +20,21 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from rpckit.errors import UsageError
+from rpckit.topics import foreign_topic
 
 __all__ = [
     "DIRECT_REPLY_TO",
-    "EVENTS_EXCHANGE",
+    "EVENTS",
     "Declare",
+    "ExchangeSpec",
     "QueueSpec",
-    "event_key",
+    "Route",
     "events_queue",
     "group_queue",
     "reply_queue",
     "request_queue",
 ]
 
-EVENTS_EXCHANGE = "rpckit.events"
 GROUP_IDLE_MS = 10_000  # x-expires: outlives its last member's reconnect, and no more of what nobody hears piles up
 MAX_NAME_BYTES = 255  # of a queue
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # https://www.rabbitmq.com/docs/direct-reply-to
@@ -48,6 +51,42 @@ class QueueSpec:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ExchangeSpec:
+    name: str
+    type: str
+    durable: bool = False
+
+
+EVENTS = ExchangeSpec("rpckit.events", "topic", durable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a topic is in AMQP's terms: `key` is what one publishes with, or binds to."""
+
+    exchange: ExchangeSpec
+    key: str
+
+    @classmethod
+    def of(cls, topic: str) -> Route:
+        foreign = foreign_topic(topic)
+        if foreign is None:
+            return cls(EVENTS, topic)
+        return cls(ExchangeSpec(foreign.name, foreign.kind), foreign.key)
+
+    @property
+    def foreign(self) -> bool:
+        return self.exchange is not EVENTS
+
+    def topic(self, routing_key: str) -> str:
+        """On which something was published that came by this route."""
+        if not self.foreign:
+            return routing_key
+        start = f"{self.exchange.type}:{self.exchange.name}"
+        return f"{start}/{routing_key}" if self.key else start
+
+
 def request_queue(address: str, declare: Declare) -> QueueSpec:
     """The queue of an address where none exists yet. RabbitMQ 4.3 refuses transient shared queues by default."""
     if declare == "never":
@@ -59,11 +98,6 @@ def request_queue(address: str, declare: Declare) -> QueueSpec:
 
 def reply_queue(unique: str) -> QueueSpec:
     return QueueSpec(f"rpckit.reply.{unique}", exclusive=True, auto_delete=True)
-
-
-def event_key(topic: str) -> str:
-    """The routing key of a topic: it is a name, and to a topic exchange these would be patterns."""
-    return topic.replace("#", "%23").replace("*", "%2A")
 
 
 def events_queue(unique: str) -> QueueSpec:

@@ -54,6 +54,7 @@ CAPABILITIES = Capabilities(
     knows_caller_gone=True,
     orders=True,
     max_body=MAX_BODY,
+    foreign_topics=("fanout", "direct", "topic"),
 )
 
 

@@ -18,24 +18,28 @@
 | rpckit:inbox:I:K          | channel | while its client is connected  |                  |                           |
 | rpckit:topic:T            | channel | while somebody is subscribed   |                  |                           |
 | rpckit:event:G:M          | string  | 60 s                           | a member of G    | Redis, when it expires    |
+| rpckit:event:G:M:P        | string  | 60 s                           | the same on P    | Redis, when it expires    |
 | rpckit:reply:R            | either  | 1 h after the last reply       | server           | Redis, or `collect`       |
 
 `stream:x`, `list:x` and `channel:x` name the key x as it is, shared with whoever uses it; what belongs
-to it lies in the same Cluster slot, as `rpckit:foreign:{x}:list:…`.
+to it lies in the same Cluster slot, as `rpckit:foreign:{x}:list:…`. A topic `channel:x` is the channel x.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from rpckit.errors import UsageError
+from rpckit.topics import foreign_topic, is_pattern, matches
 
 __all__ = [
     "GROUP",
     "INBOXES",
     "Kind",
     "Place",
+    "TopicPlace",
     "claim_key",
     "consumer_key",
     "event_key",
@@ -44,13 +48,16 @@ __all__ = [
     "own_channel",
     "place_of",
     "stored_at",
-    "topic_channel",
+    "topic_place",
 ]
 
 MAX_ADDRESS = 255  # bytes
 REPLIES = "rpckit:reply:"
 INBOXES = "rpckit:inbox:"
 GROUP = "rpckit"  # the consumer group on a stream, of all servers together
+
+
+_MANY_WORDS = re.compile(r"\.?#\.?")
 
 
 class Kind(StrEnum):
@@ -131,8 +138,44 @@ def own_channel(inbox: str, correlation_id: str) -> str:
     return f"{inbox}:{correlation_id}"
 
 
-def topic_channel(topic: str) -> str:
-    return f"rpckit:topic:{topic}"
+@dataclass(frozen=True, slots=True)
+class TopicPlace:
+    """The channel of a topic, or those of a pattern: then `channel` is a glob that matches them all, and perhaps more.
+
+    prefix: what the channel has before the topic's words.   start: what the topic has there, as users write it.
+    """
+
+    prefix: str
+    start: str
+    words: str
+
+    @property
+    def foreign(self) -> bool:
+        return bool(self.start)
+
+    @property
+    def is_pattern(self) -> bool:
+        return is_pattern(self.words)
+
+    @property
+    def channel(self) -> str:
+        """A `#` takes a dot beside it along, as it may stand for nothing: Redis's `*` is any number of characters."""
+        if not self.is_pattern:
+            return self.prefix + self.words
+        return self.prefix + _MANY_WORDS.sub("*", self.words)
+
+    def topic(self, channel: str) -> str | None:
+        """On which something was published that came from `channel`; None for what only the glob matches."""
+        words = channel.removeprefix(self.prefix)
+        fits = matches(self.words, words) if self.is_pattern else words == self.words
+        return self.start + words if fits else None
+
+
+def topic_place(topic: str) -> TopicPlace:
+    foreign = foreign_topic(topic)
+    if foreign is not None and foreign.kind == Kind.CHANNEL:
+        return TopicPlace("", f"{Kind.CHANNEL}:", foreign.name)
+    return TopicPlace("rpckit:topic:", "", topic)
 
 
 def consumer_key(consumer: str) -> str:
@@ -143,6 +186,6 @@ def claim_key(message_id: str, attempt: int) -> str:
     return f"rpckit:claim:{message_id}:{attempt}"
 
 
-def event_key(group: str, message_id: str) -> str:
-    """Who of a group has an event: a claim."""
-    return f"rpckit:event:{group}:{message_id}"
+def event_key(group: str, message_id: str, pattern: str = "") -> str:
+    """Who of a group has an event: a claim. Who listens to a pattern is apart from who listens to a name."""
+    return f"rpckit:event:{group}:{message_id}" + (f":{pattern}" if pattern else "")

@@ -21,7 +21,7 @@ from rpckit.errors import ConnectionLost
 from ._errors import is_error, kind_of
 from ._scripts import Script
 
-__all__ = ["UNSENT_MAX", "Link", "OnReply", "pack"]
+__all__ = ["UNSENT_MAX", "Link", "OnPatternPush", "OnReply", "pack"]
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent; then senders wait
 
 OnReply = Callable[[Any], None]  # a reply, an error of Redis, or a ConnectionLost
 OnPush = Callable[[bytes, bytes], None]  # channel, message
+OnPatternPush = Callable[[bytes, bytes, bytes], None]  # pattern, channel, message
 
 
 def pack(*words: bytes | str | int) -> bytes:
@@ -45,7 +46,7 @@ class Link(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.on_lost: Callable[[str], None] = _ignore
         self.on_push: OnPush = _ignore
-        self.on_pattern_push: OnPush = _ignore  # of channels subscribed by a pattern
+        self.on_pattern_push: OnPatternPush = _ignore
         self.last_read = self.loop.time()
         self.close_reason = ""
         self.id = 0  # Redis's number of this connection
@@ -119,6 +120,13 @@ class Link(asyncio.Protocol):
     async def unsubscribe(self, channel: str) -> None:
         """Returns when nothing more can come."""
         await self.ask("UNSUBSCRIBE", channel)
+
+    async def subscribe_pattern(self, glob: str) -> None:
+        """As `subscribe`, to every channel that matches."""
+        await self.ask("PSUBSCRIBE", glob)
+
+    async def unsubscribe_pattern(self, glob: str) -> None:
+        await self.ask("PUNSUBSCRIBE", glob)
 
     def _write(self, data: bytes) -> None:
         if not self._flush_due:
@@ -203,8 +211,8 @@ class Link(asyncio.Protocol):
         if push[0] == b"message":
             self.on_push(push[1], push[2])
         elif push[0] == b"pmessage":
-            self.on_pattern_push(push[2], push[3])
-        elif push[0] in (b"subscribe", b"unsubscribe", b"psubscribe"):  # stands where the reply to the command would
+            self.on_pattern_push(push[1], push[2], push[3])
+        elif push[0] in _CONFIRMATIONS:  # stands where the reply to the command would
             self._awaiting.popleft()(None)
 
 
@@ -222,3 +230,4 @@ def _ignore(*_: object) -> None:
 
 
 _NOT_ENOUGH = object()
+_CONFIRMATIONS = (b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe")

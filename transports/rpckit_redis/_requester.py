@@ -21,7 +21,7 @@ from ._channels import Channels
 from ._connection import Session
 from ._envelope import EnvelopeError, read, write
 from ._errors import explain, is_error
-from ._keys import INBOXES, Kind, Place, inbox_channel, no_store, own_channel, place_of, stored_at, topic_channel
+from ._keys import INBOXES, Kind, Place, inbox_channel, no_store, own_channel, place_of, stored_at, topic_place
 from ._link import Link, OnReply, pack
 from ._scripts import PUSH_LIST, PUSH_STREAM
 
@@ -41,6 +41,7 @@ class Requester:
         self.inbox = ""
         self._kind = kind
         self._channels = channels
+        channels.on_other_pattern = self._on_own_channel
         self._on_undelivered = on_undelivered
         self._on_message: OnMessage | None = None
         self._session: Session | None = None
@@ -51,7 +52,6 @@ class Requester:
     async def attach(self, session: Session) -> None:
         """A new session, with a new inbox if there was one."""
         self._session = session
-        session.main.on_pattern_push = self._on_own_channel
         if self._on_message is not None:
             await self._open_inbox()
 
@@ -99,7 +99,8 @@ class Requester:
             await _wait_writable(session.main, message)
             if not session.alive:
                 raise NotSent("the connection was lost before the message was sent")
-        session.main.send(pack("PUBLISH", topic_channel(topic), write(message)), _ignore)
+        place = topic_place(topic)
+        session.main.send(pack("PUBLISH", place.channel, _bare(message) if place.foreign else write(message)), _ignore)
 
     def _push(self, link: Link, message: Message, must_be_served: bool, on_reply: OnReply) -> None:
         place = self._place(message.address)
@@ -178,7 +179,7 @@ class Requester:
             raise explain(error, "subscribing to an inbox") from None
         self.inbox = name
 
-    def _on_own_channel(self, channel: bytes, data: bytes) -> None:
+    def _on_own_channel(self, _: bytes, channel: bytes, data: bytes) -> None:
         """A plain call's reply: the channel tells whose; a correlation id of the reply's own becomes a header."""
         self._on_data(data, channel.decode().removeprefix(own_channel(self.inbox, "")))
 
@@ -194,6 +195,13 @@ class Requester:
             message.correlation_id = correlation_id
         if self._on_message is not None:
             self._on_message(message)
+
+
+def _bare(message: Message) -> bytes:
+    """What any program reads: the body, and nothing before it."""
+    if message.headers:
+        raise UsageError(f"headers cannot be told on {message.address!r}: a plain message on Redis is its body alone")
+    return message.body
 
 
 def _seconds_left(message: Message) -> float | None:

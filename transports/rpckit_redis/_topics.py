@@ -8,7 +8,7 @@ from typing import Any
 
 import hiredis
 
-from rpckit.errors import RpcError
+from rpckit.errors import RpcError, UsageError
 from rpckit.message import Kind, Message
 from rpckit.transport import OnMessage, Subscribed
 
@@ -16,7 +16,7 @@ from ._channels import Channels
 from ._connection import Session
 from ._envelope import EnvelopeError, read
 from ._errors import explain, is_error
-from ._keys import event_key, topic_channel
+from ._keys import event_key, topic_place
 from ._link import pack
 
 __all__ = ["Subscription"]
@@ -34,6 +34,11 @@ class Subscription(Subscribed):
         super().__init__()
         self._channels = channels
         self._topic = topic
+        self._place = topic_place(topic)
+        if group and self._place.foreign:
+            raise UsageError(
+                f"{topic!r} has no groups: what other programs tell there has no id that a member could claim"
+            )
         self._on_message = on_message
         self._group = group
         self._lost = 0
@@ -41,17 +46,28 @@ class Subscription(Subscribed):
     async def start(self) -> None:
         """Raises `RpcError`; nothing is left then."""
         try:
-            await self._channels.listen(topic_channel(self._topic), self.on_data)
+            if self._place.is_pattern:
+                await self._channels.listen_pattern(self._place.channel, self.on_channel_data)
+            else:
+                await self._channels.listen(self._place.channel, self.on_data)
         except hiredis.ReplyError as error:
             raise explain(error, f"subscribing to {self._topic!r}") from error
 
+    def on_channel_data(self, channel: str, data: bytes) -> None:
+        topic = self._place.topic(channel)
+        if topic is not None:
+            self._hear(topic, data)
+
     def on_data(self, data: bytes) -> None:
+        self._hear(self._topic, data)
+
+    def _hear(self, topic: str, data: bytes) -> None:
         if self.paused:
             return
         try:
-            message = read(data, self._topic, Kind.EVENT)
+            message = read(data, topic, Kind.EVENT)
         except EnvelopeError as error:
-            log.warning("an event of %r cannot be read: %s", self._topic, error)
+            log.warning("an event of %r cannot be read: %s", topic, error)
             return
         session = self._channels.session
         if not self._group or not message.message_id:  # without an id nothing could be claimed
@@ -64,7 +80,10 @@ class Subscription(Subscribed):
         self.paused = True
         session = self._channels.session
         try:
-            await self._channels.leave(topic_channel(self._topic), self.on_data)
+            if self._place.is_pattern:
+                await self._channels.leave_pattern(self._place.channel, self.on_channel_data)
+            else:
+                await self._channels.leave(self._place.channel, self.on_data)
             if self._group and session is not None:
                 await session.main.ask("PING")  # answered after the claims before it
         except (RpcError, hiredis.ReplyError) as error:
@@ -74,7 +93,8 @@ class Subscription(Subscribed):
         if session.main.last_read - session.fresh_since > STALE_S:
             self._lose("it was on its way for too long, and another of the group may have had it")
             return
-        claim = pack("SET", event_key(self._group, message.message_id), "1", "NX", "PX", CLAIM_MS)
+        key = event_key(self._group, message.message_id, self._topic if self._place.is_pattern else "")
+        claim = pack("SET", key, "1", "NX", "PX", CLAIM_MS)
         session.main.send(claim, partial(self._claimed, message))
 
     def _claimed(self, message: Message, reply: Any) -> None:

@@ -59,6 +59,7 @@ _QUEUED = Capabilities(
     knows_caller_gone=True,
     orders=True,
     stores_replies=True,
+    foreign_topics=("channel",),
 )
 CAPABILITIES = {
     Kind.STREAM: _QUEUED,

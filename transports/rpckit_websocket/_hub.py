@@ -14,6 +14,7 @@ from rpckit.call import cancel_topic
 from rpckit.errors import Code, ConnectionLost, RpcError
 from rpckit.fault import TOOLKIT, Fault, fault_message
 from rpckit.message import NATIVE, Kind, Message
+from rpckit.topics import TopicTable
 from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
 
 from ._dialect import Receipt, Settled, Subscribe, Undelivered, Unsubscribe
@@ -47,7 +48,7 @@ class Hub:
         self.tell_gone = on_gone
         self.relays = relays
         self._receivers: dict[str, SessionReceiver] = {}
-        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._subscriptions: TopicTable[Subscription] = TopicTable()
         self._dealing = False
 
     # -- sessions come and go ---------------------------------------------------------------------
@@ -213,8 +214,7 @@ class Hub:
     async def subscribe(self, topic: str, on_message: OnMessage) -> Subscription:
         """Returns when the other side knows of it, on the side that dials."""
         subscription = Subscription(self, topic, on_message)
-        known = self._subscriptions.setdefault(topic, [])
-        known.append(subscription)
+        self._subscriptions.add(topic, subscription)
         if self.relays:
             return subscription
         try:
@@ -227,20 +227,18 @@ class Hub:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        known = self._subscriptions.get(subscription.topic, [])
-        if subscription in known:
-            known.remove(subscription)
-        if not known and self._subscriptions.pop(subscription.topic, None) is not None and not self.relays:
+        if self._subscriptions.remove(subscription.topic, subscription) and not self.relays:
             for link in self.links.values():
                 link.write_control(Unsubscribe(subscription.topic))
 
     def _hear(self, topic: str, message: Message) -> None:
-        for subscription in list(self._subscriptions.get(topic, ())):
-            subscription.hear(message)
+        for subscriptions in self._subscriptions.hearing(topic):
+            for subscription in list(subscriptions):
+                subscription.hear(message)
 
     def _push(self, topic: str, message: Message, *, but: Link | None) -> None:
         for link in list(self.links.values()):
-            if link is not but and topic in link.topics:
+            if link is not but and link.wants(topic):
                 try:
                     link.event(topic, message)
                 except RpcError as error:  # this peer's trouble, and neither the publisher's nor the others'

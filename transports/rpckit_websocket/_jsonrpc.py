@@ -20,10 +20,11 @@ from math import isfinite
 from typing import Any
 
 from rpckit import codec
-from rpckit.call import cancel_topic, event_topic
+from rpckit.call import cancel_topic
 from rpckit.errors import Code, UsageError
 from rpckit.fault import JSONRPC_CODES, JSONRPC_OTHER
 from rpckit.message import Kind, Message
+from rpckit.topics import EVENTS, user_topic
 
 from ._dialect import (
     BadFrame,
@@ -194,15 +195,15 @@ class JsonRpc:
         return (Ping(correlation_id),) if correlation_id else ()
 
     def _subscribe(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
-        return (Subscribe(event_topic(_topic(params))), *self._ping(correlation_id))
+        return (Subscribe(_topic(params)), *self._ping(correlation_id))
 
     def _unsubscribe(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
-        return (Unsubscribe(event_topic(_topic(params))), *self._ping(correlation_id))
+        return (Unsubscribe(_topic(params)), *self._ping(correlation_id))
 
     def _event(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
         inner = params.get("params", []) if isinstance(params, dict) else []
         args, kwargs = ([], inner) if isinstance(inner, dict) else (inner if isinstance(inner, list) else [inner], {})
-        event = Message(Kind.EVENT, event_topic(_topic(params)), content_type=codec.JSON)
+        event = Message(Kind.EVENT, _topic(params), content_type=codec.JSON)
         event.body = native_body(args, kwargs)
         return (event, *self._ping(correlation_id))
 
@@ -310,15 +311,12 @@ def _wants_answer(item: Incoming) -> str:
     return item.token if isinstance(item, Ping) else ""
 
 
-def user_topic(topic: str) -> str:
-    return topic.removeprefix(event_topic(""))
-
-
 def _topic(params: Any) -> str:
+    """As the transports call it: whatever a peer writes, it is a topic of users."""
     topic = params.get("topic") if isinstance(params, dict) else (params[0] if params else None)
     if not isinstance(topic, str) or not topic:
         raise _BadParams("a topic is a string")
-    return topic
+    return f"{EVENTS}{topic}"
 
 
 def _notification(method: str, params: Any) -> str:

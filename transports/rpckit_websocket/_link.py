@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from rpckit.errors import Code, ConnectionLost, NoResponder, NotSent, Overloaded, RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, Kind, Message
+from rpckit.topics import is_pattern, matches
 
 from ._dialect import Control, Frame, Ping, Pong, Receipt, Subscribe, Undelivered, Unsubscribe
 from ._held import HeldRequests
 from ._options import FASTAPI_RPC, JSONRPC
-from ._session import MAX_TOPICS, Fact, Phase, Session
+from ._session import MAX_PATTERNS, MAX_TOPICS, Fact, Phase, Session
 from ._wires import Wire
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Link:
         "in_hand",
         "keeper",
         "nested_in_hand",
+        "patterns",
         "ready",
         "receipts",
         "rtt",
@@ -61,7 +63,8 @@ class Link:
         self.session = session
         self.headers = headers
         self.rtt: float | None = None  # seconds, of the last heartbeat answered
-        self.topics: set[str] = set()
+        self.topics: set[str] = set()  # it wants to hear, and these are among them:
+        self.patterns: set[str] = set()
         self.in_hand = 0  # requests of this peer delivered and not settled, nested ones apart
         self.nested_in_hand = 0
         self.held = HeldRequests()
@@ -137,10 +140,10 @@ class Link:
                 if caught_up is not None and not caught_up.done():
                     caught_up.set_result(None)
             case Subscribe(topic):
-                if len(self.topics) < MAX_TOPICS and len(topic) <= MAX_ADDRESS:
-                    self.topics.add(topic)
+                self._subscribe(topic)
             case Unsubscribe(topic):
                 self.topics.discard(topic)
+                self.patterns.discard(topic)
             case Undelivered(correlation_id, why):
                 self.sent.pop(correlation_id, None)
                 self.hub.tell_undelivered(correlation_id, NoResponder(why))
@@ -151,6 +154,15 @@ class Link:
                         receipt.set_exception(_refused(code, refusal))
                     else:
                         receipt.set_result(None)
+
+    def _subscribe(self, topic: str) -> None:
+        if len(self.topics) >= MAX_TOPICS or len(topic) > MAX_ADDRESS:
+            return
+        if not is_pattern(topic):
+            self.topics.add(topic)
+        elif len(self.patterns) < MAX_PATTERNS:
+            self.topics.add(topic)
+            self.patterns.add(topic)
 
     def _on_pong(self) -> None:
         if self._asked_at is not None:
@@ -219,6 +231,9 @@ class Link:
     @property
     def congested(self) -> bool:
         return self.wire.unsent > self.hub.options.max_unsent // 2
+
+    def wants(self, topic: str) -> bool:
+        return topic in self.topics or any(matches(pattern, topic) for pattern in self.patterns)
 
     def event(self, topic: str, message: Message) -> None:
         """What is published to this peer, if it may have it and takes it."""

@@ -30,9 +30,10 @@ from ._jsonrpc import JsonRpc
 from ._native import Native
 from ._options import FASTAPI_RPC, JSONRPC
 
-__all__ = ["MAX_TOPICS", "TRANSITIONS", "Fact", "Phase", "Session", "Told", "told_by_first_frame"]
+__all__ = ["MAX_PATTERNS", "MAX_TOPICS", "TRANSITIONS", "Fact", "Phase", "Session", "Told", "told_by_first_frame"]
 
 MAX_TOPICS = 1024  # that one peer may subscribe to
+MAX_PATTERNS = 64  # among them: each is tried on every event
 MAX_BAD_FRAMES = 100  # in a row; a peer that only sends rubbish is not worth reading
 
 

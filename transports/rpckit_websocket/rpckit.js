@@ -202,7 +202,7 @@ export class Client {
   }
 
   /**
-   * Listen to a topic, again after each reconnect; what is sent in between is missed. A subscription that the
+   * Listen to a topic, or to all that a pattern matches (`*`: one word, `#`: any number of them), again after each reconnect; what is sent in between is missed. A subscription that the
    * server refuses is an error on the console.
    * @param {string} topic
    * @param {(...params: any[]) => any} listener
@@ -337,8 +337,24 @@ export class Client {
 
   #event(event) {
     const params = event?.params ?? [];
-    for (const listener of this.#listeners.get(event?.topic) ?? []) guarded(() => invoke(listener, this, params));
+    if (typeof event?.topic !== "string") return;
+    for (const [topic, listeners] of this.#listeners) {
+      if (!hears(topic, event.topic)) continue;
+      for (const listener of listeners) guarded(() => invoke(listener, this, params));
+    }
   }
+}
+
+/** Whether who listens to `pattern` hears what is told on `topic`. @param {string} pattern @param {string} topic */
+function hears(pattern, topic) {
+  if (pattern === topic) return true;
+  /** @type {(wanted: string[], words: string[]) => boolean} */
+  const fits = ([wanted, ...more], words) => {
+    if (wanted === undefined) return words.length === 0;
+    if (wanted === "#") return words.some((_, at) => fits(more, words.slice(at))) || fits(more, []);
+    return words.length > 0 && (wanted === "*" || wanted === words[0]) && fits(more, words.slice(1));
+  };
+  return /(^|\.)[*#](\.|$)/.test(pattern) && fits(pattern.split("."), topic.split("."));
 }
 
 /** One WebSocket after another: dialling, back-off, heartbeat. Knows no JSON-RPC; hands frames on while connected. */

@@ -356,14 +356,21 @@ class Events(RigFixtures):
         await until(lambda: server.inbox, "the cancel")
         assert server.inbox[0].reply_to == (await received.first()).message.reply_to
 
-    async def test_topics_are_names_and_not_patterns(self, rig: Rig, address: str) -> None:
+    async def test_what_a_pattern_hears_says_its_topic(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """If `event_patterns`. Everywhere `#` within a word is a letter like any other."""
         speaker, listener = await rig.serving(), await rig.line()
-        await listener.transport.subscribe(f"{address}.#", listener.inbox.append)
-        await speaker.transport.publish(f"{address}.other", Message(Kind.EVENT, body=b"not for us"))
-        await speaker.transport.publish(f"{address}.#", Message(Kind.EVENT, body=b"for us"))
-        await until(lambda: listener.inbox, "the event")
+        wanted = {f"{address}.c#": b"a name"}
+        await listener.transport.subscribe(f"{address}.c#", listener.inbox.append)
+        if capabilities.event_patterns:
+            wanted[f"{address}.one.b"] = b"matched"
+            await listener.transport.subscribe(f"{address}.*.b", listener.inbox.append)
+        for topic in (*wanted, f"{address}.cc", f"{address}.b", f"{address}.one.two.b"):
+            await speaker.transport.publish(topic, Message(Kind.EVENT, topic, body=wanted.get(topic, b"not for us")))
+        await until(lambda: len(listener.inbox) == len(wanted), "the events")
         await quiet()
-        assert [message.body for message in listener.inbox] == [b"for us"]
+        assert {message.address: message.body for message in listener.inbox} == wanted
 
     async def test_publishing_to_nobody_is_no_error(self, rig: Rig, address: str) -> None:
         """And whoever subscribes later does not hear of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ from rpckit.contract import Service
 from rpckit.errors import InvalidArgument, NotSent, UsageError
 from rpckit.testing.conformance._probe import Probe
 from rpckit.testing.conformance._rig import PATIENCE_S, Rig, RigFixtures, quiet, until
+from rpckit.topics import matches
 from rpckit.transport import Capabilities
 
 __all__ = ["Emitting", "Listener"]
 
+PATTERNS = ("*", "#", "*.b", "a.*", "a.#", "#.b", "a.#.b", "*.*", "#.#", "a.*.#")
+TOPICS = ("a", "b", "a.b", "a.a.b", "a.a.a.b", "ab.b", "a.bb", "b.a")
 MANY = 40  # events: enough that two who share them both have some, or both have all
 
 
@@ -25,7 +29,7 @@ class Listener:
 
     def __init__(self, topic: str, group: str = "") -> None:
         self.heard: list[Any] = []
-        self.service = Service(f"{topic}.listener")
+        self.service = Service("listener")
         self.service.on(topic, group=group)(self.hear)
 
     async def hear(self, event: Any) -> None:
@@ -130,17 +134,85 @@ class Emitting(RigFixtures):
         with pytest.raises(UsageError, match=f"hears '{address}' in the group 'mail'"):
             await rig.server(Listener(address, "mail").service)
 
-    async def test_topics_of_events_are_literal(self, rig: Rig, address: str) -> None:
-        """A name with # in it is no pattern, and a name is not heard by its beginning."""
-        listeners = {topic: Listener(topic) for topic in (address, f"{address}.#", f"{address}.a.b")}
+    async def test_a_name_is_not_heard_by_its_beginning(self, rig: Rig, address: str) -> None:
+        """Nor by the beginning of a word."""
+        listeners = {topic: Listener(topic) for topic in (address, f"{address}.a.b")}
         await rig.server(*(listener.service for listener in listeners.values()))
         client = await rig.client()
-        for topic in (*listeners, f"{address}.a", f"{address}.a.b.c"):
+        for topic in (*listeners, f"{address}.a", f"{address}.a.b.c", f"{address}.a.bc"):
             await client.emit(topic, topic)
         await until(lambda: all(listener.heard for listener in listeners.values()), "an event for each")
         await quiet()
         for topic, listener in listeners.items():
             assert listener.heard == [topic]
+
+    async def test_a_pattern_hears_every_topic_it_matches(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """If `event_patterns`: `*` is one word and `#` any number, none included; the handler is told the topic."""
+        if not capabilities.event_patterns:
+            return
+        service, heard = Service(address), dict[str, list[str]]()
+        for pattern in PATTERNS:
+            service.on(f"{address}.{pattern}")(_note_topics(heard.setdefault(pattern, []), address))
+        await rig.server(service)
+        client = await rig.client()
+        for topic in TOPICS:
+            await client.emit(f"{address}.{topic}")
+        await client.emit(address)
+        expected = {
+            pattern: sorted(topic for topic in ("", *TOPICS) if matches(f"x.{pattern}", f"x.{topic}".strip(".")))
+            for pattern in PATTERNS
+        }
+        await until(lambda: sum(map(len, heard.values())) >= sum(map(len, expected.values())), "every event")
+        await quiet()
+        assert {pattern: sorted(topics) for pattern, topics in heard.items()} == expected
+
+    async def test_one_of_each_group_hears_what_a_pattern_matches(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """If `event_patterns` and `event_groups`: a group on a pattern shares; on another pattern it is another one."""
+        if not (capabilities.event_patterns and capabilities.event_groups):
+            return
+        pattern, other_pattern = f"{address}.*", f"{address}.#"
+        mail, other_mail = Listener(pattern, "mail"), Listener(pattern, "mail")
+        wider, named = Listener(other_pattern, "mail"), Listener(f"{address}.even", "mail")
+        await rig.server(mail.service, wider.service, named.service)
+        await rig.second_server(other_mail.service)
+        client = await rig.client()
+        for number in range(MANY):
+            await client.emit(f"{address}.{'odd' if number % 2 else 'even'}", number)
+        await until(lambda: len(mail.heard) + len(other_mail.heard) >= MANY, "every event, to one of the group")
+        await until(lambda: len(wider.heard) == MANY, "every event, to the wider pattern")
+        await until(lambda: len(named.heard) == MANY // 2, "every event, to the name")
+        await quiet()
+        assert sorted(mail.heard + other_mail.heard) == sorted(wider.heard) == list(range(MANY))
+        assert sorted(named.heard) == list(range(0, MANY, 2))
+
+    async def test_a_pattern_is_refused_where_there_are_none(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """Unless `event_patterns`: at start-up, with a sentence that names it. To tell one is refused everywhere."""
+        client = await rig.client()
+        with pytest.raises(UsageError, match="it is a pattern, for those who listen"):
+            await client.emit(f"{address}.*")
+        if not capabilities.event_patterns:
+            with pytest.raises(UsageError, match=r"a pattern, which .* cannot give"):
+                await rig.server(Listener(f"{address}.*").service)
+
+    async def test_a_foreign_topic_is_refused_where_it_means_nothing(
+        self, rig: Rig, address: str, capabilities: Capabilities
+    ) -> None:
+        """Unless it is among `foreign_topics`: in those who listen at start-up, in those who tell when they do."""
+        topics = ("fanout:logs", "direct:logs/info", "topic:logs/kern.info", "channel:logs")
+        refused = [topic for topic in topics if topic.partition(":")[0] not in capabilities.foreign_topics]
+        client = await rig.client()
+        for topic in refused:
+            with pytest.raises(UsageError, match="what belongs to another broker"):
+                await client.emit(topic)
+        for topic in refused:
+            with pytest.raises(UsageError, match="what belongs to another broker"):
+                await rig.server(Listener(topic).service)
 
     async def test_a_handler_that_raises_harms_nobody(
         self, rig: Rig, address: str, caplog: pytest.LogCaptureFixture
@@ -187,6 +259,13 @@ class Emitting(RigFixtures):
             await client.emit(address, "after")
         await quiet()
         assert listener.heard == ["before"]
+
+
+def _note_topics(heard: list[str], address: str) -> Callable[[Context], Awaitable[None]]:
+    async def hear(context: Context) -> None:
+        heard.append(context.topic.removeprefix(address).removeprefix("."))
+
+    return hear
 
 
 def _failures(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:

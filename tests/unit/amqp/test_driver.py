@@ -127,7 +127,7 @@ def undecodable(tag: int, body: bytes = b"30") -> bytes:
     )
     header = b"\x02" + CHANNEL.to_bytes(2, "big") + len(payload).to_bytes(4, "big") + payload + b"\xce"
     bodies = marshal(pamqp.body.ContentBody(body)) if body else b""
-    return marshal(commands.Basic.Deliver("c1", tag, False, "", "q")) + header + bodies
+    return marshal(commands.Basic.Deliver("c1", tag, False, "", "rpc_queue")) + header + bodies
 
 
 STREAM = (
@@ -143,22 +143,27 @@ STREAM = (
     + delivery(4, b"last")
 )
 
-EXPECTED_ONE = [(DeliverMethod("c1", 1, False), Properties(), b"30")]
+
+def deliver(tag: int) -> DeliverMethod:
+    return DeliverMethod("c1", tag, False, b"rpc_queue")
+
+
+EXPECTED_ONE = [(deliver(1), Properties(), b"30")]
 
 EXPECTED: list[Any] = [
     (
-        DeliverMethod("c1", 1, False),
+        deliver(1),
         Properties(correlation_id="c-1", reply_to="r", type="fib", headers={"user": "7"}),
         b"30",
     ),
     (3, True, True),
-    (DeliverMethod("c1", 2, False), Properties(), b""),
+    (deliver(2), Properties(), b""),
     (ReturnMethod(312, "NO_ROUTE", "rpc_queue"), Properties(correlation_id="c-1")),
     (4, False, False),
     ("blocked", "low on memory"),
-    ("undecodable", DeliverMethod("c1", 3, False)),
+    ("undecodable", deliver(3)),
     ("blocked", None),
-    (DeliverMethod("c1", 4, False), Properties(), b"last"),
+    (deliver(4), Properties(), b"last"),
 ]
 
 
@@ -197,8 +202,8 @@ async def test_a_header_that_cannot_be_decoded_is_told_and_the_next_message_read
     for cut in (0, 40, len(stream) - 5):
         told = line.feed(stream[:cut], stream[cut:])
         assert told == [
-            ("undecodable", DeliverMethod("c1", 1, False)),
-            (DeliverMethod("c1", 2, False), Properties(), b"next"),
+            ("undecodable", deliver(1)),
+            (deliver(2), Properties(), b"next"),
         ]
     assert "cannot be decoded" in caplog.text
     assert line.protocol.alive
@@ -206,8 +211,8 @@ async def test_a_header_that_cannot_be_decoded_is_told_and_the_next_message_read
 
 async def test_an_undecodable_return_is_passed_over(line: Line) -> None:
     method = marshal(commands.Basic.Return(312, "NO_ROUTE", "", "q"))
-    rest = undecodable(1)[len(marshal(commands.Basic.Deliver("c1", 1, False, "", "q"))) :]
-    assert line.feed(method + rest + delivery(2)) == [(DeliverMethod("c1", 2, False), Properties(), b"30")]
+    rest = undecodable(1)[len(marshal(commands.Basic.Deliver("c1", 1, False, "", "rpc_queue"))) :]
+    assert line.feed(method + rest + delivery(2)) == [(deliver(2), Properties(), b"30")]
 
 
 async def test_other_frames_go_on_to_the_driver_in_order(line: Line) -> None:

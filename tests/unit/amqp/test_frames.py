@@ -171,10 +171,14 @@ def test_headers_are_read_by_pamqp(each: Properties, body: bytes) -> None:
 # -- written by pamqp, read by us -------------------------------------------------------------------
 
 
-@given(st.text(max_size=60), st.integers(0, 2**63 - 1), st.booleans())
-def test_deliver_of_pamqp_is_read(tag: str, number: int, redelivered: bool) -> None:
-    frame = pamqp.commands.Basic.Deliver(tag, number, redelivered, "", "rpc_queue")
-    assert parse_deliver(payload(pamqp.frame.marshal(frame, 1))) == DeliverMethod(tag, number, redelivered)
+@given(
+    st.text(max_size=60), st.integers(0, 2**63 - 1), st.booleans(), st.sampled_from(["", "logs"]), st.text(max_size=60)
+)
+def test_deliver_of_pamqp_is_read(tag: str, number: int, redelivered: bool, exchange: str, key: str) -> None:
+    frame = pamqp.commands.Basic.Deliver(tag, number, redelivered, exchange, key)
+    read = parse_deliver(payload(pamqp.frame.marshal(frame, 1)))
+    assert read == DeliverMethod(tag, number, redelivered, key.encode())
+    assert read.routing_key == key
 
 
 @given(st.integers(0, 2**63 - 1), st.booleans())

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpckit import codec
-from rpckit.call import cancel_topic, event_topic
+from rpckit.call import cancel_topic
 from rpckit.contract import write_arguments
 from rpckit.errors import Code, UsageError
 from rpckit.fault import JSONRPC_CODES, Fault, fault_message, read_fault
 from rpckit.message import NATIVE, PLAIN, Kind, Message
+from rpckit.topics import event_topic
 from rpckit_websocket import _jsonrpc
 from rpckit_websocket._dialect import (
     BadFrame,

@@ -59,6 +59,7 @@ CAPABILITIES = Capabilities(
     orders=False,
     max_body=MAX_BODY,
     event_groups=False,
+    event_patterns=False,
 )
 
 
