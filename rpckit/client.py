@@ -238,20 +238,24 @@ class Client:
         target: str,
         /,
         *args: Any,
+        timeout: Timeout = UNSET,
         headers: Mapping[str, str] | None = None,
+        idempotent: bool | None = None,
         no_server: NoServer | None = None,
         reply_to: str = "",
         **kwargs: Any,
     ) -> None:
         """Call without waiting: returns when the broker has it. Whether it ran is never known, but for `reply_to`.
 
+        timeout: seconds until it is not worth beginning any more; None keeps it for a server that comes late.
+        idempotent: it may run twice, so that the broker keeps it over a restart, where the transport `persists`.
         reply_to: where the reply is stored for `collect`, on a transport that `stores_replies`:
         ``"list:rpckit:reply:job-7"`` on Redis.
         """
         address, method = self._split(target)
         if reply_to:
             self._check_stores()
-        call = self._prepare(address, method, args, kwargs, self.options.but(UNSET, headers, None, no_server))
+        call = self._prepare(address, method, args, kwargs, self.options.but(timeout, headers, idempotent, no_server))
         call.reply_to = reply_to
         await self._run_notification(call)
 

@@ -176,6 +176,7 @@ class Dispatcher:
         concurrency: int,
         *,
         max_body: int,
+        prefetch_ahead: int = PREFETCH_AHEAD,
         middleware: Sequence[Middleware[Context]] = (),
         debug: bool = False,
     ) -> None:
@@ -183,7 +184,7 @@ class Dispatcher:
         self.max_body = max_body
         self.debug = debug
         self.draining = False
-        self.prefetch = self._step = concurrency + PREFETCH_AHEAD
+        self.prefetch = self._step = concurrency + prefetch_ahead
         self.links: list[Link] = []
         self.events = EventBacklog()
         self.stats = CallStats()

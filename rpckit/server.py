@@ -123,6 +123,7 @@ class Server:
         self._dispatcher = Dispatcher(
             settings.concurrency,
             max_body=settings.max_body,
+            prefetch_ahead=settings.prefetch_ahead,
             middleware=self._middleware,
             debug=settings.debug,
         )

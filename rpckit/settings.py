@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     max_pending: int = Field(default=16_384, gt=0, description="calls that may wait for their reply at once")
     max_body: int = Field(default=1_048_576, gt=0, description="bytes of the largest body sent or read")
     concurrency: int = Field(default=100, gt=0, description="handlers that may run at once in a server")
+    prefetch_ahead: int = Field(
+        default=32, ge=0, description="requests a server takes beyond those that run; 0 shares long tasks fairly"
+    )
     grace: float = Field(default=10.0, ge=0, description="seconds a stopping server gives to what it has begun")
     debug: bool = Field(default=False, description="send tracebacks to callers")
     discovery: bool = Field(default=True, description="servers answer who they are, and what they serve and do")

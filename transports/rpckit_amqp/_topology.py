@@ -10,7 +10,8 @@
 | `<foreign>`                | exchange, not durable         | till a restart   | whoever is first     | operator   |
 
 `<foreign>` is the NAME of a topic `fanout:NAME`, `direct:NAME/KEY` or `topic:NAME/KEY`; used as it is if it exists.
-`<n>` is the length of the group's name `<g>`, `<t>` the topic; a name that would be too long is its SHA-256 instead.
+`<n>` is the length of the group's name `<g>`, `<t>` the topic; a name that would be too long, or have a star in it, is
+its SHA-256 instead.
 """
 
 from __future__ import annotations
@@ -110,6 +111,6 @@ def group_queue(topic: str, group: str) -> QueueSpec:
     Not auto-delete: it could vanish between a new member's declaration and its consuming.
     """
     name = f"rpckit.group.{len(group)}.{group}.{topic}"  # the length: a.b on c is not a on b.c
-    if len(name.encode()) > MAX_NAME_BYTES:
+    if len(name.encode()) > MAX_NAME_BYTES or "*" in name:  # which client libraries refuse in a name
         name = f"rpckit.group.{sha256(name.encode()).hexdigest()}"
     return QueueSpec(name, durable=True, arguments={"x-expires": GROUP_IDLE_MS})
