@@ -129,8 +129,8 @@ def check_carried(capabilities: Capabilities, topic: str) -> None:
     foreign = foreign_topic(topic)
     if foreign is not None and foreign.kind not in capabilities.foreign_topics:
         raise UsageError(
-            f"{topic!r} is of no meaning on {capabilities.name}: {foreign.kind}: names what belongs to another broker; "
-            "leave it out for a topic of your own"
+            f"topic {topic!r} cannot be met on {capabilities.name}: {foreign.kind}: names what belongs to another "
+            "broker; without it the topic is rpckit's own"
         )
 
 

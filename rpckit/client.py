@@ -255,8 +255,24 @@ class Client:
         address, method = self._split(target)
         if reply_to:
             self._check_stores()
-        call = self._prepare(address, method, args, kwargs, self.options.but(timeout, headers, idempotent, no_server))
-        call.reply_to = reply_to
+        options = self.options.but(timeout, headers, idempotent, no_server)
+        await self.notify_at(address, method, args, kwargs, options, reply_to=reply_to)
+
+    async def notify_at(
+        self,
+        address: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: CallOptions,
+        to: str = "",
+        reply_to: str = "",
+    ) -> None:
+        """`notify` with everything spelt out. `to` is a session of the transport's: written, it is done with."""
+        call = self._prepare(address, method, args, kwargs, options)
+        call.to, call.reply_to = to, reply_to
+        if to:
+            call.message_id = ""  # no receipt is wanted
         await self._run_notification(call)
 
     async def emit(self, topic: str, /, *args: Any, headers: Mapping[str, str] | None = None, **kwargs: Any) -> None:
@@ -373,9 +389,7 @@ class Client:
 
     async def notify_peer(self, to: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """`notify` to the other side of one session, and no receipt for it: returns when written."""
-        call = self._prepare("", method, args, kwargs, self.options)
-        call.to, call.message_id = to, ""
-        await self._run_notification(call)
+        await self.notify_at("", method, args, kwargs, self.options, to)
 
     # -- one call -----------------------------------------------------------------------------
 

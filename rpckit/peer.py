@@ -42,6 +42,10 @@ class Peer:
             self._address, check_method_name(method), args, kwargs, self._options, self._to
         )
 
+    async def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
+        """The same without waiting for its end, as `Client.notify`. A plain peer knows no methods: it is left out."""
+        await self._client.notify_at(self._address, check_method_name(method), args, kwargs, self._options, self._to)
+
     def using(
         self,
         *,

@@ -6,23 +6,27 @@ A fence is an excerpt or a program by the comment above it, and a terminal sessi
     <!-- run -->            the Python below is a program; the text below that is what it prints
     <!-- run: broker -->    the same, and it starts a broker of its own
     <!-- save: NAME -->     the code below is a file that the reader saves where the commands are given
+    <!-- shown -->          the Python below is for reading: it needs what is not installed, or is a part of something
     <!-- stop -->           the reader stops the servers here
+    <!-- printed: PART -->  the text below is what each server printed since, whose command has PART in it
+    <!-- shared: PART -->   the same of all of them together
     ```console              `$ command` lines, each with what it prints; … stands for anything
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Command", "Excerpt", "Program", "Step", "Stop", "matches", "read_steps"]
+__all__ = ["Command", "Excerpt", "Printed", "Program", "Step", "Stop", "matches", "read_steps"]
 
 _MARK = r"<!-- (?P<{}>[^\n]+?) -->"
 _FENCE = r"```(?P<language>\w*)\n(?P<text>.*?)^```$"
 _PART = re.compile(rf"^(?:{_MARK.format('mark')}\n)?{_FENCE}|^{_MARK.format('alone')}$", re.MULTILINE | re.DOTALL)
-_SERVER = re.compile(r"\brpckit serve\b|(_server|_page|/service)\.py\b")
+_SERVER = re.compile(r"\brpckit serve\b|(_server|_page|/service|/worker|/receive\w*)\.py\b")
 _SAVED = re.compile(r"python \w+\.py")
 _COMMAND = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
@@ -53,13 +57,13 @@ class Command:
 
     @property
     def serves(self) -> bool:
-        """Whether it goes on until it is stopped."""
-        return _SERVER.search(self.line) is not None
+        """Whether it goes on until it is stopped, or the README shows its exit code."""
+        return _SERVER.search(self.line) is not None and not self.line.endswith('echo "exit code $?"')
 
     @property
     def by_others(self) -> bool:
         """Whether it is a program that is not rpckit's: of another library, or saved from the page."""
-        return "/peers/" in self.line or _SAVED.fullmatch(self.line) is not None
+        return "/peers/" in self.line or "/old/" in self.line or _SAVED.fullmatch(self.line) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,20 @@ class Stop:
     """The servers are stopped."""
 
 
-Step = Excerpt | Program | Saved | Command | Stop
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """Lines, in any order, that servers have printed; `shared`: some of them each."""
+
+    by: str
+    text: str
+    shared: bool
+
+    @property
+    def lines(self) -> list[str]:
+        return sorted(self.text.splitlines())
+
+
+Step = Excerpt | Printed | Program | Saved | Command | Stop
 
 
 def read_steps(readme: Path) -> list[Step]:
@@ -86,6 +103,8 @@ def _steps(text: str) -> Iterator[Step]:
         mark, language, body = part["mark"] or part["alone"], part["language"], part["text"]
         if mark == "stop":
             yield Stop()
+        elif mark == "shown":
+            ast.parse(body)  # it is Python, at least
         elif language == "console":
             for command in _COMMAND.finditer(body):
                 yield Command(command[1], command[2])
@@ -95,6 +114,9 @@ def _steps(text: str) -> Iterator[Step]:
             yield Excerpt(mark.removeprefix("file: "), body)
         elif language == "python" and mark in ("run", "run: broker"):
             program = (body, mark)
+        elif language == "text" and mark and mark.startswith(("printed: ", "shared: ")):
+            how, _, by = mark.partition(": ")
+            yield Printed(by, body, shared=how == "shared")
         elif language == "text" and program is not None:
             yield Program(program[0], body, own_broker=program[1] == "run: broker")
             program = None

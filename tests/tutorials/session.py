@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent, indent
 
@@ -14,11 +16,12 @@ from rpckit.testing import RabbitMq
 from rpckit.url import Url
 from tests.interop.processes import ROOT, clean_env, finish, running
 from tests.interop.processes import Program as Process
-from tests.tutorials.readme import Command, Excerpt, Program, Saved, Step, Stop, matches
+from tests.tutorials.readme import Command, Excerpt, Printed, Program, Saved, Step, Stop, matches
 
 __all__ = ["QUIET", "Session", "stands_in_its_file"]
 
 QUIET = ["-W", "error"]  # what a program leaves behind would be complained about
+PRINTED_S = 20.0  # seconds for a server to print what it should
 TWO_BROKER_STARTS = 60.0  # seconds; 6 each on two cores
 _SETTINGS = re.compile(r"^((?:\w+=\S+ )*)")  # before a command's name
 
@@ -43,7 +46,7 @@ class Session:
         self._folder = folder
         self._env = clean_env(RPCKIT_URL=next(iter(brokers.values())))
         self._terminals = ExitStack()
-        self._servers: list[tuple[Command, Process]] = []
+        self._servers: list[_Server] = []
 
     def __enter__(self) -> Session:
         return self
@@ -62,14 +65,20 @@ class Session:
                 self._run_command(step)
             case Program():
                 self._run_program(step)
+            case Printed():
+                servers = [server for server in self._servers if step.by in server.command.line]
+                assert servers, f"no server is {step.by}"
+                for group in [servers] if step.shared else [[server] for server in servers]:
+                    _await_lines(group, step.lines)
             case Stop():
                 while self._servers:
-                    _interrupt(*self._servers.pop())
+                    self._servers.pop().interrupt()
 
     def _serve(self, command: Command) -> None:
         argv = ["/bin/sh", "-c", _SETTINGS.sub(r"\1exec ", self._here(command.line), count=1)]
         ready = self._here(command.printed.strip(), shown=True).partition("…")[0]
-        self._servers.append((command, self._start(argv, ready, tries=2 if command.by_others else 1)))
+        process = self._start(argv, ready, tries=2 if command.by_others else 1)
+        self._servers.append(_Server(command, process, len(process.output)))
 
     def _start(self, argv: Sequence[str], ready: str, tries: int) -> Process:
         """FastStream's page asks itself, and now and then misses it on a stream: see `wake` in tests/interop."""
@@ -101,11 +110,37 @@ class Session:
         return text
 
 
-def _interrupt(command: Command, server: Process) -> None:
-    """Ctrl-C. A server of rpckit's ends well; the others end as they do."""
-    server.send(signal.SIGINT)
-    code = server.wait()
-    assert code == 0 or command.by_others
+@dataclass(slots=True)
+class _Server:
+    """One terminal; `read` characters of it have been compared with the README."""
+
+    command: Command
+    process: Process
+    read: int
+
+    @property
+    def fresh(self) -> list[str]:
+        return self.process.output[self.read :].splitlines()
+
+    def interrupt(self) -> None:
+        """Ctrl-C. A server of rpckit's ends well; the others end as they do."""
+        self.process.send(signal.SIGINT)
+        code = self.process.wait()
+        assert code == 0 or self.command.by_others
+
+
+def _await_lines(servers: Sequence[_Server], lines: Sequence[str]) -> None:
+    """Until they have printed as much; then it is what it should be."""
+    deadline = time.monotonic() + PRINTED_S
+    while len(_fresh(servers)) < len(lines) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert _fresh(servers) == lines, [server.command.line for server in servers]
+    for server in servers:
+        server.read = len(server.process.output)
+
+
+def _fresh(servers: Sequence[_Server]) -> list[str]:
+    return sorted(line for server in servers for line in server.fresh)
 
 
 def _lines(text: str) -> str:
