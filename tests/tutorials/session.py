@@ -78,7 +78,7 @@ class Session:
         argv = ["/bin/sh", "-c", _SETTINGS.sub(r"\1exec ", self._here(command.line), count=1)]
         ready = self._here(command.printed.strip(), shown=True).partition("…")[0]
         process = self._start(argv, ready, tries=2 if command.by_others else 1)
-        self._servers.append(_Server(command, process, len(process.output)))
+        self._servers.append(_Server(command, process, ready))
 
     def _start(self, argv: Sequence[str], ready: str, tries: int) -> Process:
         """FastStream's page asks itself, and now and then misses it on a stream: see `wake` in tests/interop."""
@@ -112,15 +112,17 @@ class Session:
 
 @dataclass(slots=True)
 class _Server:
-    """One terminal; `read` characters of it have been compared with the README."""
+    """One terminal; `read` of the lines in it, but for that which says `ready`, have been compared with the README."""
 
     command: Command
     process: Process
-    read: int
+    ready: str
+    read: int = 0
 
     @property
     def fresh(self) -> list[str]:
-        return self.process.output[self.read :].splitlines()
+        """What it answers at once may come before it says that it is ready."""
+        return [line for line in self.process.output.splitlines() if self.ready not in line][self.read :]
 
     def interrupt(self) -> None:
         """Ctrl-C. A server of rpckit's ends well; the others end as they do."""
@@ -136,7 +138,7 @@ def _await_lines(servers: Sequence[_Server], lines: Sequence[str]) -> None:
         time.sleep(0.02)
     assert _fresh(servers) == lines, [server.command.line for server in servers]
     for server in servers:
-        server.read = len(server.process.output)
+        server.read += len(server.fresh)
 
 
 def _fresh(servers: Sequence[_Server]) -> list[str]:
