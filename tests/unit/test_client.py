@@ -164,6 +164,41 @@ async def test_notify_runs_the_method_and_returns_nothing(client: Client, serve:
     assert (contexts[0].caller, contexts[0].attempt) == ("", 1)
 
 
+@pytest.mark.parametrize("dialect", ["native", "plain"])
+async def test_a_peer_is_notified_by_address_and_method_whatever_is_spoken(
+    url: str, serve: Serve, dialect: str
+) -> None:
+    """A plain message names no method: its one is left out, and the only one is meant."""
+    service, ran = Service("my.log"), asyncio.Event()
+    lines: list[str] = []
+
+    @service.method
+    async def write(line: str) -> None:
+        lines.append(line)
+        ran.set()
+
+    await serve(service)
+    async with Client(url, dialect=dialect) as client:
+        await client.at("my.log").using(timeout=1).notify("write", "a line")
+        await asyncio.wait_for(ran.wait(), 1)
+    assert lines == ["a line"]
+
+
+async def test_a_notification_may_wait_for_its_server_and_outlive_the_broker(client: Client, serve: Serve) -> None:
+    """`timeout` is the time until it is not worth beginning; `idempotent` asks the broker to keep it."""
+    sent: list[Message] = []
+    send = client.transport.send
+
+    async def note(message: Message, **options: Any) -> None:
+        sent.append(message)
+        await send(message, **options)
+
+    client.transport.send = note  # type: ignore[method-assign]
+    await client.notify("log.write", 1, timeout=None, idempotent=True, no_server="wait")
+    await client.notify("log.write", 2, no_server="wait")
+    assert [(message.time_left_ms is None, message.persistent) for message in sent] == [(True, True), (False, False)]
+
+
 async def test_notify_tells_when_nobody_serves(client: Client) -> None:
     with pytest.raises(NoResponder):
         await client.notify("nobody.write", "a line")

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from rpckit.errors import UsageError
-from rpckit_amqp._topology import Declare, QueueSpec, events_queue, group_queue, reply_queue, request_queue
+from rpckit_amqp._topology import (
+    EVENTS,
+    Declare,
+    ExchangeSpec,
+    QueueSpec,
+    Route,
+    events_queue,
+    group_queue,
+    reply_queue,
+    request_queue,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +64,37 @@ def test_no_two_groups_share_a_queue() -> None:
     names = {group_queue(topic, group).name for topic, group in pairs}
     assert len(names) == len(pairs)
     assert all(len(name) <= 255 for name in names)
+
+
+def test_a_pattern_names_no_queue() -> None:
+    """Client libraries refuse a star there."""
+    star, other = group_queue("rpckit.event.user.*", "mail"), group_queue("rpckit.event.user.#", "mail")
+    assert star.name.startswith("rpckit.group.")
+    assert "*" not in star.name
+    assert star.name != other.name
+
+
+def test_events_of_ours_go_through_one_exchange() -> None:
+    route = Route.of("rpckit.event.user.*")
+    assert (route.exchange, route.key) == (EVENTS, "rpckit.event.user.*")
+    assert (EVENTS.name, EVENTS.type, EVENTS.durable) == ("rpckit.events", "topic", True)
+    assert route.topic("rpckit.event.user.created") == "rpckit.event.user.created"
+
+
+@pytest.mark.parametrize(
+    "topic, exchange, key, heard",
+    [
+        ("fanout:logs", ExchangeSpec("logs", "fanout"), "", "fanout:logs"),
+        ("direct:logs/info", ExchangeSpec("logs", "direct"), "info", "direct:logs/anything"),
+        ("topic:my.logs/kern.*", ExchangeSpec("my.logs", "topic"), "kern.*", "topic:my.logs/anything"),
+    ],
+)
+def test_a_foreign_topic_is_an_exchange_as_the_tutorials_declare_it(
+    topic: str, exchange: ExchangeSpec, key: str, heard: str
+) -> None:
+    route = Route.of(topic)
+    assert (route.exchange, route.key, route.exchange.durable) == (exchange, key, False)
+    assert route.topic("anything") == heard
 
 
 def test_specs_do_not_share_their_arguments() -> None:

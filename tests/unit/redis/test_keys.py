@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from fnmatch import fnmatchcase
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rpckit.errors import UsageError
-from rpckit_redis._keys import MAX_ADDRESS, Kind, claim_key, event_key, place_of
+from rpckit.topics import matches
+from rpckit_redis._keys import MAX_ADDRESS, Kind, claim_key, event_key, place_of, topic_place
 
 
 def test_an_address_without_a_prefix_is_a_key_of_ours_in_the_urls_kind() -> None:
@@ -43,3 +49,30 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 def test_each_group_claims_an_event_apart_from_the_others() -> None:
     keys = {event_key("billing", "m"), event_key("mail", "m"), event_key("billing", "n"), claim_key("m", 1)}
     assert len(keys) == 4
+    assert len(keys | {event_key("mail", "m", "user.*"), event_key("mail", "m", "user.#")}) == 6
+
+
+def test_a_topic_has_a_channel_of_ours_and_a_foreign_one_its_own() -> None:
+    ours, theirs = topic_place("rpckit.event.news"), topic_place("channel:news")
+    assert (ours.channel, ours.is_pattern, ours.foreign) == ("rpckit:topic:rpckit.event.news", False, False)
+    assert (theirs.channel, theirs.is_pattern, theirs.foreign) == ("news", False, True)
+    assert theirs.topic("news") == "channel:news"
+
+
+def test_of_what_a_glob_matches_only_what_the_pattern_does_has_a_topic() -> None:
+    place = topic_place("channel:news.*")
+    assert (place.channel, place.is_pattern) == ("news.*", True)
+    assert place.topic("news.today") == "channel:news.today"
+    assert place.topic("news.today.late") is None
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "*", "#"]), min_size=1, max_size=5).map(".".join),
+    st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=5).map(".".join),
+)
+def test_a_glob_matches_all_that_its_pattern_does(pattern: str, topic: str) -> None:
+    place = topic_place(f"channel:{pattern}")
+    if matches(pattern, topic):
+        assert fnmatchcase(topic, place.channel)
+    assert place.topic(topic) == (f"channel:{topic}" if matches(pattern, topic) else None)
+    assert not re.search(r"\.[*]?#", place.channel)

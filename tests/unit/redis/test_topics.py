@@ -8,7 +8,7 @@ from typing import Any, cast
 import hiredis
 import pytest
 
-from rpckit.errors import ConnectionLost
+from rpckit.errors import ConnectionLost, UsageError
 from rpckit.message import Kind, Message
 from rpckit_redis._channels import Channels
 from rpckit_redis._connection import Session
@@ -22,6 +22,8 @@ class FakeLink:
         self.last_read = 1_000.0
         self.sent: list[tuple[bytes, OnReply]] = []
         self.on_push: Any = None
+        self.on_pattern_push: Any = None
+        self.globs: list[str] = []
 
     def send(self, command: bytes, on_reply: OnReply) -> None:
         self.sent.append((command, on_reply))
@@ -35,6 +37,12 @@ class FakeLink:
 
     async def unsubscribe(self, channel: str) -> None: ...
 
+    async def subscribe_pattern(self, glob: str) -> None:
+        self.globs.append(glob)
+
+    async def unsubscribe_pattern(self, glob: str) -> None:
+        self.globs.remove(glob)
+
 
 class FakeSession:
     alive = True
@@ -47,11 +55,11 @@ class FakeSession:
 class Place:
     """A subscription on a session of its own."""
 
-    def __init__(self, group: str) -> None:
+    def __init__(self, group: str, topic: str = "t") -> None:
         self.channels = Channels()
         self.session = FakeSession()
         self.heard: list[Message] = []
-        self.subscription = Subscription(self.channels, "t", self.heard.append, group)
+        self.subscription = Subscription(self.channels, topic, self.heard.append, group)
 
     async def start(self) -> FakeLink:
         await self.channels.attach(cast(Session, self.session))
@@ -61,6 +69,47 @@ class Place:
     def event(self, message_id: str = "m") -> None:
         data = write(Message(Kind.EVENT, "t", message_id=message_id))
         self.session.main.on_push(b"rpckit:topic:t", data)
+
+
+async def test_a_pattern_hears_what_it_matches_and_no_more_than_its_glob_brings() -> None:
+    place = Place("", "user.*.x")
+    link = await place.start()
+    assert link.globs == ["rpckit:topic:user.*.x"]
+    for topic in ("user.one.x", "user.one.two.x"):
+        channel = f"rpckit:topic:{topic}".encode()
+        link.on_pattern_push(link.globs[0].encode(), channel, write(Message(Kind.EVENT, message_id="m")))
+    assert [message.address for message in place.heard] == ["user.one.x"]
+    await place.subscription.stop()
+    assert link.globs == []
+
+
+async def test_a_group_on_a_pattern_claims_apart_from_one_on_a_name() -> None:
+    place = Place("g", "user.*")
+    link = await place.start()
+    link.on_pattern_push(link.globs[0].encode(), b"rpckit:topic:user.one", write(Message(Kind.EVENT, message_id="m")))
+    assert link.sent[0][0] == pack("SET", "rpckit:event:g:m:user.*", "1", "NX", "PX", CLAIM_MS)
+
+
+async def test_what_comes_by_a_pattern_of_somebody_else_is_passed_on() -> None:
+    place = Place("", "user.*")
+    link = await place.start()
+    told: list[tuple[bytes, bytes, bytes]] = []
+    place.channels.on_other_pattern = lambda *push: told.append(push)
+    link.on_pattern_push(b"other*", b"other", b"data")
+    assert (told, place.heard) == ([(b"other*", b"other", b"data")], [])
+
+
+async def test_a_pattern_is_subscribed_again_in_a_new_session() -> None:
+    place = Place("", "user.*")
+    await place.start()
+    session = FakeSession()
+    await place.channels.attach(cast(Session, session))
+    assert session.main.globs == ["rpckit:topic:user.*"]
+
+
+def test_a_foreign_channel_has_no_groups() -> None:
+    with pytest.raises(UsageError, match="'channel:news' has no groups"):
+        Place("g", "channel:news")
 
 
 async def test_without_a_group_nothing_is_claimed() -> None:

@@ -36,7 +36,7 @@ from rpckit_websocket._link import FIRST_WORD_S, Link
 from rpckit_websocket._native import Native
 from rpckit_websocket._options import JSONRPC, WebSocketOptions
 from rpckit_websocket._receiver import SessionReceiver
-from rpckit_websocket._session import MAX_TOPICS, Session
+from rpckit_websocket._session import MAX_PATTERNS, MAX_TOPICS, Session
 
 Q = "q"
 TOPIC = "news"
@@ -650,6 +650,34 @@ async def test_a_peer_has_a_limit_of_topics(bench: Bench) -> None:
     peer.says(Unsubscribe("0"))
     peer.says(Subscribe("more"))
     assert "more" in peer.link.topics
+
+
+async def test_a_pattern_hears_each_event_once(bench: Bench) -> None:
+    """Also where a name is subscribed that it matches."""
+    heard: list[Message] = []
+    await bench.hub.subscribe("news.*", heard.append)
+    one, other = bench.peer("a"), bench.peer("b")
+    for topic in ("news.*", "news.one", "#"):
+        one.says(Subscribe(topic))
+    other.says(Subscribe("news.*"))
+    event = Message(Kind.EVENT, "news.one", content_type=codec.JSON, body=b"5")
+    bench.hub.publish("news.one", event)
+    bench.hub.publish("news", event)
+    assert (heard, len(one.heard), len(other.heard)) == ([event], 2, 1)
+    other.says(Unsubscribe("news.*"))
+    bench.hub.publish("news.one", event)
+    assert len(other.heard) == 1
+
+
+async def test_a_peer_has_a_limit_of_patterns(bench: Bench) -> None:
+    """Each is tried on every event."""
+    peer = bench.peer("a")
+    for n in range(MAX_PATTERNS + 1):
+        peer.says(Subscribe(f"{n}.*"))
+    peer.says(Subscribe("a.name"))
+    assert len(peer.link.patterns) == MAX_PATTERNS
+    assert peer.link.wants("a.name")
+    assert not peer.link.wants(f"{MAX_PATTERNS}.x")
 
 
 async def test_one_subscribers_trouble_with_an_event_is_its_own(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
