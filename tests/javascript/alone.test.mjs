@@ -353,6 +353,26 @@ test("a listener or callback that throws is printed and stops nobody else", asyn
   assert.equal(printed.callCount(), 4); // onConnect, two events, onDisconnect
 });
 
+test("a pattern hears the topics that it matches: * is one word, # any number of them", async (t) => {
+  const { client, socket } = fake(t);
+  const heard = {};
+  for (const pattern of ["user.*", "user.#", "#.created", "*", "c#", "user.created"]) {
+    client.on(pattern, (topic) => (heard[pattern] ??= []).push(topic));
+  }
+  for (const topic of ["user", "user.created", "user.created.twice", "created", "c#", "cc"]) {
+    socket.receive(notification("rpc.event", { topic, params: [topic] }));
+  }
+  await tick();
+  assert.deepEqual(heard, {
+    "user.*": ["user.created"],
+    "user.#": ["user", "user.created", "user.created.twice"],
+    "#.created": ["user.created", "created"],
+    "*": ["user", "created", "c#", "cc"],
+    "c#": ["c#"],
+    "user.created": ["user.created"],
+  });
+});
+
 test("a topic is subscribed to once for each connection, however many listen and since when", async (t) => {
   const client = new Client("ws://nowhere/ws", { WebSocket: FakeSocket, heartbeat: null });
   t.after(() => client.close());

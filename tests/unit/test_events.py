@@ -206,6 +206,44 @@ async def test_a_group_is_refused_where_there_are_none(url: str, monkeypatch: py
         await Server(Listener("mail").service, url=url).start()
 
 
+async def test_a_pattern_is_refused_where_a_topic_is_a_name(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryTransport, "capabilities", replace(CAPABILITIES, event_patterns=False))
+    service = Service("s")
+    service.on("user.*")(Listener().hear)
+    with pytest.raises(UsageError, match=r"s hears 'user.\*', a pattern, which memory cannot give"):
+        await Server(service, url=url).start()
+
+
+async def test_an_exchange_of_others_is_refused_where_there_is_none(client: Client, url: str, serve: Serve) -> None:
+    """Before anything is sent, whoever wants to tell: a client, a server, a handler."""
+    service = Service("s")
+    service.on("fanout:logs")(Listener().hear)
+    with pytest.raises(UsageError, match=r"topic 'fanout:logs' cannot be met on memory"):
+        await Server(service, url=url).start()
+    server = await serve(Listener().service)
+    for tell in (client.emit, server.emit):
+        with pytest.raises(UsageError, match=r"topic 'fanout:logs' cannot be met on memory"):
+            await tell("fanout:logs", "a line")
+
+
+async def test_a_handler_is_told_the_topic(client: Client, serve: Serve) -> None:
+    """Of an event; a call has none."""
+    service, topics = Service("s"), list[str]()
+
+    @service.method
+    @service.on("user.*")
+    @service.on("news")
+    async def hear(ctx: Context) -> None:
+        topics.append(ctx.topic)
+
+    await serve(service)
+    await client.emit("user.created")
+    await client.emit("news")
+    await until(lambda: len(topics) == 2)
+    await client.call("s.hear")
+    assert topics == ["user.created", "news", ""]
+
+
 async def test_a_service_hears_and_answers(client: Client, serve: Serve) -> None:
     listener = Listener()
 

@@ -295,6 +295,11 @@ def test_a_subscription_is_a_request_that_is_answered(rpc: JsonRpc, params: Any)
     assert read(rpc, note("rpc.subscribe", params=params)) == (Subscribe(event_topic("t")),)
 
 
+@pytest.mark.parametrize("topic", ["fanout:logs", "direct:half", "rpckit.cancel.x", "#"])
+def test_whatever_a_peer_calls_a_topic_it_is_one_of_users(rpc: JsonRpc, topic: str) -> None:
+    assert read(rpc, note("rpc.subscribe", params=[topic])) == (Subscribe(f"rpckit.event.{topic}"),)
+
+
 @pytest.mark.parametrize("params", [[], {}, [5], [""], {"topic": ""}, {"topic": None}, [None, "t"]])
 @pytest.mark.parametrize("method", ["rpc.subscribe", "rpc.unsubscribe", "rpc.emit", "rpc.event"])
 def test_a_topic_is_text(rpc: JsonRpc, method: str, params: Any) -> None:
