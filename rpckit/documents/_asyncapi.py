@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rpckit.codec import MSGPACK
+from rpckit.codec import JSON, MSGPACK
 from rpckit.documents._openrpc import described, info
 from rpckit.documents._types import Types, draft_7, object_of, with_default
 from rpckit.errors import Code
 from rpckit.schema import Document, Schema
+from rpckit.topics import foreign_topic
 from rpckit.url import Url
 
 __all__ = ["asyncapi"]
@@ -159,14 +160,8 @@ class _Writer:
             part for part in (_key(document["address"]), "on", _key(topic), _key(event["group"])) if part
         )
         operation = _free(heard_by, self.operations)
-        payload = self._body(index, event["parameters"])
-        headers = _envelope([], message_id=TEXT)
-        messages[operation] = {
-            "name": topic,
-            "headers": headers,
-            "payload": payload,
-            "bindings": _message_type("$event"),
-        }
+        told = self._told_plainly if foreign_topic(topic) else self._told
+        messages[operation] = {"name": topic, **told(index, event["parameters"])}
         whom = f"One of the group {event['group']!r} hears it." if event["group"] else "Every handler hears it."
         self.operations[operation] = {
             "action": "receive",
@@ -174,6 +169,16 @@ class _Writer:
             "description": "\n\n".join(part for part in (event["doc"], f"{whom} At most once.") if part),
             "messages": [_ref("channels", channel, "messages", operation)],
         }
+
+    def _told(self, index: int, parameters: Sequence[Document]) -> dict[str, Any]:
+        payload, headers = self._body(index, parameters), _envelope([], message_id=TEXT)
+        return {"headers": headers, "payload": payload, "bindings": _message_type("$event")}
+
+    def _told_plainly(self, index: int, parameters: Sequence[Document]) -> dict[str, Any]:
+        """On an exchange or channel of other programs: the body is the argument, or an object of several."""
+        schemas = {each["name"]: draft_7(self.types.schema(index, each["schema"])) for each in parameters}
+        payload = next(iter(schemas.values())) if len(schemas) == 1 else object_of(parameters, schemas)
+        return {"contentType": "text/plain" if payload == TEXT else JSON, "payload": payload}
 
     # -- bodies ---------------------------------------------------------------------------------
 
@@ -212,8 +217,13 @@ def _answer(name: str, kind: str, payload: Schema) -> dict[str, Any]:
 
 def _topic_channel(topic: str) -> dict[str, Any]:
     exchange = {"name": EVENTS_EXCHANGE, "type": "topic", "durable": True, "autoDelete": False}
+    address, foreign = EVENT_PREFIX + topic, foreign_topic(topic)
+    if foreign is not None and foreign.kind == "channel":
+        return {"title": topic, "address": foreign.name, "messages": {}}
+    if foreign is not None:
+        address, exchange = foreign.key or foreign.name, {"name": foreign.name, "type": foreign.kind}
     binding = {"is": "routingKey", "exchange": exchange, "bindingVersion": AMQP_BINDING}
-    return {"title": topic, "address": EVENT_PREFIX + topic, "messages": {}, "bindings": {"amqp": binding}}
+    return {"title": topic, "address": address, "messages": {}, "bindings": {"amqp": binding}}
 
 
 def _message_type(kind: str) -> dict[str, Any]:

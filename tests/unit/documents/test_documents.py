@@ -163,7 +163,26 @@ def test_asyncapi_has_one_channel_for_a_topic_and_an_operation_for_each_handler(
 def test_asyncapi_names_topics_and_marks_messages_as_the_transports_do() -> None:
     assert _mapping.APP_ID == APP_ID
     assert event_topic("x") == f"{EVENT_PREFIX}x"
-    assert _topology.EVENTS_EXCHANGE == EVENTS_EXCHANGE
+    assert _topology.EVENTS.name == EVENTS_EXCHANGE
+
+
+def test_asyncapi_says_what_other_programs_see_of_their_exchanges_and_channels() -> None:
+    """No envelope: the body is the argument."""
+    logs = Service("logs")
+
+    @logs.on("topic:topic_logs/kern.*")
+    @logs.on("channel:news")
+    @logs.on("fanout:all")
+    async def hear(line: str) -> None: ...
+
+    channels = asyncapi([contract_of(logs)])["channels"]
+    told = {channel["title"]: channel for channel in channels.values()}
+    topic, channel = told["topic:topic_logs/kern.*"], told["channel:news"]
+    assert (topic["address"], channel["address"], told["fanout:all"]["address"]) == ("kern.*", "news", "all")
+    assert topic["bindings"]["amqp"]["exchange"] == {"name": "topic_logs", "type": "topic"}
+    assert "bindings" not in channel
+    (message,) = topic["messages"].values()
+    assert message == {"name": topic["title"], "contentType": "text/plain", "payload": {"type": "string"}}
 
 
 def test_names_that_look_alike_as_keys_stay_apart() -> None:
