@@ -37,7 +37,16 @@ from rpckit.errors import UsageError
 from rpckit.transport import TransportOptions
 from rpckit.url import Url
 
-__all__ = ["PREFIX", "Settings", "family_of", "given_settings", "load_settings", "profile_names", "where_said"]
+__all__ = [
+    "PREFIX",
+    "Settings",
+    "family_of",
+    "given_settings",
+    "load_settings",
+    "profile_names",
+    "profile_variables",
+    "where_said",
+]
 
 PREFIX = "RPCKIT_"
 _ARGUMENTS, _ENVIRONMENT = "the arguments", "the environment"
@@ -147,6 +156,14 @@ def profile_names() -> list[str]:
     return sorted({name for place, values in _read_files(Path.cwd()) for name in _profiles(_Layer(place, values))})
 
 
+def profile_variables(name: str) -> set[str]:
+    """The environment variables that say what this profile says as well: it wins where it is asked for by hand."""
+    profiles = (_profiles(_Layer(place, values)).get(name) for place, values in _read_files(Path.cwd()))
+    said = {key: value for profile in profiles if profile for key, value in profile.values.items()}
+    options = (f"{key}_{option}" for key, value in said.items() if isinstance(value, Mapping) for option in value)
+    return {f"{PREFIX}{key}".upper() for key in (*said, *options)}
+
+
 def family_of(scheme: str) -> str:
     """The family whose options a scheme shares: `redis` of `rediss+stream`."""
     base = scheme.partition("+")[0]
@@ -205,14 +222,18 @@ class _Layer:
 
 def _layers(arguments: Values) -> list[_Layer]:
     """Every place that says something, checked, the strongest first."""
-    spoken = [_Layer(_ARGUMENTS, arguments), _Layer(_ENVIRONMENT, _environment(os.environ))]
+    given, variables = _Layer(_ARGUMENTS, arguments), _Layer(_ENVIRONMENT, _environment(os.environ))
     files = [_Layer(place, values) for place, values in _read_files(Path.cwd())]
-    profile = next((each.values["profile"] for each in (*spoken, *files) if each.values.get("profile")), None)
+    profile = next((each.values["profile"] for each in (given, variables, *files) if each.values.get("profile")), None)
     known = {name for each in files for name in _profiles(each)}
     if profile is not None and profile not in known:
         listed = ", ".join(sorted(known)) or f"none: no file has a table [profiles.{profile}]"
         raise UsageError(f"unknown profile {profile!r}. Known: {listed}")
-    return [each.checked() for each in (*spoken, *(part for each in files for part in _parts(each, profile)))]
+    parts = [_parts(each, profile) for each in files]
+    if arguments.get("profile"):  # what an argument chose is stronger than variables
+        given_too = [chosen for *some, _ in parts for chosen in some]
+        return [each.checked() for each in (given, *given_too, variables, *(rest for *_, rest in parts))]
+    return [each.checked() for each in (given, variables, *(part for some in parts for part in some))]
 
 
 def _parts(layer: _Layer, profile: str | None) -> list[_Layer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import signal
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from rpckit import Server
+from rpckit.codegen import python_client
+from rpckit.schema import contract_of
 from rpckit.testing._ports import free_port
 from tests.interop.conftest import delete_queue
 from tests.interop.processes import ROOT, clean_env, finish, rpckit, running
@@ -175,21 +178,20 @@ def test_the_service_as_a_program_takes_a_profile_too(by_profile: Path) -> None:
         assert called == (0, "832040\n", "")
 
 
-def test_the_tutorial_and_the_demo_make_the_same_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_client_is_generated_and_its_service_promises_what_that_of_the_demo_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from rpckit import demo
-    from tutorials.fibonacci import client, service
+    from tutorials.fibonacci import fibonacci_rpc, service
 
-    assert client.FibonacciRpcClient.address == demo.FibonacciRpcClient.address == service.service.address
-    for method, spec in service.service.methods.items():
-        assert spec.signature == demo.service.methods[method].signature
-        assert spec.doc == demo.service.methods[method].doc
-        assert spec.idempotent == demo.service.methods[method].idempotent
+    assert inspect.getsource(fibonacci_rpc) == python_client(contract_of(service.service))
+    assert contract_of(service.service)["fingerprint"] == contract_of(demo.service)["fingerprint"]
 
 
 PLAIN_USE = """
 import asyncio
-from tutorials.fibonacci.client import FibonacciRpcClient
+from tutorials.fibonacci.fibonacci_rpc import FibonacciRpcClient
 
 async def main():
     fibonacci_rpc = FibonacciRpcClient()
@@ -199,7 +201,7 @@ async def main():
 
 WITH_USE = """
 import asyncio
-from tutorials.fibonacci.client import FibonacciRpcClient
+from tutorials.fibonacci.fibonacci_rpc import FibonacciRpcClient
 
 async def main():
     async with FibonacciRpcClient() as fibonacci_rpc:

@@ -195,10 +195,15 @@ def test_profile_can_be_an_argument_or_stand_in_the_file(folder: Path) -> None:
     assert load_settings(profile="staging").timeout == 2.0
 
 
-def test_variables_win_over_a_profile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_win_over_a_profile_unless_an_argument_chose_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "rpckit.toml").write_text(PROFILES)
     monkeypatch.setenv("RPCKIT_TIMEOUT", "9")
-    assert load_settings(profile="live").timeout == 9.0
+    monkeypatch.setenv("RPCKIT_PROFILE", "staging")
+    assert load_settings().timeout == 9.0
+    assert load_settings(profile="staging").timeout == 2.0
+    assert load_settings(profile="staging", timeout=3).timeout == 3.0
 
 
 def test_unknown_profile_lists_the_known_ones(folder: Path) -> None:

@@ -10,28 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from argparse import ArgumentParser
-from typing import ClassVar
 
-from pydantic import TypeAdapter
-
-from rpckit import TypedClient
-
-_INT: TypeAdapter[int] = TypeAdapter(int)
-
-
-class FibonacciRpcClient(TypedClient):
-    """Calls the service "fibonacci" at `rpc_queue`."""
-
-    address: ClassVar[str] = "rpc_queue"
-    default_method: ClassVar[str] = "fib"
-
-    async def fib(self, n: int) -> int:
-        """The n-th Fibonacci number; n is 0 to 10,000."""
-        return await self._call("fib", _INT, (n,), idempotent=True)
-
-    async def call(self, n: int) -> int:
-        """The service's only method: `fib`."""
-        return await self.fib(n)
+from fibonacci_rpc import FibonacciRpcClient
 
 
 async def main(profile: str | None = None) -> None:

@@ -47,6 +47,18 @@ def test_a_profile_chosen_holds_for_this_process_and_those_it_starts(profiles: P
     assert os.environ["RPCKIT_PROFILE"] == "staging"
 
 
+def test_a_profile_asked_for_by_hand_is_stronger_than_variables(
+    profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But only where it says something."""
+    (profiles / "rpckit.toml").write_text(PROFILES + "[profiles.live.amqp]\nheartbeat = 3\n")
+    for name, value in {"URL": "memory://variable", "AMQP_HEARTBEAT": "9", "TIMEOUT": "7"}.items():
+        monkeypatch.setenv(f"RPCKIT_{name}", value)
+    choose_profile("live")
+    loaded = load_settings()
+    assert (loaded.url, loaded.transports["amqp"], loaded.timeout) == ("memory://live", {"heartbeat": 3}, 7.0)
+
+
 @pytest.mark.parametrize("option", ["--profile", "-p"])
 def test_a_call_goes_where_the_profile_points(rpckit: Rpckit, profiles: Path, option: str) -> None:
     ran = rpckit("call", "nobody.here", option, "staging")
