@@ -68,7 +68,8 @@ def _services(old: Document, new: Document) -> Iterator[Change]:
             yield Change(key == "address", key, f"is now {new[key]!r}, was {old[key]!r}")
     if old["default"] != new["default"]:
         gone = old["default"] is not None
-        yield Change(gone, "default method", f"is now {new['default'] or 'none'}, was {old['default'] or 'none'}")
+        mend = f"; keep it with default=True on {old['default']}" if gone and not new["default"] else ""
+        yield Change(gone, "default method", f"is now {new['default'] or 'none'}, was {old['default'] or 'none'}{mend}")
 
 
 def _promises(name: str, before: Document, after: Document) -> Iterator[Change]:

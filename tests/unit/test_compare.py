@@ -172,6 +172,16 @@ def test_a_method_may_come_but_not_go() -> None:
     ]
 
 
+def test_a_second_method_takes_the_default_of_an_only_one() -> None:
+    """Who names no method, as RabbitMQ's tutorial does, is then refused."""
+    both = Service("shop")
+    both.method(name="place")(one)
+    both.method(name="cancel")(one)
+    assert [str(change) for change in compare(contract(one), contract_of(both)) if change.breaking] == [
+        "default method: is now none, was place; keep it with default=True on place"
+    ]
+
+
 @dataclass
 class Described:
     """Once."""
