@@ -234,9 +234,11 @@ def _could_fit(producer: Schema, consumer: Schema) -> bool:
 
 
 def _resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    while "$ref" in schema:
+    for _ in range(len(definitions) + 1):
+        if "$ref" not in schema:
+            return schema
         schema = definitions[schema["$ref"].removeprefix(REF)]
-    return schema
+    raise ValueError(f"{schema['$ref']} stands for itself")
 
 
 def _members(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:

@@ -44,6 +44,7 @@ __all__ = [
     "fingerprint_of",
     "method_fingerprint",
     "names_in",
+    "part_of",
     "without_docs",
 ]
 
@@ -95,6 +96,15 @@ def names_in(schema: Any, definitions: Mapping[str, Any]) -> list[str]:
         found |= new
         waiting += [definitions[name] for name in new]
     return sorted(found)
+
+
+def part_of(document: Document, method: str) -> Document:
+    """What one method needs of a document: the others are there by name only."""
+    spec = document["methods"].get(method)
+    methods = {name: spec if name == method else {} for name in document["methods"]}
+    definitions = document["definitions"]
+    needed = {name: definitions[name] for name in names_in(spec, definitions)}
+    return without_docs({**document, "methods": methods, "errors": {}, "events": [], "definitions": needed})  # type: ignore[no-any-return]
 
 
 def without_docs(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from rpckit.call import UNSET, Timeout
+from rpckit.call import UNSET, CallOptions, Timeout
 from rpckit.client import Client
 from rpckit.codec import OMITTED
 from rpckit.compare import compare_method
@@ -79,25 +80,35 @@ class TypedClient:
     ) -> T:
         options = self._options.but(timeout, headers, idempotent or None)
         given = {name: value for name, value in (kwargs or {}).items() if value is not OMITTED}
-        if method not in self._agreed and self.contract and self.client.transport.options.form == NATIVE:
-            fingerprint = _fingerprint(self.contract, method)
-            options = replace(options, headers={**options.headers, CONTRACT_HEADER: fingerprint})
         try:
-            value = await self.client.invoke(self.address, method, args, given, options)
+            value = await self._invoke(method, args, given, options)
         except RemoteError as error:
-            if (theirs := changed_contract(error)) is None:
-                raise self._as_declared(method, error) from error.__cause__
-            self._check(method, theirs)
-            return await self._call(
-                method, returns, args, kwargs, timeout=timeout, headers=headers, idempotent=idempotent
-            )
-        self._agreed.add(method)
+            raise self._as_declared(method, error) from error.__cause__
         try:
             return returns.validate_python(value)
         except ValidationError as error:
             self._agreed.discard(method)
             problem = error.errors(include_url=False, include_input=False)[0]["msg"]
             raise BadReply(f"{self.address}.{method} returned something else than it promises: {problem}") from error
+
+    async def _invoke(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
+        """Refused because of an additive change, it is called once more, in what is left of its time."""
+        if method in self._agreed or not self.contract or self.client.transport.options.form != NATIVE:
+            return await self.client.invoke(self.address, method, args, kwargs, options)
+        fingerprint = _fingerprint(self.contract, method)
+        asking = replace(options, headers={**options.headers, CONTRACT_HEADER: fingerprint})
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            value = await self.client.invoke(self.address, method, args, kwargs, asking)
+        except RemoteError as error:
+            if (theirs := changed_contract(error)) is None:
+                raise
+            self._check(method, theirs)
+            left = None if options.timeout is None else options.timeout - (clock() - began)
+            return await self.client.invoke(self.address, method, args, kwargs, options.but(left))
+        self._agreed.add(method)
+        return value
 
     async def _notify(
         self,
@@ -112,8 +123,12 @@ class TypedClient:
         await self.client.notify(f"{self.address}.{method}", *args, headers=headers, **given)
 
     def _check(self, method: str, theirs: Document) -> None:
-        """Agree to an additive change. Raises `UsageError` for a breaking one."""
-        changes = compare_method(_loaded(self.contract), theirs, method)
+        """Agree to an additive change. Raises `UsageError` for a breaking one, `BadReply` for what is no contract."""
+        try:
+            changes = compare_method(_loaded(self.contract), theirs, method)
+        except Exception as error:  # it is not ours, and may be anything
+            problem = f"{type(error).__name__}: {error!s:.200}"
+            raise BadReply(f"{self.address} has another contract, which cannot be read: {problem}") from error
         breaking = [str(change) for change in changes if change.breaking]
         if breaking:
             raise UsageError(

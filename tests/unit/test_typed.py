@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
@@ -9,10 +10,20 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import TypeAdapter
 
-from rpckit import BadReply, Call, Client, InvalidArgument, Service, TypedClient, UsageError
+from rpckit import (
+    BadReply,
+    Call,
+    Client,
+    DeadlineExceeded,
+    InvalidArgument,
+    RemoteError,
+    Service,
+    TypedClient,
+    UsageError,
+)
 from rpckit.middleware import CallNext
 from rpckit.schema import CONTRACT_HEADER, compact, contract_of
-from rpckit.testing import memory_pair
+from rpckit.testing import memory_pair, virtual_time
 
 _INT = TypeAdapter(int)
 seen: list[bool] = []
@@ -105,3 +116,73 @@ async def test_a_result_of_another_type_is_a_bad_reply(client: Client) -> None:
 
     with pytest.raises(BadReply, match="something else than it promises"):
         await Wrong(client=client).count(1)
+
+
+# -- what a server says of its contract -------------------------------------------------------------
+
+
+def refusing(document: Any, calls: list[float], time_s: float = 0.0) -> Service:
+    """A server that says for ever that its contract has changed."""
+    service = Service("shop")
+
+    @service.method
+    async def count(n: int) -> int:
+        calls.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(time_s)
+        raise RemoteError("it has changed", code="FAILED_PRECONDITION", type="ContractChanged", details=document)
+
+    return service
+
+
+async def test_a_server_that_refuses_for_ever_is_asked_twice() -> None:
+    calls: list[float] = []
+    async with memory_pair(refusing({"contract": contract_of(service())}, calls)) as client:
+        with pytest.raises(RemoteError, match="it has changed"):
+            await Shop(client=client).count(1)
+    assert len(calls) == 2
+
+
+@virtual_time
+async def test_the_second_try_has_what_is_left_of_the_callers_time() -> None:
+    calls: list[float] = []
+    async with memory_pair(refusing({"contract": contract_of(service())}, calls, time_s=6)) as client:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(DeadlineExceeded):
+            await Shop(client=client).count(1, timeout=10)
+        assert len(calls) == 2
+        assert asyncio.get_running_loop().time() - began == pytest.approx(10, abs=0.1)
+
+
+ITSELF = {"X": {"$ref": "#/definitions/X"}}
+COUNT = contract_of(service())["methods"]["count"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"methods": None},
+        {"methods": {"count": []}, "definitions": {}},
+        {"methods": {"count": {**COUNT, "parameters": 3}}, "definitions": {}},
+        {"methods": {"count": {**COUNT, "result": {"$ref": "#/definitions/Y"}}}, "definitions": {}},
+        {"methods": {"count": {**COUNT, "result": {"$ref": "#/definitions/X"}}}, "definitions": ITSELF},
+    ],
+    ids=["empty", "no methods", "no method", "no parameters", "a missing definition", "a definition of itself"],
+)
+async def test_what_is_no_contract_is_a_bad_reply(document: Any) -> None:
+    async with memory_pair(refusing({"contract": document}, [])) as client:
+        with pytest.raises(BadReply, match="another contract, which cannot be read"):
+            await Shop(client=client).count(1)
+
+
+async def test_a_contract_larger_than_a_body_is_still_compared() -> None:
+    large = service()
+    for number in range(50):
+        large.method(name=f"other_{number}")(lambda a, b: a)
+
+    class Old(Shop):
+        contract = Shop.contract.replace('"result": {"type": "integer"}', '"result": {}')
+
+    assert len(json.dumps(contract_of(large))) > 3000
+    async with memory_pair(large, max_body=3000) as client:
+        assert await Old(client=client).count(1) == 1
