@@ -14,7 +14,7 @@ from typing import Any
 
 from rpckit.contract import Service, read_arguments, write_result
 from rpckit.dispatch import Dispatcher, Link
-from rpckit.errors import Code, InvalidArgument, MethodNotFound, NoResponder, RemoteError
+from rpckit.errors import Code, InvalidArgument, MethodNotFound, NoResponder, RemoteError, UsageError
 from rpckit.fault import TOOLKIT, Fault, fault_message, fault_of
 from rpckit.message import Kind, Message
 from rpckit.queries import SESSION_ADDRESS, TOPIC, Instance, query_service
@@ -91,9 +91,9 @@ class Answerer:
         except RemoteError as error:
             reply = fault_message(request, fault_of(error))
         finally:
-            if request.reply_to:
-                delivery.reply(reply)
-            else:
+            if not request.reply_to or not (
+                _sent(delivery, reply) or _sent(delivery, fault_message(request, _TOO_LARGE))
+            ):
                 delivery.settle()
 
     async def _ask(self, message: Message) -> Any:
@@ -124,6 +124,18 @@ class Answerer:
             log.error("a query was not answered", exc_info=error)
 
 
+def _sent(delivery: Delivery, reply: Message) -> bool:
+    try:
+        delivery.reply(reply)
+    except UsageError as error:
+        log.error("an answer to a query cannot be sent: %s", error)
+        return False
+    return True
+
+
 def _reply(request: Message, value: Any) -> Message:
     body, content_type = write_result(request, value)
     return request.reply(Kind.REPLY, body, content_type)
+
+
+_TOO_LARGE = Fault(Code.DATA_LOSS, "the answer cannot be sent; the server's log says why")

@@ -38,12 +38,12 @@ from rpckit.errors import (
     UsageError,
 )
 from rpckit.events import EventBacklog, EventDelivery
-from rpckit.fault import TOOLKIT, Fault, contract_changed, fault_message, fault_of
+from rpckit.fault import TOOLKIT, Fault, brief, contract_changed, fault_message, fault_of
 from rpckit.ids import new_id
 from rpckit.inflight import Admission, CallKey, InFlight
 from rpckit.message import NATIVE, Kind, Message
 from rpckit.middleware import Middleware, compose
-from rpckit.schema import CONTRACT_HEADER, contract_of, method_fingerprint
+from rpckit.schema import CONTRACT_HEADER, contract_of, method_fingerprint, part_of
 from rpckit.slots import Slots
 from rpckit.stats import CallStats, MethodStats
 from rpckit.timer import TableTimer
@@ -210,7 +210,7 @@ class Dispatcher:
         message = delivery.message
         spec = service.find(message.method)
         if CONTRACT_HEADER in message.headers and not _same_contract(service, message):
-            fault: Fault | None = contract_changed(service.address, contract_of(service))
+            fault: Fault | None = contract_changed(service.address, part_of(contract_of(service), message.method))
         elif spec is None:
             fault = _unknown_method(service, message.method)
         else:
@@ -494,10 +494,16 @@ class Dispatcher:
             log.warning("a call without reply failed: %s: %s", fault.code, fault.message)
             delivery.settle()
             return
-        try:
-            delivery.reply(fault_message(delivery.message, fault))
-        except UsageError as error:
-            log.error("a fault cannot be sent: %s", error)
+        reply = fault_message(delivery.message, fault)
+        if len(reply.body) > self.max_body:
+            log.error(
+                "the details of a fault are not sent: %d bytes, over max_body (%d)", len(reply.body), self.max_body
+            )
+        elif _sent(delivery, reply):
+            return
+        if not _sent(
+            delivery, fault_message(delivery.message, brief(fault))
+        ):  # whoever waits is to learn that it failed
             delivery.settle()
 
     def _count_failed(self, job: Job, code: str) -> None:
@@ -685,6 +691,15 @@ def _give(given: asyncio.Future[None], slots: Slots) -> None:
         asyncio.get_running_loop().call_soon(slots.release)
     else:
         given.set_result(None)
+
+
+def _sent(delivery: Delivery, reply: Message) -> bool:
+    try:
+        delivery.reply(reply)
+    except UsageError as error:
+        log.error("a fault cannot be sent: %s", error)
+        return False
+    return True
 
 
 def _declared_fault(error: Exception, declared: Sequence[type[Exception]]) -> Fault:

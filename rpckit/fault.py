@@ -8,7 +8,7 @@ outcome is unknown) from an error that the handler chose to raise with the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from rpckit import codec
@@ -38,6 +38,7 @@ __all__ = [
     "JSONRPC_OTHER",
     "TOOLKIT",
     "Fault",
+    "brief",
     "changed_contract",
     "contract_changed",
     "fault_message",
@@ -49,6 +50,7 @@ FAULT_STATUS_HEADER = "x-rpckit-status"
 FAULT_MESSAGE_HEADER = "x-rpckit-message"
 FAULT_ORIGIN_HEADER = "x-rpckit-origin"
 MAX_MESSAGE = 4096  # characters of a fault's message that travel
+BRIEF = 200  # characters of each text of a fault that was too large
 HANDLER = "handler"  # origin: the handler raised it
 TOOLKIT = "rpckit"  # origin: the server refused or ended the call
 JSONRPC_OTHER = -32000  # the code of all other faults in JSON-RPC
@@ -107,6 +109,12 @@ def fault_of(error: RemoteError) -> Fault:
         retryable=error.retryable,
         error_id=error.error_id,
     )
+
+
+def brief(fault: Fault) -> Fault:
+    """The same without details, and cut to what fits anywhere."""
+    code, message, type_ = (text[:BRIEF] for text in (fault.code, fault.message, fault.type))
+    return replace(fault, code=code, message=message, type=type_, details=None)
 
 
 def contract_changed(address: str, document: Mapping[str, Any]) -> Fault:

@@ -17,7 +17,19 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from rpckit import Client, ConnectionLost, Context, DeadlineExceeded, NoResponder, NotSent, Server, Service, UsageError
+from rpckit import (
+    Client,
+    ConnectionLost,
+    Context,
+    DeadlineExceeded,
+    NoResponder,
+    NotSent,
+    RemoteError,
+    Server,
+    Service,
+    UsageError,
+)
+from rpckit.answering import MAX_ANSWERS
 from rpckit.peers import RemotePeer
 from rpckit.testing import FaultProxy
 from rpckit.testing._ports import free_port
@@ -427,3 +439,25 @@ SERVED = work()
 
 if __name__ == "__main__":
     sys.exit("run by pytest")
+
+
+async def test_an_error_too_large_for_a_session_still_ends_the_call(url: str) -> None:
+    service = Service("work")
+
+    @service.method
+    async def refuse() -> None:
+        raise RemoteError("no", details={"much": "x" * 50_000})
+
+    async with Server(service, url=f"{url}?max_message=20000"), Client(url, timeout=5) as client:
+        with pytest.raises(RemoteError, match="no"):
+            await client.call("work.refuse")
+
+
+async def test_answers_too_large_for_a_session_leave_room_for_others(url: str) -> None:
+    service = Service("work", doc="x" * 50_000)
+    service.method(add)
+    async with Server(service, url=f"{url}?max_message=20000"), Client(url) as client:
+        for _ in range(MAX_ANSWERS + 1):
+            with pytest.raises(RemoteError, match="cannot be sent"):
+                await client.survey("schema", wait=5)
+        assert len(await client.survey("stats", wait=5)) == 1

@@ -247,8 +247,10 @@ async def test_a_declared_error_travels_with_its_text_under_its_declared_name(
         RemoteError("x", details={"lock": threading.Lock()}),
         RemoteError("\ud800"),
         RemoteError("x", code="\ud800"),
+        RemoteError("x", details={"much": "x" * 2_000_000}),
+        RemoteError("x", type="x" * 2_000_000),
     ],
-    ids=["made of an exception", "details", "message", "code"],
+    ids=["made of an exception", "details", "message", "code", "large details", "a large type"],
 )
 async def test_an_error_that_does_not_fit_the_wire_still_ends_the_call(
     error: RemoteError, client: Client, serve: Serve, wire: Wire
