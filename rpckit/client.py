@@ -575,6 +575,7 @@ class Client:
         """Each caller gets an error of its own: a shared one would collect everybody's traceback."""
         for _, waiter in self._pending.drain():
             waiter.fail(ConnectionLost(why))
+        self._surveys.lose()
 
     # -- being ready ----------------------------------------------------------------------------
 

@@ -16,8 +16,10 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rpckit import codec
 from rpckit.contract import Service
@@ -119,11 +121,59 @@ def read_answer(message: Message, seconds: float) -> Answer | None:
 
 def as_answer(value: Any, seconds: float) -> Answer | None:
     """What an instance said, if it is that; an instance of a later version may say more."""
-    said = value.get("instance") if isinstance(value, dict) else None
-    if not isinstance(said, dict) or not isinstance(said.get("id"), str):
+    try:
+        said = _Said.model_validate(value)
+    except ValidationError:
         return None
-    known = {each.name: said[each.name] for each in fields(Instance) if each.name in said}
-    return Answer(Instance(**known), value, seconds)
+    return Answer(Instance(**said.instance.model_dump()), value, seconds)
+
+
+class _Part(BaseModel):
+    """A part of an answer, as far as anything here reads it: whoever has the broker can send one."""
+
+    model_config = ConfigDict(strict=True, defer_build=True)
+
+
+class _SaidInstance(_Part):
+    id: str
+    host: str = ""
+    pid: int = 0
+    started: float = 0.0
+    rpckit: str = ""
+    transports: list[str] = []
+
+
+class _SaidService(_Part):
+    name: str
+    version: str
+    address: str
+    methods: list[str]
+    events: list[str]
+    fingerprint: str
+
+
+class _SaidTimes(_Part):
+    p50: float
+    p99: float
+
+
+class _SaidStats(_Part):
+    service: str
+    address: str
+    method: str
+    event: str = ""
+    calls: int
+    errors: dict[str, int]
+    in_flight: int
+    wait_ms: _SaidTimes | None
+    run_ms: _SaidTimes | None
+
+
+class _Said(_Part):
+    instance: _SaidInstance
+    services: list[_SaidService] = []
+    stats: list[_SaidStats] = []
+    contracts: list[dict[str, Any]] = []
 
 
 def _info(service: Service) -> dict[str, Any]:

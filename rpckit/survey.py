@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 MAX_SURVEYS = 64  # under way at once
 MAX_BYTES = 64 * 1024 * 1024  # of the answers of one
+ANSWER_BYTES = 1024  # what the smallest takes in memory
 
 
 class Surveys:
@@ -45,17 +46,26 @@ class Surveys:
             raise NotSent(f"{MAX_SURVEYS} surveys are under way already")
         message = _query(query, address, wait, transport.inbox)
         survey = self._under_way[message.correlation_id] = _Survey(first)
+        asked = False
         try:
             async with asyncio.timeout(wait):
                 await transport.publish(TOPIC, message)
+                asked = True
                 await survey.enough.wait()
         except TimeoutError:
-            pass
+            if not asked:
+                raise NotSent(f"{query} could not be asked within {wait:g} s") from None
         finally:
             del self._under_way[message.correlation_id]
-        if not survey.answers and transport.inbox != message.reply_to:
+        if not survey.answers and (survey.lost or transport.inbox != message.reply_to):
             raise ConnectionLost(f"the connection was lost while answers to {query} were collected")
         return list(survey.answers.values())
+
+    def lose(self) -> None:
+        """The connection is gone, and with it the inbox: no more answers come."""
+        for survey in self._under_way.values():
+            survey.lost = True
+            survey.enough.set()
 
 
 class _Survey:
@@ -64,12 +74,13 @@ class _Survey:
     def __init__(self, first: bool) -> None:
         self.answers: dict[str, Answer] = {}
         self.enough = asyncio.Event()
+        self.lost = False
         self._first = first
         self._bytes = 0
         self._asked_at = time.perf_counter()  # finer than the clock of every event loop
 
     def collect(self, message: Message) -> None:
-        self._bytes += len(message.body)
+        self._bytes += len(message.body) + ANSWER_BYTES
         if self._bytes > MAX_BYTES:
             self.enough.set()
             log.warning("a survey ends early: over %d bytes of answers", MAX_BYTES)

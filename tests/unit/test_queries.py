@@ -76,7 +76,21 @@ def test_an_answer_of_a_later_version_may_say_more() -> None:
     assert (answer.instance, answer.content, answer.seconds) == (Instance("i", "h"), content, 0.5)
 
 
-@pytest.mark.parametrize("value", [None, 7, [], {}, {"instance": 7}, {"instance": {}}, {"instance": {"id": 7}}])
+SOMEBODY = {"id": "i"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, 7, [], {}, {"instance": 7}, {"instance": {}}, {"instance": {"id": 7}}),
+        *(
+            {"instance": SOMEBODY | each}
+            for each in ({"started": "now"}, {"transports": 3}, {"host": []}, {"pid": "x"})
+        ),
+        *({"instance": SOMEBODY, name: each} for name in ("services", "stats") for each in (7, [7], [{}])),
+        {"instance": SOMEBODY, "contracts": [None]},
+    ],
+)
 def test_what_is_no_answer_is_none(value: object) -> None:
     assert as_answer(value, 0.0) is None
 

@@ -89,8 +89,9 @@ async def test_what_others_wait_for_is_left_to_them() -> None:
     assert await running == []
 
 
-async def test_too_many_bytes_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey_module, "MAX_BYTES", 50)
+async def test_too_many_answers_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small they are."""
+    monkeypatch.setattr(survey_module, "MAX_BYTES", 4 * survey_module.ANSWER_BYTES)
     bench = Bench()
     running = await begun(bench, wait=60)
     for each in "abcdef":
@@ -120,6 +121,30 @@ async def test_a_connection_lost_meanwhile_is_told_if_nobody_had_answered() -> N
         else:
             with pytest.raises(ConnectionLost):
                 await running
+
+
+@pytest.mark.parametrize("end", ["drop", "close"])
+async def test_nobody_waits_for_answers_that_can_no_longer_come(client: Client, end: str) -> None:
+    asking = asyncio.create_task(client.survey("ping", wait=600))
+    await asyncio.sleep(0.01)
+    if end == "drop":
+        cast(MemoryTransport, client.transport).drop()
+    else:
+        await client.close()
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectionLost):
+            await asking
+
+
+async def test_what_could_not_be_asked_in_time_is_not_taken_for_silence(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stall(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(client.transport, "publish", stall)
+    with pytest.raises(NotSent, match=r"within 0.01 s"):
+        await client.survey("ping", wait=0.01)
 
 
 async def test_a_client_without_a_connection_says_so(client: Client) -> None:
