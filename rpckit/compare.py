@@ -1,27 +1,20 @@
 """What a changed contract means for clients of the old one: additive, or breaking. Pure.
 
-Two questions, asked of every type: of arguments, does the new side accept all that old clients send; of results,
-do old clients accept all that the new side sends. A difference that cannot be shown to be harmless is breaking.
+Two questions, asked of every type (`rpckit.acceptance`): of arguments, does the new side accept all that old clients
+send; of results, do old clients accept all that the new side sends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from rpckit.schema import REF, Document, without_docs
+from rpckit.acceptance import Acceptance
+from rpckit.schema import Document, bare_method, method_fingerprint
 
 __all__ = ["Change", "compare", "compare_method"]
 
-Schema = dict[str, Any]
-_LOWER = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"}
-_UPPER = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"}
-_SHAPE = {  # keywords that are compared in a way of their own, or mean nothing to a caller; all others are limits
-    *("type", "format", "anyOf", "oneOf", "allOf", "$ref", "enum", "const", "properties", "required", "items"),
-    *("prefixItems", "additionalProperties", "propertyNames", "default", "x-names", "x-base", "discriminator"),
-    *("uniqueItems", "deprecated", "readOnly", "writeOnly"),
-}
+_WAYS = {"positional": {"name", "place"}, "positional_only": {"place"}, "keyword": {"name"}}  # to give a parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +31,49 @@ class Change:
 
 def compare(old: Document, new: Document) -> list[Change]:
     """Every change from `old` to `new`, the breaking ones first."""
-    old, new = without_docs(old), without_docs(new)
     changes = list(_services(old, new))
     for name in old["methods"]:
-        changes += compare_method(old, new, name)
+        changes += compare_method(old, new, name) or _otherwise(old, new, name)
     changes += [Change(False, name, "is new") for name in new["methods"] if name not in old["methods"]]
+    changes += _events(old, new)
     return sorted(changes, key=lambda change: not change.breaking)
 
 
 def compare_method(old: Document, new: Document, name: str) -> list[Change]:
-    """The changes of one method that `old` has."""
+    """The changes of one method that `old` has, but for those of its types that clients need not know of."""
     if name not in new["methods"]:
         there = ", ".join(new["methods"]) or "none"
         return [Change(True, name, f"is gone; there are {there}")]
-    before, after = without_docs(old["methods"][name]), without_docs(new["methods"][name])
-    arguments = _Comparison(old["definitions"], new["definitions"], new_accepts=True)
-    results = _Comparison(new["definitions"], old["definitions"], new_accepts=False)
-    changes = list(_arguments(name, before["parameters"], after["parameters"], arguments))
+    before, after = bare_method(old["methods"][name]), bare_method(new["methods"][name])
+    results = Acceptance(new["definitions"], old["definitions"], new_accepts=False)
+    changes = list(_arguments(name, before["parameters"], after["parameters"], _taking(old, new)))
     for place, problem in results.problems(after["result"], before["result"], ""):
         changes.append(Change(True, f"{name} → {place or 'result'}", problem))
-    if not changes and before["result"] != after["result"]:
-        changes.append(Change(False, f"{name} → result", "is narrower than it was"))
     return changes + list(_promises(name, before, after))
+
+
+def _taking(old: Document, new: Document) -> Acceptance:
+    return Acceptance(old["definitions"], new["definitions"], new_accepts=True)
+
+
+def _otherwise(old: Document, new: Document, name: str) -> list[Change]:
+    if method_fingerprint(old, name) == method_fingerprint(new, name):
+        return []
+    return [Change(False, name, "has other types, which fit old clients")]
+
+
+def _events(old: Document, new: Document) -> Iterator[Change]:
+    """Of who emits them. That nobody hears one any more is no error to anybody."""
+    heard = {(each["topic"], each["group"]): each["parameters"] for each in new["events"]}
+    before = {(each["topic"], each["group"]): each["parameters"] for each in old["events"]}
+    for (topic, group), parameters in before.items():
+        if (topic, group) not in heard:
+            yield Change(False, f"event {topic}", "is not heard any more")
+        else:
+            yield from _arguments(f"event {topic}", parameters, heard[topic, group], _taking(old, new))
+    yield from (
+        Change(False, f"event {topic}", "is heard now") for topic, group in heard if (topic, group) not in before
+    )
 
 
 def _services(old: Document, new: Document) -> Iterator[Change]:
@@ -86,190 +100,39 @@ def _promises(name: str, before: Document, after: Document) -> Iterator[Change]:
             yield Change(False, name, f"raises {error} as well, which old clients see as RemoteError")
 
 
-def _arguments(name: str, before: list[Document], after: list[Document], types: _Comparison) -> Iterator[Change]:
-    there = {each["name"]: each for each in after}
-    for parameter in before:
+def _arguments(name: str, before: list[Document], after: list[Document], types: Acceptance) -> Iterator[Change]:
+    matched = []
+    for place, parameter in enumerate(before):
         where = f"{name}({parameter['name']})"
-        now = there.get(parameter["name"])
+        now = _same(parameter, place, after)
         if now is None:
             yield Change(True, where, "is gone")
             continue
-        if parameter["required"] != now["required"]:
-            yield Change(now["required"], where, "is required now" if now["required"] else "is optional now")
-        if now["kind"] == "keyword" != parameter["kind"]:
-            yield Change(True, where, "must be given by its name now")
-        for place, problem in types.problems(parameter["schema"], now["schema"], ""):
-            yield Change(True, f"{name}({parameter['name']}{place})", problem)
-    old_names = [each["name"] for each in before]
+        matched.append(now)
+        yield from _ways(where, place, parameter, now, after)
+        for inside, problem in types.problems(parameter["schema"], now["schema"], ""):
+            yield Change(True, f"{name}({parameter['name']}{inside})", problem)
     for parameter in after:
-        if parameter["name"] not in old_names:
+        if parameter not in matched:
             need = "required" if parameter["required"] else "optional"
             yield Change(parameter["required"], f"{name}({parameter['name']})", f"is new and {need}")
-    yield from _order(name, before, after)
 
 
-def _order(name: str, before: list[Document], after: list[Document]) -> Iterator[Change]:
-    """Arguments sent by position must find the same parameters there."""
-    for place, parameter in enumerate(_positional(before)):
-        now = _positional(after)[place : place + 1]
-        kept = any(parameter == each for each in _positional(after))
-        if kept and now != [parameter]:
-            yield Change(True, f"{name}({parameter})", f"is no longer argument {place + 1}")
+def _same(parameter: Document, place: int, after: list[Document]) -> Document | None:
+    """The parameter as it is now: of its name, or where nobody could say its name, of its place."""
+    if parameter["kind"] == "positional_only":
+        return after[place] if place < len(after) and after[place]["kind"] != "keyword" else None
+    return next((each for each in after if each["name"] == parameter["name"]), None)
 
 
-def _positional(parameters: list[Document]) -> list[str]:
-    return [each["name"] for each in parameters if each["kind"] != "keyword"]
-
-
-class _Comparison:
-    """Whether a consumer accepts all that a producer may send, and if not, where and why.
-
-    new_accepts: the consumer is the new contract (arguments), or it is the old one (results).
-    """
-
-    def __init__(self, produced: Mapping[str, Schema], consumed: Mapping[str, Schema], *, new_accepts: bool) -> None:
-        self._produced = produced
-        self._consumed = consumed
-        self._new_accepts = new_accepts
-        self._seen: set[tuple[str, str]] = set()  # pairs of definitions under comparison: types may contain themselves
-
-    def problems(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
-        """Each member of what may come must fit one of those that are taken."""
-        taken = list(_members(consumer, self._consumed))
-        for sent in _members(producer, self._produced):
-            kind = _resolve(sent, self._produced)
-            alike = [each for each in taken if _could_fit(kind, _resolve(each, self._consumed))]
-            if len(alike) > 1 and any(not list(self._fork()._one(sent, each, place)) for each in alike):
-                continue
-            if alike:
-                yield from self._one(sent, alike[0], place)
-            else:
-                yield place, self._now(_words(producer), _words(consumer))
-
-    def _one(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
-        """Two that are no unions, and of one kind."""
-        pair = (str(producer.get("$ref", "")), str(consumer.get("$ref", "")))
-        if all(pair) and pair in self._seen:
-            return
-        self._seen.add(pair)
-        producer, consumer = _resolve(producer, self._produced), _resolve(consumer, self._consumed)
-        if not _says_anything(consumer):
-            yield from self._values(producer, consumer, place)
-            yield from self._limits(producer, consumer, place)
-            yield from self._fields(producer, consumer, place)
-            yield from self._items(producer, consumer, place)
-
-    def _fields(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
-        sent, taken = producer.get("properties", {}), consumer.get("properties", {})
-        sure = set(producer.get("required", ()))
-        for name, schema in taken.items():
-            inside = f"{place}.{name}"
-            if name in sent:
-                yield from self.problems(sent[name], schema, inside)
-            if name in consumer.get("required", ()) and name not in sure:
-                missing = "may be missing now" if name in sent else "is gone"
-                yield inside, "is required now" if self._new_accepts else missing
-        if consumer.get("additionalProperties") is False:
-            why = "is not accepted any more" if self._new_accepts else "is new, and old clients accept no more fields"
-            yield from ((f"{place}.{name}", why) for name in sent if name not in taken)
-        for key in ("additionalProperties", "propertyNames"):
-            values, wanted = producer.get(key), consumer.get(key)
-            if isinstance(wanted, dict):
-                yield from self.problems(values if isinstance(values, dict) else {}, wanted, f"{place}[]")
-
-    def _items(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
-        sent, taken = producer.get("prefixItems"), consumer.get("prefixItems")
-        if sent is not None and taken is not None and len(sent) == len(taken):
-            for index, (one, other) in enumerate(zip(sent, taken, strict=True)):
-                yield from self.problems(one, other, f"{place}[{index}]")
-        elif sent != taken:
-            yield place, "has another number of items"
-        elif "items" in consumer:
-            yield from self.problems(producer.get("items", {}), consumer["items"], f"{place}[]")
-
-    def _values(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
-        sent, taken = _listed(producer), _listed(consumer)
-        if taken is None:
-            return
-        if sent is None:
-            yield place, self._now("any value", f"one of {_some(taken)}")
-        elif missing := [value for value in sent if value not in taken]:
-            gone = f"can no longer be {_some(missing)}"
-            yield place, gone if self._new_accepts else f"may now be {_some(missing)}, which old clients do not know"
-
-    def _limits(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
-        for keyword in sorted(consumer.keys() - _SHAPE):
-            given, wanted = producer.get(keyword), consumer[keyword]
-            if not _within(keyword, given, wanted):
-                yield f"{place} {keyword}", self._now("none" if given is None else given, wanted)
-
-    def _now(self, producer: object, consumer: object) -> str:
-        old, new = (producer, consumer) if self._new_accepts else (consumer, producer)
-        return f"is now {new}, was {old}"
-
-    def _fork(self) -> _Comparison:
-        """For a try: what it has seen does not count."""
-        fork = _Comparison(self._produced, self._consumed, new_accepts=self._new_accepts)
-        fork._seen = set(self._seen)
-        return fork
-
-
-def _within(keyword: str, given: Any, wanted: Any) -> bool:
-    """What is given under this limit is accepted under the other."""
-    if given is None or keyword not in (*_LOWER, *_UPPER):
-        return bool(given == wanted)
-    return bool(given >= wanted if keyword in _LOWER else given <= wanted)
-
-
-def _could_fit(producer: Schema, consumer: Schema) -> bool:
-    """The same kind of value: an integer is a number, and what is listed is compared by its values."""
-    if _says_anything(consumer):
-        return True
-    if _listed(producer) is not None and _listed(consumer) is not None:
-        return True
-    kinds = (producer.get("type"), consumer.get("type"))
-    same_kind = kinds[0] == kinds[1] or kinds == ("integer", "number")
-    free_text = kinds == ("string", "string") and "format" not in consumer
-    return same_kind and (free_text or producer.get("format") == consumer.get("format"))
-
-
-def _resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    for _ in range(len(definitions) + 1):
-        if "$ref" not in schema:
-            return schema
-        schema = definitions[schema["$ref"].removeprefix(REF)]
-    raise ValueError(f"{schema['$ref']} stands for itself")
-
-
-def _members(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:
-    """Of a union, and of unions inside it; itself when it is none."""
-    resolved = _resolve(schema, definitions)
-    members = resolved.get("anyOf") or resolved.get("oneOf") or resolved.get("allOf")
-    if not members:
-        yield schema
-    for each in members or ():
-        yield from _members(each, definitions)
-
-
-def _listed(schema: Schema) -> list[Any] | None:
-    return [schema["const"]] if "const" in schema else schema.get("enum")
-
-
-def _says_anything(schema: Schema) -> bool:
-    return not (schema.keys() - {"default", "description", "title", "examples"})
-
-
-def _words(schema: Schema) -> str:
-    """A schema for people, in a word or two."""
-    if "$ref" in schema:
-        return str(schema["$ref"]).removeprefix(REF)
-    if members := schema.get("anyOf") or schema.get("oneOf"):
-        return " or ".join(_words(each) for each in members)
-    if (listed := _listed(schema)) is not None:
-        return f"one of {_some(listed)}"
-    return str(schema.get("format") or schema.get("type") or "anything")
-
-
-def _some(values: list[Any]) -> str:
-    shown = ", ".join(repr(value) for value in values[:5])
-    return f"{shown} …" if len(values) > 5 else shown
+def _ways(where: str, place: int, before: Document, now: Document, after: list[Document]) -> Iterator[Change]:
+    """How it may be given, and whether it must be."""
+    lost = _WAYS[before["kind"]] - _WAYS[now["kind"]]
+    for way in sorted(lost):
+        yield Change(True, where, f"must be given by its {'place' if way == 'name' else 'name'} now")
+    if before["kind"] != "keyword" and not lost and after.index(now) != place:
+        yield Change(True, where, f"is no longer argument {place + 1}")
+    if before["required"] != now["required"]:
+        yield Change(now["required"], where, "is required now" if now["required"] else "is optional now")
+    elif before.get("default") != now.get("default"):
+        yield Change(False, where, f"defaults to {now.get('default')!r:.60} now, not to {before.get('default')!r:.60}")

@@ -11,7 +11,8 @@ is made of this document, so that it is the same from source and over the wire::
 
 A parameter is ``{"name", "kind": "positional" | "positional_only" | "keyword", "required", "schema"}``, and its
 ``"default"`` where JSON can say it. Schemas are JSON Schema 2020-12 as pydantic writes it, with what it leaves out:
-the format `decimal`, empty defaults, and of an enum the names of its members (`x-names`) and its base (`x-base`).
+the format `decimal`, empty defaults, that a default
+comes from a factory (`x-factory`), and of an enum the names of its members (`x-names`) and its base (`x-base`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping
 from enum import IntEnum, StrEnum
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -38,6 +40,8 @@ __all__ = [
     "REF",
     "Document",
     "Schema",
+    "bare_definitions",
+    "bare_method",
     "compact",
     "contract_of",
     "expanded",
@@ -51,11 +55,16 @@ __all__ = [
 Document = dict[str, Any]
 Schema = dict[str, Any]
 
+log = logging.getLogger(__name__)
+
 VERSION = 1  # of the document's form
 REF = "#/definitions/"
 CONTRACT_HEADER = "x-rpckit-contract"  # of a call: the fingerprint of its method as its client knows it
 FINGERPRINT_CHARS = 16  # of a SHA-256 in hexadecimal: it tells contracts apart, it protects nothing
-_PROSE = {"doc", "description", "title", "examples"}  # what may change without changing the contract
+_TITLES = ("title",)  # they repeat names
+_PROSE = ("title", "description", "examples")  # of a schema: what may change without changing the contract
+_BY_NAME = ("properties", "patternProperties", "$defs")  # of a schema: schemas by the user's names
+_VALUES = ("default", "const", "enum", "required", "discriminator", "x-names")  # of a schema: no schemas
 _KINDS: dict[Any, str] = {
     inspect.Parameter.POSITIONAL_ONLY: "positional_only",
     inspect.Parameter.POSITIONAL_OR_KEYWORD: "positional",
@@ -82,9 +91,9 @@ def fingerprint_of(document: Document) -> str:
 
 def method_fingerprint(document: Document, method: str) -> str:
     """The same of one method, with every type it mentions."""
-    spec = document["methods"][method]
+    spec = bare_method(document["methods"][method])
     definitions = document["definitions"]
-    return _digest([spec, {name: definitions[name] for name in names_in(spec, definitions)}])
+    return _digest([spec, {name: _bare(definitions[name]) for name in names_in(spec, definitions)}])
 
 
 def names_in(schema: Any, definitions: Mapping[str, Any]) -> list[str]:
@@ -99,23 +108,34 @@ def names_in(schema: Any, definitions: Mapping[str, Any]) -> list[str]:
 
 
 def part_of(document: Document, method: str) -> Document:
-    """What one method needs of a document: the others are there by name only."""
-    spec = document["methods"].get(method)
-    methods = {name: spec if name == method else {} for name in document["methods"]}
+    """What one method needs of a document, without prose: the others are there by name only."""
+    methods = {name: bare_method(spec) if name == method else {} for name, spec in document["methods"].items()}
     definitions = document["definitions"]
-    needed = {name: definitions[name] for name in names_in(spec, definitions)}
-    return without_docs({**document, "methods": methods, "errors": {}, "events": [], "definitions": needed})  # type: ignore[no-any-return]
+    needed = {name: _bare(definitions[name]) for name in names_in(methods.get(method), definitions)}
+    return {**document, "doc": "", "methods": methods, "errors": {}, "events": [], "definitions": needed}
 
 
-def without_docs(value: Any) -> Any:
+def without_docs(document: Document) -> Document:
     """A document without its prose."""
-    if isinstance(value, dict):
-        return {
-            key: {name: without_docs(each) for name, each in inner.items()} if key in _NAMED else without_docs(inner)
-            for key, inner in value.items()
-            if key not in _PROSE
-        }
-    return [without_docs(each) for each in value] if isinstance(value, list) else value
+    events = ({**event, "parameters": _bare_parameters(event)} for event in document.get("events", ()))
+    errors = document.get("errors", {})
+    return {
+        **{key: value for key, value in document.items() if key != "doc"},
+        "methods": {name: bare_method(method) for name, method in document["methods"].items()},
+        "errors": {name: {key: each for key, each in error.items() if key != "doc"} for name, error in errors.items()},
+        "events": [{key: value for key, value in event.items() if key != "doc"} for event in events],
+        "definitions": bare_definitions(document),
+    }
+
+
+def bare_method(method: Document) -> Document:
+    """A method of a document without its prose."""
+    bare = {key: value for key, value in method.items() if key != "doc"}
+    return {**bare, "parameters": _bare_parameters(method), "result": _bare(method["result"])}
+
+
+def bare_definitions(document: Document) -> dict[str, Schema]:
+    return {name: _bare(schema) for name, schema in document["definitions"].items()}
 
 
 def compact(document: Document) -> Document:
@@ -128,8 +148,8 @@ def compact(document: Document) -> Document:
         for name, method in document["methods"].items()
     }
     kept = {key: document[key] for key in ("rpckit", "service", "address", "default")}
-    contract: Document = without_docs({**kept, "methods": methods, "definitions": document["definitions"]})
-    return contract
+    bare = without_docs({**kept, "methods": methods, "definitions": document["definitions"]})
+    return {key: value for key, value in bare.items() if key not in ("errors", "events")}
 
 
 def expanded(document: Document) -> Document:
@@ -143,9 +163,6 @@ def expanded(document: Document) -> Document:
 
 def _without(usual: Document, value: Document) -> Document:
     return {key: each for key, each in value.items() if key not in usual or each != usual[key]}
-
-
-_NAMED = {"properties", "definitions", "methods", "errors"}  # their keys are names of the user's, not words of ours
 
 
 def _document(service: Service) -> Document:
@@ -209,9 +226,10 @@ def _default(parameter: inspect.Parameter) -> Document:
     """Empty where JSON cannot say it."""
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(parameter.annotation)
-        return {"default": adapter.dump_python(parameter.default, mode="json", warnings=False)}
+        default = adapter.dump_python(parameter.default, mode="json", warnings=False)
     except (PydanticSerializationError, PydanticUserError, ValueError):
         return {}
+    return {"default": default} if _is_json(default) else {}
 
 
 class _Types:
@@ -229,15 +247,29 @@ class _Types:
 
     def schemas(self) -> tuple[dict[str, Schema], dict[str, Schema]]:
         """By key, and the definitions they refer to."""
-        inputs = [(key, "validation", adapter) for key, adapter in self._adapters.items()]
-        found, shared = TypeAdapter.json_schemas(
+        try:
+            found, shared = self._describe(self._adapters)
+        except Exception as error:  # a type's own hooks, or a value that JSON cannot say
+            log.warning("a type has no JSON Schema, and is described as anything: %s", error)
+            found, shared = self._describe({key: each for key, each in self._adapters.items() if self._describes(each)})
+        described = {key: _bare(schema, _TITLES) for (key, _), schema in found.items()}
+        definitions = {name: _bare(schema, _TITLES) for name, schema in sorted(shared.get("$defs", {}).items())}
+        return {key: described.get(key, {}) for key in self._keys}, definitions
+
+    def _describe(self, adapters: Mapping[str, TypeAdapter[Any]]) -> tuple[dict[tuple[str, Any], Any], Schema]:
+        inputs = [(key, "validation", adapter) for key, adapter in adapters.items()]
+        return TypeAdapter.json_schemas(
             inputs,  # type: ignore[arg-type]  # the literal "validation"
             ref_template=REF + "{model}",
             schema_generator=_Generator,
         )
-        described = {key: _tidy(schema) for (key, _), schema in found.items()}
-        definitions = {name: _tidy(schema) for name, schema in sorted(shared.get("$defs", {}).items())}
-        return {key: described.get(key, {}) for key in self._keys}, definitions
+
+    def _describes(self, adapter: TypeAdapter[Any]) -> bool:
+        try:
+            self._describe({"": adapter})
+        except Exception:  # said already
+            return False
+        return True
 
     def _add(self, key: str, annotation: Any) -> None:
         self._keys.append(key)
@@ -264,10 +296,12 @@ class _Generator(GenerateJsonSchema):
         return {**super().enum_schema(schema), "x-names": names, "x-base": base.__name__ if base else "Enum"}
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> Schema:
-        """An empty list, dict or set from a factory is a default as good as any."""
+        """What a factory gives is said where it is empty; else that there is one."""
         described = super().default_schema(schema)
         factory = schema.get("default_factory")
-        return {**described, "default": {} if factory is dict else []} if factory in (list, dict, set) else described
+        if factory in (list, dict, set):
+            return {**described, "default": {} if factory is dict else []}
+        return {**described, "x-factory": True} if factory is not None else described
 
     def dict_schema(self, schema: core_schema.DictSchema) -> Schema:
         """With the type of its keys, if it is not text."""
@@ -277,21 +311,35 @@ class _Generator(GenerateJsonSchema):
         return {**described, "propertyNames": keys} if keys not in ({}, {"type": "string"}) else described
 
 
-def _tidy(schema: Any) -> Any:
-    """Without the titles that repeat names."""
+def _bare_parameters(described: Document) -> list[Document]:
+    return [{**each, "schema": _bare(each["schema"])} for each in described["parameters"]]
+
+
+def _bare(schema: Any, prose: Collection[str] = _PROSE) -> Any:
+    """A schema without its prose. What is a name or a value of the user's is left alone."""
     if isinstance(schema, list):
-        return [_tidy(each) for each in schema]
+        return [_bare(each, prose) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    tidied = {}
+    bare = {}
     for key, value in schema.items():
-        if key in ("properties", "$defs"):
-            tidied[key] = {name: _tidy(each) for name, each in value.items()}
-        elif key in ("default", "const", "enum", "examples"):
-            tidied[key] = value
-        elif key != "title":
-            tidied[key] = _tidy(value)
-    return tidied
+        if key == "default" and not _is_json(value):
+            continue
+        if key in _BY_NAME:
+            bare[key] = {name: _bare(each, prose) for name, each in value.items()}
+        elif key in _VALUES:
+            bare[key] = value
+        elif key not in prose:
+            bare[key] = _bare(value, prose)
+    return bare
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _key(spec: MethodSpec, part: str) -> str:
@@ -311,5 +359,5 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def _digest(value: Any) -> str:
-    said = json.dumps(without_docs(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    said = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(said.encode()).hexdigest()[:FINGERPRINT_CHARS]

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import pytest
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
 from rpckit import Service
-from rpckit.compare import Change, compare
-from rpckit.schema import Document, contract_of
+from rpckit.compare import Change, compare, compare_method
+from rpckit.schema import Document, compact, contract_of, expanded, part_of
 
 
 def contract(function: Callable[..., Any], **options: Any) -> Document:
@@ -60,6 +61,14 @@ class Node(BaseModel):
     n: str = ""
 
 
+class Whole(TypedDict):
+    name: str
+
+
+class Partly(TypedDict):
+    name: NotRequired[str]
+
+
 PRICED, NAMED, BOTH = item(("price", int)), item(("name", str)), item(("name", str), ("price", int))
 MAYBE = item(("name", str), ("price", int, field(default=1)))
 
@@ -78,7 +87,9 @@ WIDER = [  # each takes all that the one before it takes, and more
     (list[Colour], list[Colours]),
     (tuple[int, int], tuple[int, float]),
     (BOTH, NAMED),
-    (BOTH, MAYBE),
+    (Whole, Partly),
+    (bytes, bytes | None),
+    (dict[int, int], dict[int, int] | None),
     (int, Any),
     (list[BOTH], list[NAMED] | None),
 ]
@@ -109,7 +120,10 @@ def test_a_result_may_become_narrower(narrow: Any, wide: Any) -> None:
         (taking(int), taking(Annotated[int, Field(ge=5)]), "place(item minimum)", "is now 5, was none"),
         (giving(int), giving(int | None), "place → result", "is now integer or null, was integer"),
         (giving(BOTH), giving(NAMED), "place → .price", "is gone"),
-        (giving(BOTH), giving(MAYBE), "place → .price", "may be missing now"),
+        (giving(Whole), giving(Partly), "place → .name", "may be missing now"),
+        (taking(bytes), taking(str), "place(item)", "is now string, was binary"),
+        (giving(str), giving(bytes), "place → result", "is now binary, was string"),
+        (taking(dict[int, int]), taking(dict[str, int]), "place(item keys)", "is now string, was integer"),
         (giving(list[BOTH]), giving(list[NAMED]), "place → [].price", "is gone"),
         (giving(Colour), giving(Colours), "place → result", "may now be 'blue', which old clients do not know"),
         (giving(Open), giving(Node), "place → .n", "is now string, was integer"),
@@ -127,6 +141,7 @@ async def renamed(first: int, b: int = 0) -> None: ...
 async def more(a: int, b: int = 0, *, c: int = 0) -> None: ...
 async def needed(a: int, b: int = 0, *, c: int) -> None: ...
 async def named(a: int, *, b: int = 0) -> None: ...
+async def placed(a: int, b: int = 0, /) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -138,6 +153,7 @@ async def named(a: int, *, b: int = 0) -> None: ...
         (renamed, ["place(a): is gone", "place(first): is new and required"]),
         (needed, ["place(c): is new and required"]),
         (named, ["place(b): must be given by its name now"]),
+        (placed, ["place(a): must be given by its place now", "place(b): must be given by its place now"]),
     ],
 )
 def test_parameters_are_known_by_name_and_place(new: Any, breaking: list[str]) -> None:
@@ -187,6 +203,63 @@ class Described:
     """Once."""
 
     name: str
+
+
+@dataclass
+class DescribedMore:
+    """Once, and more."""
+
+    name: str
+    note: str = ""
+
+
+DescribedMore.__name__ = DescribedMore.__qualname__ = "Described"
+
+
+def test_a_client_without_prose_and_a_server_with_it_agree() -> None:
+    """As a generated client compares: its own contract is the compact one."""
+    old, new = expanded(compact(taking(Described))), taking(DescribedMore)
+    assert compare_method(old, part_of(new, "place"), "place") == []
+    old, new = expanded(compact(giving(Described))), giving(DescribedMore)
+    assert compare_method(old, new, "place") == []
+
+
+def test_a_default_of_a_result_is_sent() -> None:
+    assert not [change for change in compare(giving(BOTH), giving(MAYBE)) if change.breaking]
+
+
+def test_what_only_has_a_place_may_have_another_name() -> None:
+    async def other(first: int, second: int = 0, /) -> None: ...
+
+    assert [change for change in compare(contract(placed), contract(other)) if change.breaking] == []
+
+
+def test_every_change_is_named() -> None:
+    """Also those that are nobody's concern."""
+    for old, new, said in [
+        (taking(int, 1), taking(int, 2), "place(item): defaults to 2 now, not to 1"),
+        (taking(BOTH), taking(NAMED), "place: has other types, which fit old clients"),
+        (giving(NAMED), giving(BOTH), "place: has other types, which fit old clients"),
+    ]:
+        assert [str(change) for change in compare(old, new)] == [said]
+
+
+def test_events_are_compared_too() -> None:
+    def hearing(topic: str, annotation: Any) -> Document:
+        async def heard(what) -> None: ...  # type: ignore[no-untyped-def]
+
+        heard.__annotations__ = {"what": annotation}
+        service = Service("shop")
+        service.on(topic)(heard)
+        return contract_of(service)
+
+    assert compare(hearing("a", int), hearing("a", str)) == [
+        Change(True, "event a(what)", "is now string, was integer")
+    ]
+    assert [str(change) for change in compare(hearing("a", int), hearing("b", int))] == [
+        "event a: is not heard any more",
+        "event b: is heard now",
+    ]
 
 
 def test_prose_is_no_change() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
@@ -20,6 +21,7 @@ from rpckit.schema import (
     fingerprint_of,
     method_fingerprint,
     names_in,
+    without_docs,
 )
 from rpckit.testing.conformance._types_service import shop
 
@@ -147,3 +149,42 @@ def test_two_types_of_one_name_are_two_definitions() -> None:
 
     both.__annotations__ = {"one": leaf(int), "other": leaf(str), "return": None}
     assert len(document(both)["definitions"]) == 2
+
+
+async def errors(methods: dict[str, list[str]] = {"methods": ["GET"]}, properties: str = "") -> str:  # noqa: B006
+    return properties
+
+
+class Opaque:
+    """Nobody's schema."""
+
+
+class Odd(Enum):
+    A = Opaque()
+
+
+async def odd(a: Odd, ratio: float = math.inf, raw: Literal[b"\xff"] = b"\xff") -> int:
+    return 0
+
+
+def test_a_users_names_are_no_words_of_the_format() -> None:
+    service = Service("errors")
+    for name in ("errors", "methods", "definitions", "doc", "description", "title"):
+        service.method(name=name)(errors)
+    contract = contract_of(service)
+    for name in contract["methods"]:
+        fewer = {**contract, "methods": {key: value for key, value in contract["methods"].items() if key != name}}
+        assert fingerprint_of(fewer) != contract["fingerprint"]
+    assert fingerprint_of(expanded(compact(contract))) == contract["fingerprint"]
+    assert without_docs(contract)["methods"]["doc"]["parameters"][0]["default"] == {"methods": ["GET"]}
+
+
+def test_a_type_that_json_schema_cannot_say_is_anything(caplog: pytest.LogCaptureFixture) -> None:
+    """The others of its service are what they are."""
+    service = Service("odd")
+    service.method(odd)
+    service.method(grow)
+    contract = contract_of(service)
+    json.dumps(contract, allow_nan=False)
+    assert [each["schema"] for each in contract["methods"]["odd"]["parameters"]][:2] == [{}, {"type": "number"}]
+    assert "Tree" in contract["definitions"]
