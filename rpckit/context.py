@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from rpckit.deadline import Deadline
 from rpckit.errors import UsageError
-from rpckit.message import Kind, Message
+from rpckit.message import CONTRACT_HEADER, Kind, Message
 from rpckit.topics import user_topic
 
 __all__ = ["MAX_DEPTH", "CallLogFilter", "Context", "Response", "Slot", "current_context", "enter_context"]
@@ -87,7 +87,11 @@ class Context:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return self.message.headers
+        """The caller's own, without what a typed client says of its contract."""
+        headers = self.message.headers
+        if CONTRACT_HEADER not in headers:
+            return headers
+        return {name: value for name, value in headers.items() if name != CONTRACT_HEADER}
 
     @property
     def correlation_id(self) -> str:

@@ -41,9 +41,9 @@ from rpckit.events import EventBacklog, EventDelivery
 from rpckit.fault import TOOLKIT, Fault, brief, contract_changed, fault_message, fault_of
 from rpckit.ids import new_id
 from rpckit.inflight import Admission, CallKey, InFlight
-from rpckit.message import NATIVE, Kind, Message
+from rpckit.message import CONTRACT_HEADER, NATIVE, Kind, Message
 from rpckit.middleware import Middleware, compose
-from rpckit.schema import CONTRACT_HEADER, contract_of, method_fingerprint, part_of
+from rpckit.schema import contract_of, method_fingerprint, part_of
 from rpckit.slots import Slots
 from rpckit.stats import CallStats, MethodStats
 from rpckit.timer import TableTimer
@@ -209,12 +209,7 @@ class Dispatcher:
             return
         message = delivery.message
         spec = service.find(message.method)
-        if CONTRACT_HEADER in message.headers and not _same_contract(service, message):
-            fault: Fault | None = contract_changed(service.address, part_of(contract_of(service), message.method))
-        elif spec is None:
-            fault = _unknown_method(service, message.method)
-        else:
-            fault = self._refusal(link, service, spec, delivery)
+        fault = self._refusal(link, service, spec, delivery)
         if fault is not None:
             self._refuse(link, delivery, fault, self.stats.of(spec or service))
             return
@@ -265,7 +260,8 @@ class Dispatcher:
             self.inflight.finish(key)
             self._stop(job, Stop.GONE)
 
-    def _refusal(self, link: Link, service: Service, spec: MethodSpec, delivery: Delivery) -> Fault | None:
+    def _refusal(self, link: Link, service: Service, spec: MethodSpec | None, delivery: Delivery) -> Fault | None:
+        """Why it is not run, if it is not. What may have run already is told first: the others say that nothing ran."""
         message = delivery.message
         if message.kind is not Kind.REQUEST:
             return Fault(Code.INVALID_ARGUMENT, f"a {message.kind} is not a request", origin=TOOLKIT)
@@ -275,14 +271,14 @@ class Dispatcher:
         if message.depth == 0 and self._lent >= MAX_LENT_STEPS * self._step:
             text = f"{self._lent} handlers wait for nested calls here"
             return Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
-        if (
-            delivery.redelivered
-            and not (spec.idempotent or link.claims)
-            and self.inflight.get((link.name, message.reply_to, message.correlation_id)) is None
-        ):
-            text = f"{service.address}.{spec.name} was delivered before and may have run; it is not idempotent"
+        key = (link.name, message.reply_to, message.correlation_id)
+        once = spec is None or not spec.idempotent
+        if delivery.redelivered and once and not link.claims and self.inflight.get(key) is None:
+            text = f"{service.address}.{message.method} was delivered before and may have run; it is not idempotent"
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
-        return None
+        if CONTRACT_HEADER in message.headers and not _same_contract(service, message):
+            return contract_changed(service.address, part_of(contract_of(service), message.method))
+        return _unknown_method(service, message.method) if spec is None else None
 
     def _refuse(self, link: Link, delivery: Delivery, fault: Fault, stats: MethodStats) -> None:
         """Where every server has the request, only one that claims it may say that it does not run."""
@@ -711,10 +707,8 @@ def _declared_fault(error: Exception, declared: Sequence[type[Exception]]) -> Fa
 
 
 def _same_contract(service: Service, message: Message) -> bool:
-    """Whether the method is what its caller was generated from; the header has done its work then."""
-    headers = dict(message.headers)
-    known = headers.pop(CONTRACT_HEADER)
-    message.headers = headers
+    """Whether the method is what its caller was generated from."""
+    known = message.headers[CONTRACT_HEADER]
     return message.method in service.methods and method_fingerprint(contract_of(service), message.method) == known
 
 

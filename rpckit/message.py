@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["NATIVE", "PLAIN", "VERSION", "Kind", "Message"]
+__all__ = ["CONTRACT_HEADER", "NATIVE", "PLAIN", "VERSION", "Kind", "Message"]
 
 VERSION = 1
 NATIVE = "native"  # our own form, with deadline, attempt and method
 PLAIN = "plain"  # a foreign program's form: the body is the argument
+CONTRACT_HEADER = "x-rpckit-contract"  # of a call: the fingerprint of its method as its client knows it
 
 
 class Kind(StrEnum):

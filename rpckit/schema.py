@@ -36,7 +36,6 @@ from rpckit.contract import EventSpec, MethodSpec, Service
 from rpckit.errors import Code, RemoteError
 
 __all__ = [
-    "CONTRACT_HEADER",
     "REF",
     "Document",
     "Schema",
@@ -59,7 +58,6 @@ log = logging.getLogger(__name__)
 
 VERSION = 1  # of the document's form
 REF = "#/definitions/"
-CONTRACT_HEADER = "x-rpckit-contract"  # of a call: the fingerprint of its method as its client knows it
 FINGERPRINT_CHARS = 16  # of a SHA-256 in hexadecimal: it tells contracts apart, it protects nothing
 _TITLES = ("title",)  # they repeat names
 _PROSE = ("title", "description", "examples")  # of a schema: what may change without changing the contract

@@ -18,8 +18,8 @@ from rpckit.codec import OMITTED
 from rpckit.compare import compare_method
 from rpckit.errors import BadReply, InvalidArgument, MethodNotFound, RemoteError, UsageError
 from rpckit.fault import changed_contract
-from rpckit.message import NATIVE
-from rpckit.schema import CONTRACT_HEADER, Document, expanded, method_fingerprint
+from rpckit.message import CONTRACT_HEADER, NATIVE
+from rpckit.schema import Document, expanded, method_fingerprint
 
 __all__ = ["OMITTED", "UNSET", "Headers", "Timeout", "TypedClient"]
 

@@ -38,7 +38,8 @@ from rpckit.call import cancel_topic, read_error, read_value
 from rpckit.context import MAX_DEPTH
 from rpckit.contract import write_arguments
 from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport
-from rpckit.message import NATIVE, PLAIN, Kind, Message
+from rpckit.message import CONTRACT_HEADER, NATIVE, PLAIN, Kind, Message
+from rpckit.schema import contract_of, method_fingerprint
 from rpckit.transport import TransportOptions
 from rpckit.url import Url
 
@@ -527,10 +528,12 @@ async def test_work_of_a_caller_that_has_left_is_stopped(wire: Wire, serve: Serv
 # -- at most once -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("headers", [{}, {"user": "7"}], ids=["", "another contract"])
 @pytest.mark.parametrize("idempotent", [False, True])
 async def test_redelivered_work_runs_again_only_if_it_may(
-    idempotent: bool, client: Client, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    idempotent: bool, headers: dict[str, str], client: Client, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A server of another contract does not say either that nothing ran."""
     monkeypatch.setattr(MemoryTransport, "capabilities", replace(CAPABILITIES, claims=False))
     ran: list[str] = []
     begun, go_on = asyncio.Event(), asyncio.Event()
@@ -545,12 +548,19 @@ async def test_redelivered_work_runs_again_only_if_it_may(
 
         return service_of(work, idempotent=idempotent)
 
+    known = method_fingerprint(contract_of(server("first")), "work")
     first = await serve(server("first"))
-    call = asyncio.ensure_future(client.call("s.work"))
+    call = asyncio.ensure_future(client.call("s.work", headers={**headers, CONTRACT_HEADER: known} if headers else {}))
     await begun.wait()
-    await serve(server("second"))
+    changed = server("second")
+    if headers:
+        changed.methods["work"] = replace(changed.methods["work"], no_reply=True)  # type: ignore[index]
+    await serve(changed)
     first._dispatcher.links[0].transport.drop()  # type: ignore[union-attr]
-    if idempotent:
+    if idempotent and headers:
+        with pytest.raises(RemoteError, match="another contract"):
+            await call
+    elif idempotent:
         assert await call == "second"
         assert ran == ["first", "second"]
     else:

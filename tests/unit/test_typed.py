@@ -21,8 +21,9 @@ from rpckit import (
     TypedClient,
     UsageError,
 )
+from rpckit.message import CONTRACT_HEADER
 from rpckit.middleware import CallNext
-from rpckit.schema import CONTRACT_HEADER, compact, contract_of
+from rpckit.schema import compact, contract_of
 from rpckit.testing import memory_pair, virtual_time
 
 _INT = TypeAdapter(int)
