@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections import deque
@@ -588,8 +589,8 @@ class Client:
         )
 
     async def _wait_ready(self, call: Call) -> None:
-        """At most `send_wait` of the call's time, then `NotSent`."""
-        until = asyncio.get_running_loop().time() + self.settings.send_wait
+        """At most `send_wait` of the call's time, then `NotSent`; all of its time when it was sent before."""
+        until = math.inf if call.attempt else asyncio.get_running_loop().time() + self.settings.send_wait
         await self._wait_until_ready(until if call.deadline is None else min(until, call.deadline.at))
 
     async def _wait_until_ready(self, until: float) -> None:

@@ -13,7 +13,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgpack
 from pydantic import BaseModel
@@ -110,9 +110,11 @@ def _codec_error(verb: str, content_type: str, error: Exception) -> CodecError:
 def _plain_data(value: Any) -> Any:
     """What msgpack does not know, one level at a time, so that bytes inside stay bytes."""
     if isinstance(value, BaseModel):
+        if value.__pydantic_root_model__:
+            return getattr(value, "root")  # noqa: B009  # of a RootModel, which takes long to import
         return {name: getattr(value, field) for field, name in _names_on_the_wire(type(value))}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        given = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        given = ((name, getattr(value, field)) for field, name in _names_of_fields(type(value)))
         return {name: each for name, each in given if each is not OMITTED}
     if isinstance(value, set | frozenset):
         return list(value)
@@ -126,6 +128,30 @@ def _names_on_the_wire(model: type[BaseModel]) -> list[tuple[str, str]]:
     """Of each field its attribute, and the name by which it is read again."""
     fields = model.model_fields.items()
     return [(name, alias if isinstance(alias := field.validation_alias, str) else name) for name, field in fields]
+
+
+@lru_cache(maxsize=1024)
+def _names_of_fields(kind: type[Any]) -> list[tuple[str, str]]:
+    """The same of a dataclass: an alias stands where pydantic looks for it."""
+    from pydantic.fields import FieldInfo  # takes long to import
+
+    names = []
+    hints = _hints(kind)
+    for field in dataclasses.fields(kind):
+        infos = (field.default, *getattr(hints.get(field.name), "__metadata__", ()))
+        aliases = (info.validation_alias for info in infos if isinstance(info, FieldInfo))
+        known = getattr(kind, "__pydantic_fields__", {}).get(field.name)  # of pydantic's own dataclasses
+        alias = known.validation_alias if known is not None else next(aliases, None)
+        names.append((field.name, alias if isinstance(alias, str) else field.name))
+    return names
+
+
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    """Of a class whose annotations can be resolved; what they name may be out of reach."""
+    try:
+        return get_type_hints(kind, include_extras=True)
+    except (NameError, TypeError):
+        return {}
 
 
 class _Packers(threading.local):

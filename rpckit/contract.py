@@ -211,9 +211,18 @@ class Service:
     def _add(self, spec: MethodSpec) -> None:
         if spec.name in self._methods:
             raise UsageError(f"service {self.name!r} already has a method {spec.name!r}")
+        for error in spec.raises:
+            if any(error is not each and error.__name__ == each.__name__ for each in self._errors()):
+                raise UsageError(
+                    f"service {self.name!r} has another error {error.__name__!r}: callers know it by its name"
+                )
         if spec.default and any(other.default for other in self._methods.values()):
             raise UsageError(f"service {self.name!r} already has a default method; only one can be")
         self._methods[spec.name] = spec
+
+    def _errors(self) -> Iterator[type[Exception]]:
+        for spec in self._methods.values():
+            yield from spec.raises
 
     def __repr__(self) -> str:
         return f"<Service {self.name!r} at {self.address!r}: {', '.join(self._methods) or 'no methods'}>"

@@ -79,9 +79,8 @@ class TypedClient:
         idempotent: bool = False,
     ) -> T:
         options = self._options.but(timeout, headers, idempotent or None)
-        given = {name: value for name, value in (kwargs or {}).items() if value is not OMITTED}
         try:
-            value = await self._invoke(method, args, given, options)
+            value = await self._invoke(method, _sent(args), _given(kwargs), options)
         except RemoteError as error:
             raise self._as_declared(method, error) from error.__cause__
         try:
@@ -116,11 +115,13 @@ class TypedClient:
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
         *,
+        timeout: Timeout = UNSET,
         headers: Headers = None,
+        idempotent: bool = False,
     ) -> None:
-        given = {name: value for name, value in (kwargs or {}).items() if value is not OMITTED}
-        headers = self._options.headers if headers is None else headers
-        await self.client.notify(f"{self.address}.{method}", *args, headers=headers, **given)
+        """Its contract is not asked for: there is nobody to answer."""
+        options = self._options.but(timeout, headers, idempotent or None)
+        await self.client.notify_at(self.address, method, _sent(args), _given(kwargs), options)
 
     def _check(self, method: str, theirs: Document) -> None:
         """Agree to an additive change. Raises `UsageError` for a breaking one, `BadReply` for what is no contract."""
@@ -152,6 +153,19 @@ class TypedClient:
             retryable=error.retryable,
             error_id=error.error_id,
         )
+
+
+def _sent(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments without those left out at the end. Raises `UsageError` for one left out before another."""
+    while args and args[-1] is OMITTED:
+        args = args[:-1]
+    if any(each is OMITTED for each in args):
+        raise UsageError(f"argument {args.index(OMITTED) + 1} must be given: one behind it is, and they have no names")
+    return args
+
+
+def _given(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (kwargs or {}).items() if value is not OMITTED}
 
 
 @cache

@@ -6,14 +6,17 @@ as it is, whether its limit is 88 or more.
 
 from __future__ import annotations
 
+import ast
 import json
+import keyword
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rpckit import errors
 from rpckit.codegen.names import Names, class_name, safe
 from rpckit.codegen.types import INDENT, Types, docstring, quoted
+from rpckit.errors import UsageError
 from rpckit.schema import Document, compact
 
 __all__ = ["python_client"]
@@ -38,13 +41,14 @@ class _Writer:
         self._sync = sync
         self._client = class_name(document["service"])
         methods = document["methods"]
-        self._attributes = {name: f"{name}_" if name in _OURS else name for name in methods}
+        self._attributes = _attributes(methods)
         fields = [name for each in document["definitions"].values() for name in each.get("properties", ())]
         self._names = Names([*fields, *self._attributes.values(), "call"])
         own = {name for name, error in document["errors"].items() if _is_rpckits(name, error)}
         self._errors = {name: _error_name(name) for name in document["errors"] if name not in own}
         reserved = {self._client, *self._errors.values(), *_USED}
-        self._types = Types(document["definitions"], self._names, reserved)
+        schemas = [methods[name][part] for name in methods for part in ("parameters", "result")]
+        self._types = Types(document["definitions"], self._names, reserved, schemas)
         self._adapters: dict[str, str] = {}  # by the type they check
 
     def text(self) -> str:
@@ -52,7 +56,15 @@ class _Writer:
         adapters = [_adapter(name, spelt, self._adapter_class()) for spelt, name in self._adapters.items()]
         contract = f'{self._client}.contract = r"""\n{_laid_out(compact(self._document))}\n"""'
         header = "\n".join(self._header())  # last: the others say what is imported
-        return "\n\n\n".join([header, *classes, "\n".join([*adapters, contract])]) + "\n"
+        text = "\n\n\n".join([header, *classes, "\n".join([*adapters, contract])]) + "\n"
+        try:
+            ast.parse(text)
+        except SyntaxError as error:
+            name = self._document["service"]
+            raise UsageError(
+                f"{name} cannot be written in Python: {error.text!r:.80} in line {error.lineno}"
+            ) from error
+        return text
 
     def _header(self) -> Iterator[str]:
         service = self._document["service"]
@@ -122,7 +134,7 @@ class _Writer:
         yield from _indented(_exploded(f"{define} {name}(", parameters, f") -> {returns}:"))
 
     def _parameters(self, method: Document) -> Iterator[str]:
-        keyword = [each for each in method["parameters"] if each["kind"] == "keyword"]
+        by_name = [each for each in method["parameters"] if each["kind"] == "keyword"]
         positional = [each for each in method["parameters"] if each["kind"] != "keyword"]
         only = [each for each in positional if each["kind"] == "positional_only"]
         for index, parameter in enumerate(positional, 1):
@@ -130,9 +142,9 @@ class _Writer:
             if index == len(only):
                 yield "/"
         options = _options_of(method)
-        if keyword or options:
+        if by_name or options:
             yield "*"
-        yield from map(self._parameter, keyword)
+        yield from map(self._parameter, by_name)
         for option in options:
             self._names.get(option.capitalize(), "rpckit.typed")
             if option == "timeout":
@@ -149,21 +161,23 @@ class _Writer:
     def _body(self, name: str, method: Document) -> Iterator[str]:
         await_ = "" if self._sync else "await "
         arguments = [quoted(name), *self._call_arguments(method)]
+        if method["idempotent"]:
+            arguments.append("idempotent=True")
         if method["no_reply"]:
             yield from _indented(_exploded(f"{await_}self._notify(", arguments, ")", indent=8), 2)
             return
         arguments.insert(1, self._adapter_of(self._types.spell(method["result"])))
-        if method["idempotent"]:
-            arguments.append("idempotent=True")
         yield from _indented(_exploded(f"return {await_}self._call(", arguments, ")", indent=8), 2)
 
     def _call_arguments(self, method: Document) -> Iterator[str]:
         """What has no default that can be written goes by name: left out, it is not sent."""
         by_place: list[str] = []
         by_name: list[str] = []
+        gap = False  # something before may be left out: what follows must say its name
         for each in method["parameters"]:
-            sent_by_name = each["kind"] == "keyword" or (by_name and each["kind"] != "positional_only")
-            if sent_by_name or self._parameter(each).endswith("= OMITTED"):
+            only_by_place = each["kind"] == "positional_only"
+            gap = gap or each["kind"] == "keyword" or self._parameter(each).endswith("= OMITTED")
+            if gap and not only_by_place:
                 by_name.append(f"{quoted(each['name'])}: {each['name']}")
             else:
                 by_place.append(each["name"])
@@ -210,6 +224,17 @@ _USED = {  # names that the file may import
 }
 
 
+def _attributes(methods: Iterable[str]) -> dict[str, str]:
+    """Of each method the name it has here: its own, unless that means something else."""
+    named: dict[str, str] = {}
+    for name in methods:
+        here = name
+        while keyword.iskeyword(here) or here in _OURS or here in named.values() or (here != name and here in methods):
+            here += "_"
+        named[name] = here
+    return named
+
+
 def _method_doc(method: Document) -> str:
     raised = f"Raises {' and '.join(f'`{name}`' for name in method['raises'])}." if method["raises"] else ""
     return "\n\n".join(part for part in (method["doc"], raised) if part)
@@ -230,7 +255,8 @@ def _is_rpckits(name: str, error: Document) -> bool:
 
 def _error_name(name: str) -> str:
     """One that would hide a builtin is said to be remote."""
-    return name if safe(name) == name and not hasattr(errors, name) else f"Remote{name}"
+    free = safe(name) == name and name not in _USED and not hasattr(errors, name)
+    return name if free else f"Remote{name}"
 
 
 def _adapter(name: str, spelt: str, adapter: str) -> str:

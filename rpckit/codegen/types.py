@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import keyword
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from rpckit.codegen.names import Names, safe
 from rpckit.errors import UsageError
@@ -30,12 +33,16 @@ _READERS = {"date-time": "fromisoformat", "date": "fromisoformat", "time": "from
 
 
 class Types:
-    """The types of a contract in Python. `omitted` stands for defaults that only the other side knows."""
+    """The types of a contract in Python. `OMITTED` stands for defaults that only the other side knows."""
 
-    def __init__(self, definitions: Mapping[str, Schema], names: Names, reserved: set[str]) -> None:
+    def __init__(
+        self, definitions: Mapping[str, Schema], names: Names, reserved: set[str], schemas: Iterable[Any] = ()
+    ) -> None:
         self._definitions = definitions
         self._names = names
         self._classes = {name: safe(name, reserved) for name in definitions}
+        self._frozen = {self._classes[name] for name in _members_of_sets([*definitions.values(), *schemas])}
+        self._spelling: list[str] = []  # definitions that are no classes and are being spelt now
 
     @property
     def classes(self) -> list[str]:
@@ -46,7 +53,7 @@ class Types:
         """The type of a schema."""
         if "$ref" in schema:
             name = schema["$ref"].removeprefix(REF)
-            return self._classes[name] if _is_class(self._definitions[name]) else self.spell(self._definitions[name])
+            return self._classes[name] if _is_class(self._definitions[name]) else self._spell_alias(name)
         if members := schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf"):
             return self._union([self.spell(member) for member in members])
         if "const" in schema or "enum" in schema:
@@ -75,6 +82,15 @@ class Types:
         for name, schema in self._definitions.items():
             if "x-names" not in schema and _is_class(schema):
                 yield self._dataclass(self._classes[name], schema)
+
+    def _spell_alias(self, name: str) -> str:
+        """What has no class is spelt out; where it contains itself it is anything."""
+        if name in self._spelling:
+            return self._typing("Any")
+        self._spelling.append(name)
+        spelt = self.spell(self._definitions[name])
+        self._spelling.pop()
+        return spelt
 
     def _spell_kind(self, schema: Schema) -> str:
         kind, form = schema.get("type"), schema.get("format")
@@ -110,12 +126,14 @@ class Types:
             return "" if _is_class(schema) else self.literal(schema, value)
         if value not in schema["enum"]:
             return ""
-        return f"{self._classes[name]}.{schema['x-names'][schema['enum'].index(value)]}"
+        return f"{self._classes[name]}.{_member(schema['x-names'][schema['enum'].index(value)])}"
 
     def _scalar(self, schema: Schema, value: Any) -> str:
         form = schema.get("format")
-        if isinstance(value, list | dict) or form == "duration":
+        if isinstance(value, list | dict):
             return ""
+        if form == "duration":
+            return self._duration(value)
         if form == "binary":
             return f"b{quoted(value)}" if value.isascii() else ""
         if form in _FORMATS:
@@ -123,16 +141,25 @@ class Types:
             return f"{self._names.get(*_FORMATS[form])}{reader}({quoted(value)})"
         return _plain(value)
 
+    def _duration(self, value: str) -> str:
+        """Days, seconds and microseconds, as timedelta has them."""
+        read = TypeAdapter(timedelta).validate_python(value)
+        parts = {part: getattr(read, part) for part in ("days", "seconds", "microseconds")}
+        given = ", ".join(f"{part}={number}" for part, number in parts.items() if number)
+        return f"{self._names.get('timedelta', 'datetime')}({given})"
+
     def _enum(self, name: str, schema: Schema) -> str:
         base = self._names.get(schema["x-base"], "enum")
         members = [
-            f"{member} = {_plain(value)}" for member, value in zip(schema["x-names"], schema["enum"], strict=True)
+            f"{_member(member)} = {_plain(value)}"
+            for member, value in zip(schema["x-names"], schema["enum"], strict=True)
         ]
         return _class(f"class {name}({base}):", schema.get("description", ""), members)
 
     def _dataclass(self, name: str, schema: Schema) -> str:
         """Fields without a default first, as Python wants them."""
-        decorator = f"@{self._names.get('dataclass', 'dataclasses')}\n"
+        frozen = "(frozen=True)" if name in self._frozen else ""
+        decorator = f"@{self._names.get('dataclass', 'dataclasses')}{frozen}\n"
         needed = set(schema.get("required", ()))
         fields = schema.get("properties", {}).items()
         lines = [self._field(name, field, inner, field in needed) for field, inner in fields if field in needed]
@@ -151,12 +178,12 @@ class Types:
         if "default" in schema:
             if found := self.literal(schema, schema["default"]):
                 return found
-            if schema["default"] in ([], {}) and (kind := self.spell(schema).partition("[")[0]) in (
-                "list",
-                "dict",
-                "set",
-            ):
+            kind, _, inner = self.spell(schema).partition("[")
+            if kind in ("list", "dict", "set") and schema["default"] in ([], {}):
                 return f"{self._names.get('field', 'dataclasses')}(default_factory={kind})"
+            if kind == "list" and inner.rstrip("]") in _SCALARS.values() and isinstance(schema["default"], list):
+                written = ", ".join(map(_plain, schema["default"]))
+                return f"{self._names.get('field', 'dataclasses')}(default_factory=lambda: [{written}])"
         return self._names.get("OMITTED", "rpckit.typed")
 
     def _builtin(self, name: str) -> str:
@@ -168,7 +195,7 @@ class Types:
 
 def docstring(text: str, indent: str = INDENT) -> list[str]:
     """The lines of a docstring; none for an empty text."""
-    text = text.strip().replace("\\", "\\\\").replace('"""', '\\"""')
+    text = text.strip().replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     if not text:
         return []
     text = f"{text} " if text.endswith('"') else text
@@ -190,6 +217,20 @@ def _class(head: str, doc: str, lines: list[str]) -> str:
     gap = [""] if described and lines else []
     body = [*described, *gap, *(f"{INDENT}{line}" for line in lines)] or [f"{INDENT}pass"]
     return "\n".join([head, *body])
+
+
+def _members_of_sets(schema: Any) -> Iterator[str]:
+    """The definitions that stand in sets: they must be hashable."""
+    if isinstance(schema, dict):
+        items = schema.get("items", {})
+        if schema.get("uniqueItems") and "$ref" in items:
+            yield items["$ref"].removeprefix(REF)
+    for each in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _members_of_sets(each)
+
+
+def _member(name: str) -> str:
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _is_class(schema: Schema) -> bool:

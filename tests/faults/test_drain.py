@@ -28,6 +28,7 @@ from rpckit.url import Url
 from .world import Figure, eventually, proxied, with_options
 
 RESTARTS = 5
+WORK_S = 4.0  # seconds: another worker starts and is ready meanwhile, also on a loaded machine
 CONCURRENCY = 4
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -157,8 +158,10 @@ async def test_a_server_killed_in_mid_handler_costs_no_idempotent_call(
     log = tmp_path / "executions"
     loop = asyncio.get_running_loop()
     async with worker(amqp_url, address, log) as first, Client(amqp_url) as client:
-        again = [asyncio.create_task(client.call(f"{address}.again", f"a{n}", 1.0, idempotent=True)) for n in range(20)]
-        once = [asyncio.create_task(client.call(f"{address}.once", f"o{n}", 1.0)) for n in range(20)]
+        again = [
+            asyncio.create_task(client.call(f"{address}.again", f"a{n}", WORK_S, idempotent=True)) for n in range(20)
+        ]
+        once = [asyncio.create_task(client.call(f"{address}.once", f"o{n}", WORK_S)) for n in range(20)]
         await eventually(lambda: len(executions_in(log)) == 40)
         async with worker(amqp_url, address, log) as second:
             os.kill(first.pid, signal.SIGKILL)
@@ -166,9 +169,9 @@ async def test_a_server_killed_in_mid_handler_costs_no_idempotent_call(
             told = await asyncio.gather(*once, return_exceptions=True)
             figure("server killed → plain calls told OutcomeUnknown", loop.time() - began)
             assert [type(outcome) for outcome in told] == [OutcomeUnknown] * 20
-            assert loop.time() - began < 1.0
+            assert loop.time() - began < WORK_S
             assert await asyncio.gather(*again) == [second.pid] * 20
-            figure("server killed → idempotent calls of 1 s answered by another", loop.time() - began)
+            figure("server killed → idempotent calls of 4 s answered by another", loop.time() - began)
     executions = executions_in(log)
     assert {executions[f"a{n}"] for n in range(20)} == {2}
     assert {executions[f"o{n}"] for n in range(20)} == {1}

@@ -497,3 +497,7 @@ def test_declared_errors_are_classes_with_names_of_their_own() -> None:
         compile_method(pay, raises=["InsufficientFunds"])
     with pytest.raises(UsageError, match="the same name"):
         compile_method(pay, raises=[type("Same", (Exception,), {}), type("Same", (Exception,), {})])
+    service = Service("bank")
+    service.method(raises=[type("Same", (Exception,), {})])(pay)
+    with pytest.raises(UsageError, match="another error 'Same'"):
+        service.method(name="other", raises=[type("Same", (Exception,), {})])(pay)

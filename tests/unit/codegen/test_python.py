@@ -6,8 +6,8 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +15,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
 from rpckit import Client, RemoteError, Service, UsageError
+from rpckit.codec import OMITTED
 from rpckit.codegen import python_client
 from rpckit.demo.service import service as fibonacci
 from rpckit.schema import contract_of
@@ -27,6 +28,51 @@ from rpckit.testing.conformance._types_service import OutOfStock, shop
 
 class Move(BaseModel):
     origin: str = Field(alias="from")
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+
+
+class Tree(RootModel[dict[str, "Tree"]]): ...
+
+
+class Timeout(RemoteError): ...
+
+
+@dataclass
+class Steps:
+    """Four quotes: \"\"\"\" and a backslash \\."""
+
+    pause: timedelta = timedelta(days=1, seconds=2)
+    names: list[str] = field(default_factory=lambda: ["a", "b"])
+
+
+def odd() -> Service:
+    """What people write all the same."""
+    service = Service("odd", address="odd")
+
+    async def points(some: set[Point]) -> set[Point]:
+        return some
+
+    async def tree(root: Tree) -> Tree:
+        return root
+
+    async def steps(
+        some: Steps, /, pause: timedelta = timedelta(seconds=3), words: tuple[str, ...] = ("x", "y")
+    ) -> str:
+        return f"{some.names} {pause} {words}"
+
+    async def placed(words: tuple[str, ...] = ("x", "y"), more: tuple[int, ...] = (1,), /) -> list[str]:
+        return [*words, *map(str, more)]
+
+    service.method(name="import", raises=[Timeout])(points)
+    for name in ("call", "call_", "list"):
+        service.method(name=name)(points)
+    for method in (tree, steps, placed):
+        service.method(method)
+    return service
 
 
 @pytest.fixture
@@ -89,6 +135,25 @@ async def test_declared_errors_are_raised_as_themselves(made: Any, client: Clien
     assert issubclass(made.OutOfStock, RemoteError)
 
 
+async def test_odd_services_have_clients_too() -> None:
+    module: Any = ModuleType("made_for_odd")
+    sys.modules[module.__name__] = module
+    exec(compile(python_client(contract_of(odd())), "odd.py", "exec"), module.__dict__)
+    async with memory_pair(odd()) as client:
+        rpc = module.OddRpcClient(client=client)
+        points = {module.Point(1), module.Point(2)}
+        for method in (rpc.import_, rpc.call_, rpc.call__, rpc.list):
+            assert await method(points) == points
+        assert await rpc.tree({"a": {"b": {}}}) == {"a": {"b": {}}}
+        assert await rpc.steps(module.Steps()) == "['a', 'b'] 0:00:03 ('x', 'y')"
+        assert module.Steps().pause == timedelta(days=1, seconds=2)
+        assert await rpc.placed() == ["x", "y", "1"]
+        assert await rpc.placed(["z"]) == ["z", "1"]
+        with pytest.raises(UsageError, match="argument 1 must be given"):
+            await rpc.placed(OMITTED, [2])
+    del sys.modules[module.__name__]
+
+
 async def test_names_that_mean_something_here_are_still_those_of_the_service(made: Any, client: Client) -> None:
     made_shop = made.ShopRpcClient(client=client)
     assert await made_shop.call_(2.0, [1]) == [2, 1]
@@ -116,7 +181,7 @@ def test_a_contract_makes_the_same_file_wherever_it_comes_from() -> None:
 
 @pytest.mark.parametrize("width", [88, 120])
 @pytest.mark.parametrize("sync", [False, True])
-@pytest.mark.parametrize("service", [shop(), fibonacci], ids=["shop", "fibonacci"])
+@pytest.mark.parametrize("service", [shop(), fibonacci, odd()], ids=["shop", "fibonacci", "odd"])
 def test_it_is_formatted(service: Service, sync: bool, width: int, tmp_path: Path) -> None:
     """In somebody's project, where rpckit is a library like any other."""
     text = python_client(contract_of(service), sync=sync)
