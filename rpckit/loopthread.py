@@ -13,8 +13,8 @@ import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any, ParamSpec, TypeVar
 
 from rpckit.errors import ConnectionLost, NotSent, UsageError
@@ -50,15 +50,16 @@ class LoopThread:
         Raises `UsageError` in a thread that runs an event loop itself, `NotSent` after `stop`.
         """
         self._check_may_wait()
-        with self._lock:  # what is submitted before the loop is asked to stop is begun before it does
-            loop = self._begun().loop
-            future = asyncio.run_coroutine_threadsafe(work(*args, **kwargs), loop)
+        future: Future[T] | None = None
         try:
+            with self._lock:  # what is submitted before the loop is asked to stop is begun before it does
+                future = self._begun().submit(work(*args, **kwargs))
             return future.result()
         except CancelledError:  # by nobody but the end of the loop
             raise ConnectionLost(f"{self._name} was closed while the call was pending") from None
         except BaseException:
-            future.cancel()
+            if future is not None:
+                future.cancel()
             raise
         finally:
             del future  # its error's traceback holds this frame
@@ -107,10 +108,32 @@ class _Running:
         self._close = close
         self._begun: Future[asyncio.AbstractEventLoop] = Future()
         self._ended: Future[None] = Future()
+        self._waited_for: set[Future[Any]] = set()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-        self._thread.start()
-        self.loop = self._begun.result()
-        atexit.register(self._exit)
+        try:
+            self._thread.start()
+            self.loop = self._begun.result()
+            atexit.register(self._exit)
+        except BaseException:  # such as Ctrl-C: nobody will ever know of this thread
+            self._begun.add_done_callback(self._end_unknown)
+            raise
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run it in the loop. If the loop ends by itself meanwhile, it is cancelled. Raises `NotSent` afterwards."""
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError as error:  # the loop is closed
+            work.close()
+            raise NotSent(f"{self._thread.name} is closed") from error
+        try:
+            self._waited_for.add(future)
+            future.add_done_callback(self._waited_for.discard)
+            if self._ended.done():  # just now, and perhaps before it knew of this one
+                _cancel(future)
+        except BaseException:  # such as Ctrl-C: nobody waits for it
+            future.cancel()
+            raise
+        return future
 
     def ask_to_stop(self) -> None:
         if self.pid == os.getpid() and not self._ended.done():
@@ -146,6 +169,13 @@ class _Running:
             self._ended.set_result(None)
         finally:
             atexit.unregister(self._exit)  # nobody may hold it any more
+            for future in list(self._waited_for):  # came while the loop was ending
+                _cancel(future)
+
+    def _end_unknown(self, begun: Future[asyncio.AbstractEventLoop]) -> None:
+        atexit.unregister(self._exit)
+        if begun.exception() is None:
+            begun.result().call_soon_threadsafe(self._stopping.set)
 
     async def _live(self) -> None:
         self._stopping = asyncio.Event()
@@ -153,3 +183,9 @@ class _Running:
         async with self.entered:
             self._begun.set_result(asyncio.get_running_loop())
             await self._stopping.wait()
+
+
+def _cancel(future: Future[Any]) -> None:
+    """Unlike its own `cancel`, this asks nothing of a loop that is closed."""
+    with suppress(InvalidStateError):
+        future.set_exception(CancelledError())

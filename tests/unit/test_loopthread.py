@@ -115,6 +115,52 @@ def test_what_still_runs_when_it_stops_is_told(loop: LoopThread) -> None:
     assert len(told) == 1
 
 
+def test_work_that_comes_while_the_loop_ends_by_itself_is_told() -> None:
+    """It ends without being asked when something in it raises SystemExit."""
+    loop, told = LoopThread("dying", nothing), []
+
+    def wait() -> None:
+        with pytest.raises((ConnectionLost, NotSent)) as raised:
+            loop.run(asyncio.sleep, 600)
+        told.append(raised.value)
+
+    late = threading.Thread(target=wait, daemon=True)
+
+    async def linger() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            late.start()
+            time.sleep(0.1)  # the loop goes on ending when the other thread has come  # noqa: ASYNC251
+
+    async def die() -> None:
+        lingering = asyncio.ensure_future(linger())
+        asyncio.get_running_loop().call_soon(sys.exit, 1)
+        await lingering
+
+    with pytest.raises((ConnectionLost, SystemExit)):
+        loop.run(die)
+    late.join(SOON)
+    assert len(told) == 1
+    with pytest.raises(NotSent, match="closed"):
+        loop.run(nothing)
+
+
+def test_an_exception_while_the_thread_begins_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(loopthread.Future):  # type: ignore[type-arg]
+        def result(self, timeout: float | None = None) -> object:
+            raise KeyboardInterrupt
+
+    loop = LoopThread("interrupted", nothing)
+    with monkeypatch.context() as patched:
+        patched.setattr(loopthread, "Future", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(nothing)
+    wait_until(lambda: threads_called("interrupted") == [])
+    loop.run(nothing)
+    loop.stop()
+
+
 def test_what_was_entered_is_left_in_turn_before_it_closes() -> None:
     left: list[str] = []
 
