@@ -179,9 +179,10 @@ class Requester:
             raise explain(error, "subscribing to an inbox") from None
         self.inbox = name
 
-    def _on_own_channel(self, _: bytes, channel: bytes, data: bytes) -> None:
+    def _on_own_channel(self, glob: bytes, channel: bytes, data: bytes) -> None:
         """A plain call's reply: the channel tells whose; a correlation id of the reply's own becomes a header."""
-        self._on_data(data, channel.decode().removeprefix(own_channel(self.inbox, "")))
+        if glob == own_channel(self.inbox, "*").encode():  # else of a pattern that was left just now
+            self._on_data(data, channel.decode(errors="replace").removeprefix(own_channel(self.inbox, "")))
 
     def _on_data(self, data: bytes, correlation_id: str = "") -> None:
         try:

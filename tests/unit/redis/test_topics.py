@@ -13,7 +13,9 @@ from rpckit.message import Kind, Message
 from rpckit_redis._channels import Channels
 from rpckit_redis._connection import Session
 from rpckit_redis._envelope import write
+from rpckit_redis._keys import Kind as Waiting
 from rpckit_redis._link import OnReply, pack
+from rpckit_redis._requester import Requester
 from rpckit_redis._topics import CLAIM_MS, STALE_S, Subscription
 
 
@@ -175,3 +177,36 @@ async def test_what_was_claimed_is_handed_over_before_a_subscription_ends() -> N
     on_ping(b"PONG")
     await stopping
     assert len(place.heard) == 1
+
+
+class Inbox:
+    """A client's, with its pattern for the replies to plain calls."""
+
+    def __init__(self) -> None:
+        self.channels = Channels()
+        self.session = FakeSession()
+        self.replies: list[Message] = []
+
+    async def open(self) -> FakeLink:
+        requester = Requester(Waiting.LIST, self.channels, on_undelivered=lambda *_: None)
+        await self.channels.attach(cast(Session, self.session))
+        await requester.attach(cast(Session, self.session))
+        await requester.open_inbox(self.replies.append)
+        self.own = f"{requester.inbox}:"
+        return self.session.main
+
+
+async def test_what_still_comes_by_a_pattern_that_was_left_is_no_reply() -> None:
+    inbox = Inbox()
+    link = await inbox.open()
+    event = write(Message(Kind.EVENT, message_id="m"))
+    link.on_pattern_push(b"rpckit:topic:user.*", b"rpckit:topic:user.one", event)
+    assert inbox.replies == []
+
+
+async def test_a_strangers_channel_name_does_not_end_the_connection() -> None:
+    inbox = Inbox()
+    link = await inbox.open()
+    for name in (b"\xff", b"c"):
+        link.on_pattern_push(f"{inbox.own}*".encode(), inbox.own.encode() + name, b"1")
+    assert [reply.correlation_id for reply in inbox.replies] == ["\ufffd", "c"]
