@@ -274,4 +274,7 @@ async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
 
 
 def _said(code: int) -> str:
-    return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    known = -code in signal.Signals.__members__.values()  # those for real time have no names
+    return f"was ended by {signal.Signals(-code).name if known else f'signal {-code}'}"

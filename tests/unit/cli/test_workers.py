@@ -86,3 +86,9 @@ def test_without_posix_signals_it_is_refused(rpckit: Rpckit, monkeypatch: pytest
     ran = rpckit("serve", "shop:service", option, *(["2"] if option == "--workers" else []))
     assert (ran.code, ran.out) == (2, "")
     assert f"{option} needs the signals of POSIX systems" in ran.err
+
+
+@pytest.mark.parametrize("code,said", [(3, "exit code 3"), (-9, "SIGKILL"), (-40, "signal 40")])
+def test_whatever_ended_a_worker_can_be_said(code: int, said: str) -> None:
+    """A signal for real time has no name."""
+    assert said in workers._said(code)
