@@ -88,6 +88,7 @@ class BlockingClient:
     emit = _blocking(Client.emit)
     collect = _blocking(Client.collect)
     request = _blocking(Client.request)
+    survey = _blocking(Client.survey)
 
     def run(self, work: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Await `work(…)` in this client's event loop, where `self.client` may be used, and return its result."""

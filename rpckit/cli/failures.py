@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import typer
+from pydantic_core import to_json
 from rich.console import Console
 from rich.text import Text
 
+from rpckit import errors
 from rpckit.errors import (
     BadReply,
     ConnectionLost,
@@ -74,7 +76,7 @@ def exit_code(error: RpcError) -> int:
 def show(error: RpcError, *, console: Console | None = None) -> None:
     """The error on stderr: its kind, its own words, and what to do next."""
     failure = describe(error)
-    text = Text.assemble((f"{failure.label}: ", "bold red"), " ".join(str(error).split()))
+    text = Text.assemble((f"{failure.label}: ", "bold red"), " ".join(_words(error).split()))
     if failure.advice:
         text.append(f"\n{failure.advice}", "dim")
     (console or Console(stderr=True)).print(text, soft_wrap=True)
@@ -95,6 +97,14 @@ def reported(debug: bool = False) -> Iterator[None]:
         if debug:
             raise
         raise typer.Exit(_end_with(error)) from None
+
+
+def _words(error: RpcError) -> str:
+    """Its own; a fault of the service's own kind goes by its name, with what it tells apart from its text."""
+    if not isinstance(error, RemoteError) or hasattr(errors, error.type) or not error.type.isidentifier():
+        return str(error)
+    details = f" {to_json(error.details, fallback=str).decode()}" if error.details else ""
+    return f"{error.type} ({error.code}): {error.message}{details}"
 
 
 def _keep_logs_off_the_terminal() -> None:

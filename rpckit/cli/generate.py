@@ -13,9 +13,10 @@ import typer
 from rich.console import Console
 
 from rpckit.cli import options
+from rpckit.cli.asking import Collect
 from rpckit.cli.failures import reported
 from rpckit.cli.files import write_file
-from rpckit.cli.targets import contract_for
+from rpckit.cli.targets import WAIT, contract_for
 from rpckit.codegen import python_client, typescript_client
 from rpckit.errors import UsageError
 from rpckit.schema import Document
@@ -55,6 +56,7 @@ def generate(
     sync: Sync = False,
     lang: Lang = Language.python,
     module: Module = "./rpckit.js",
+    wait: Collect = WAIT,
     check: Check = False,
     debug: options.Debug = False,
 ) -> None:
@@ -68,7 +70,7 @@ def generate(
     with reported(debug):
         if check and out is None:
             raise UsageError("--check compares with a file: name it with --out")
-        text = _writer(lang, sync, module)(contract_for(target, url))
+        text = _writer(lang, sync, module)(contract_for(target, url, wait=wait))
         if out is None:
             typer.echo(text, nl=False)
         elif check:
@@ -90,9 +92,10 @@ def _check(out: Path, text: str, target: str) -> None:
     there = out.read_text("utf-8") if out.exists() else ""
     if there == text:
         return
-    console = Console(stderr=True, highlight=False)
-    console.print(f"{out} is not what {target} is now; write it again without --check", markup=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, markup=False)
+    stale = f"is not what {target} is now; write it again without --check"
+    console.print(f"{out} {stale if out.exists() else 'is not there: write it without --check'}", soft_wrap=True)
     difference = unified_diff(there.splitlines(), text.splitlines(), str(out), target, lineterm="", n=1)
     for line in list(difference)[:SHOWN_LINES]:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     raise typer.Exit(STALE)

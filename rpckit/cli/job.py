@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Console
 
 from rpckit.cli.failures import INTERRUPTED, reported
 from rpckit.cli.loop import run
@@ -95,3 +96,9 @@ class _AnnouncedServer(Server):
         await super().start()
         where = ", ".join(map(str, self.urls))
         self.announce([ready_line(service, where) for service in self.services])
+
+    def _interrupt(self) -> None:
+        super()._interrupt()
+        if self.in_flight:
+            words = f"draining {self.in_flight} calls for up to {self.settings.grace:g} s; once more stops at once"
+            Console(stderr=True, highlight=False).print(words)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from rpckit.cli import options
 from rpckit.cli.failures import reported
@@ -38,7 +38,7 @@ def settings(
         if as_json:
             typer.echo(json.dumps({name: value for name, value, _ in rows}))
             return
-        table = Table("setting", "value", "said in", title_justify="left")
+        table = Table("setting", Column("value", overflow="fold"), Column("said in", overflow="fold"))
         for name, value, place in rows:
             table.add_row(name, escape(str(value)), escape(place))
         Console().print(table)

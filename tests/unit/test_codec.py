@@ -9,13 +9,14 @@ import enum
 import json
 import threading
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
 import msgpack
+import pydantic.dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel, TypeAdapter
 
 from rpckit import codec
 from rpckit.codec import BYTES, JSON, MSGPACK, TEXT, CodecError
@@ -268,6 +269,31 @@ class Sparse:
 
 class Aliased(BaseModel):
     origin: str = Field(alias="from")
+
+
+@dataclasses.dataclass
+class AliasedField:
+    origin: str = Field(alias="from")
+
+
+@pydantic.dataclasses.dataclass
+class PydanticField:
+    origin: Annotated[str, Field(alias="from")]
+
+
+Numbers = RootModel[list[int]]
+
+
+@pytest.mark.parametrize("kind", [AliasedField, PydanticField])
+def test_a_dataclass_is_read_again_as_it_was_sent(kind: Any) -> None:
+    there = TypeAdapter(kind).validate_python({"from": "here"})
+    sent = codec.decode(codec.MSGPACK, codec.encode(codec.MSGPACK, there))
+    assert sent == {"from": "here"}
+    assert TypeAdapter(kind).validate_python(sent) == there
+
+
+def test_a_root_model_is_its_root() -> None:
+    assert codec.decode(codec.MSGPACK, codec.encode(codec.MSGPACK, Numbers([1, 2]))) == [1, 2]
 
 
 def test_what_is_omitted_is_not_sent() -> None:

@@ -44,6 +44,12 @@ def test_error_is_a_sentence_and_advice_on_stderr(capsys: pytest.CaptureFixture[
     assert err == "no responder: nobody serves 'orders'\nStart a server for it, or check address and URL.\n"
 
 
+def test_a_declared_error_goes_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    error = errors.RemoteError("over 100 kg", code="UNKNOWN", type="TooHeavy", details={"weight": 200})
+    show(error)
+    assert capsys.readouterr().err == 'remote error: TooHeavy (UNKNOWN): over 100 kg {"weight":200}\n'
+
+
 def test_brackets_and_line_ends_in_an_error_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit), reported():
         raise errors.UsageError("unknown [bold] key\nin [amqp]")
