@@ -93,8 +93,8 @@ def _check(out: Path, text: str, target: str) -> None:
     if there == text:
         return
     console = Console(stderr=True, highlight=False, markup=False)
-    stale = f"is not what {target} is now; write it again without --check"
-    console.print(f"{out} {stale if out.exists() else 'is not there: write it without --check'}", soft_wrap=True)
+    stale = f"{out} is not what {target} is now; write it again without --check"
+    console.print(stale if out.exists() else f"{out} is not there: write it without --check", soft_wrap=True)
     difference = unified_diff(there.splitlines(), text.splitlines(), str(out), target, lineterm="", n=1)
     for line in list(difference)[:SHOWN_LINES]:
         console.print(line, soft_wrap=True)

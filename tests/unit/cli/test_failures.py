@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from rpckit import errors
-from rpckit.cli.failures import describe, exit_code, reported
+from rpckit.cli.failures import describe, exit_code, reported, show
 
 CODES = [
     (errors.RemoteError("x"), 1),
