@@ -15,14 +15,13 @@ from rpckit.documents._openrpc import described, info
 from rpckit.documents._types import Types, draft_7, object_of, with_default
 from rpckit.errors import Code
 from rpckit.schema import Document, Schema
-from rpckit.topics import foreign_topic
+from rpckit.topics import EVENTS, foreign_topic
 from rpckit.url import Url
 
 __all__ = ["asyncapi"]
 
 VERSION = "3.0.0"
 AMQP_BINDING = "0.3.0"
-EVENT_PREFIX = "rpckit.event."  # of topics, as `rpckit.call.event_topic` writes them
 EVENTS_EXCHANGE = "rpckit.events"  # of AMQP
 APP_ID = "rpckit/1"  # of AMQP: what has it not is read as a foreign program's
 ENVELOPE = (
@@ -217,7 +216,7 @@ def _answer(name: str, kind: str, payload: Schema) -> dict[str, Any]:
 
 def _topic_channel(topic: str) -> dict[str, Any]:
     exchange = {"name": EVENTS_EXCHANGE, "type": "topic", "durable": True, "autoDelete": False}
-    address, foreign = EVENT_PREFIX + topic, foreign_topic(topic)
+    address, foreign = EVENTS + topic, foreign_topic(topic)
     if foreign is not None and foreign.kind == "channel":
         return {"title": topic, "address": foreign.name, "messages": {}}
     if foreign is not None:

@@ -13,7 +13,7 @@ from rpckit import Service, codec
 from rpckit.call import event_topic
 from rpckit.contract import write_arguments
 from rpckit.documents import asyncapi, json_schema, openrpc
-from rpckit.documents._asyncapi import APP_ID, EVENT_PREFIX, EVENTS_EXCHANGE
+from rpckit.documents._asyncapi import APP_ID, EVENTS_EXCHANGE
 from rpckit.message import NATIVE
 from rpckit.schema import contract_of
 from rpckit_amqp import _mapping, _topology
@@ -162,7 +162,6 @@ def test_asyncapi_has_one_channel_for_a_topic_and_an_operation_for_each_handler(
 
 def test_asyncapi_names_topics_and_marks_messages_as_the_transports_do() -> None:
     assert _mapping.APP_ID == APP_ID
-    assert event_topic("x") == f"{EVENT_PREFIX}x"
     assert _topology.EVENTS.name == EVENTS_EXCHANGE
 
 

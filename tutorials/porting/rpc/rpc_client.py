@@ -14,7 +14,6 @@ _INT: TypeAdapter[int] = TypeAdapter(int)
 
 class FibonacciRpcClient(TypedClient):
     address: ClassVar[str] = "rpc_queue"
-    default_method: ClassVar[str] = "fib"
 
     async def call(self, n: int) -> int:
         return await self._call("fib", _INT, (n,), idempotent=True)
