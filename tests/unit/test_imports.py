@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import FunctionType
 
 import pytest
+from pydantic import BaseModel
 
 import rpckit
 from rpckit import options, settings, transport
 
+ModelMetaclass = type(BaseModel)
 LIST_MODULES = "import sys; print(*sys.modules)"
 DRIVERS = {"aioamqp", "redis", "websockets", "fastapi", "uvloop", "watchfiles"}
 OURS = {"rpckit.options", "rpckit.settings", "rpckit.testing", "rpckit.demo"}
@@ -23,8 +26,20 @@ def modules_after(code: str) -> set[str]:
     return set(ran.stdout.splitlines()[-1].split())
 
 
-def test_importing_rpckit_imports_nothing_that_takes_long() -> None:
-    assert modules_after("import rpckit") & (HEAVY | {"typer", "rich"}) == set()
+@pytest.mark.parametrize(
+    "code", ["import rpckit", "from rpckit import BlockingClient, Client, Server, Service, TypedClient"]
+)
+def test_importing_rpckit_imports_nothing_that_takes_long(code: str) -> None:
+    assert modules_after(code) & (HEAVY | {"typer", "rich"}) == set()
+
+
+def test_the_errors_come_without_the_client() -> None:
+    assert modules_after("from rpckit import DeadlineExceeded, RemoteError") & {"pydantic", "rpckit.client"} == set()
+
+
+def test_every_public_name_is_there() -> None:
+    assert {type(getattr(rpckit, name)) for name in rpckit.__all__} <= {type, ModelMetaclass, FunctionType}
+    assert not [name for name in rpckit.__all__ if getattr(rpckit, name).__name__ != name]
 
 
 def test_the_help_of_the_command_line_imports_nothing_that_only_commands_need() -> None:
