@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from rpckit.errors import NoResponder, NotSent
+from rpckit.errors import NoResponder, NotSent, UsageError
 from rpckit.ids import new_id
 from rpckit.message import Message
 from rpckit.topics import TopicTable
@@ -71,6 +71,7 @@ class MemoryBroker:
         self.topics: TopicTable[_MemorySubscription] = TopicTable()
         self.dead_letters: dict[str, deque[Message]] = {}
         self.next_serial = itertools.count().__next__
+        self._loops: WeakKeyDictionary[MemoryTransport, asyncio.AbstractEventLoop] = WeakKeyDictionary()
 
     @classmethod
     def named(cls, name: str) -> MemoryBroker:
@@ -83,6 +84,19 @@ class MemoryBroker:
     def register(cls, name: str, broker: MemoryBroker) -> None:
         """Make `memory://name` mean this broker, as long as you hold it."""
         cls._named[name] = broker
+
+    def join(self, transport: MemoryTransport) -> None:
+        """Raises `UsageError` for a second event loop: what comes from another thread does not wake it."""
+        loop = asyncio.get_running_loop()
+        if any(other is not loop and other.is_running() for other in self._loops.values()):
+            raise UsageError(
+                f"{transport.url} is in use in another thread's event loop: memory:// is for one; share one "
+                "BlockingClient among the threads, and enter the server in it, or use a broker"
+            )
+        self._loops[transport] = loop
+
+    def leave(self, transport: MemoryTransport) -> None:
+        self._loops.pop(transport, None)
 
     def now(self) -> float:
         return self._clock() if self._clock else asyncio.get_running_loop().time()
@@ -314,6 +328,7 @@ class MemoryTransport(Observed):
 
     def __init__(self, url: Url, options: TransportOptions) -> None:
         super().__init__()
+        self.url = url
         self.options = options
         self.broker = MemoryBroker.named(str(url.hosts[0]) if url.hosts else "")
         self.receivers: set[_MemoryReceiver] = set()
@@ -323,12 +338,14 @@ class MemoryTransport(Observed):
         self._state = State.CONNECTING
 
     async def connect(self, *, serve: bool = False) -> None:
+        self.broker.join(self)
         self._enter(State.CONNECTED, "connected")
 
     async def close(self) -> None:
         if self._state is State.CLOSED:
             return
         self._leave_broker()
+        self.broker.leave(self)
         for receiver in list(self.receivers):
             receiver.detach()
         for subscription in self._subscriptions:

@@ -140,10 +140,10 @@ def test_several_threads_share_a_client(client: BlockingClient) -> None:
     assert results == [2 * n for n in range(200)]
 
 
-def test_it_works_without_with_and_connects_on_first_use(client: BlockingClient) -> None:
-    other = BlockingClient(str(client.url))
+def test_it_works_without_with_and_connects_on_first_use(url: str) -> None:
+    other = BlockingClient(url)
     assert other.state is State.CONNECTING
-    with pytest.raises(NoResponder):  # another loop's queue is another process's in all but name
+    with pytest.raises(NoResponder):
         other.call("letters.upper", "a")
     other.close()
 
@@ -161,6 +161,13 @@ def test_a_connection_that_fails_leaves_no_thread(url: str, monkeypatch: pytest.
     with pytest.raises(NotSent, match="refused by the test"), BlockingClient(url):
         pass
     assert not [thread for thread in threading.enumerate() if url in thread.name]
+
+
+def test_two_loops_on_one_memory_broker_are_refused(client: BlockingClient, url: str) -> None:
+    """They would not wake each other: each call would take until its deadline."""
+    with pytest.raises(UsageError, match="another thread's event loop"), BlockingClient(url) as other:
+        other.call("numbers.double", 1)
+    assert client.call("numbers.double", 2) == 4
 
 
 # -- ending -------------------------------------------------------------------------------------
