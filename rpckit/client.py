@@ -357,7 +357,10 @@ class Client:
             await self._wait_until_ready(loop.time() + self.settings.send_wait)
         if self._transport.capabilities.sessions:
             return await self._ask_session(query, address, wait)
-        return await self._surveys.run(self._transport, query, address, wait, first=first)
+        answers = await self._surveys.run(self._transport, query, address, wait, first=first)
+        if not answers and self._state is State.BLOCKED:  # it may have been so before we knew
+            raise NotSent(f"{self.url}: {self._why}")
+        return answers
 
     async def _ask_session(self, query: Query, address: str, wait: float) -> list[Answer]:
         """A ping is asked for as info: JSON-RPC answers an `rpc.ping` of its own."""

@@ -136,6 +136,14 @@ async def test_nobody_waits_for_answers_that_can_no_longer_come(client: Client, 
             await asking
 
 
+async def test_a_broker_that_takes_nothing_is_not_taken_for_silence(client: Client) -> None:
+    asking = asyncio.create_task(client.survey("ping", wait=0.05))
+    await asyncio.sleep(0.01)
+    cast(MemoryTransport, client.transport).block("it is full")
+    with pytest.raises(NotSent, match="it is full"):
+        await asking
+
+
 async def test_what_could_not_be_asked_in_time_is_not_taken_for_silence(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
