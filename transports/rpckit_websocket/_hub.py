@@ -11,16 +11,17 @@ import logging
 from collections.abc import Callable
 
 from rpckit.call import cancel_topic
-from rpckit.errors import Code, ConnectionLost, RpcError
+from rpckit.errors import Code, ConnectionLost, RpcError, UsageError
 from rpckit.fault import TOOLKIT, Fault, fault_message
 from rpckit.message import NATIVE, Kind, Message
-from rpckit.topics import TopicTable
+from rpckit.topics import TopicTable, is_pattern, user_topic
 from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
 
 from ._dialect import Receipt, Settled, Subscribe, Undelivered, Unsubscribe
 from ._link import Link
 from ._options import WebSocketOptions
 from ._receiver import SessionReceiver, Subscription
+from ._session import MAX_PATTERNS, MAX_TOPICS
 
 __all__ = ["Hub"]
 
@@ -212,7 +213,9 @@ class Hub:
         self._hear(topic, message)
 
     async def subscribe(self, topic: str, on_message: OnMessage) -> Subscription:
-        """Returns when the other side knows of it, on the side that dials."""
+        """Returns when the other side knows of it, on the side that dials. Raises `UsageError` for one too many."""
+        if not self.relays:
+            self._check_room(topic)
         subscription = Subscription(self, topic, on_message)
         self._subscriptions.add(topic, subscription)
         if self.relays:
@@ -225,6 +228,16 @@ class Hub:
             self.unsubscribe(subscription)
             raise
         return subscription
+
+    def _check_room(self, topic: str) -> None:
+        """The other side passes over what is beyond its limits."""
+        topics = {*self._subscriptions, topic}
+        patterns = sum(map(is_pattern, topics))
+        if len(topics) > MAX_TOPICS or patterns > MAX_PATTERNS:
+            raise UsageError(
+                f"{user_topic(topic)!r} is one too many: a session hears {MAX_TOPICS} topics, and {MAX_PATTERNS} "
+                "patterns among them; a wider pattern may take the place of several"
+            )
 
     def unsubscribe(self, subscription: Subscription) -> None:
         if self._subscriptions.remove(subscription.topic, subscription) and not self.relays:

@@ -680,6 +680,17 @@ async def test_a_peer_has_a_limit_of_patterns(bench: Bench) -> None:
     assert not peer.link.wants(f"{MAX_PATTERNS}.x")
 
 
+async def test_the_side_that_dials_is_told_of_a_pattern_too_many() -> None:
+    """The other side would pass it over without a word."""
+    hub = Bench(relays=False).hub
+    for n in range(MAX_PATTERNS):
+        await hub.subscribe(f"{n}.*", lambda _: None)
+    await hub.subscribe("a.name", lambda _: None)
+    await hub.subscribe("0.*", lambda _: None)
+    with pytest.raises(UsageError, match=r"'more\.\*' is one too many"):
+        await hub.subscribe("rpckit.event.more.*", lambda _: None)
+
+
 async def test_one_subscribers_trouble_with_an_event_is_its_own(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     author, json_peer, other = bench.peer("a"), bench.peer("b", JSONRPC), bench.peer("c")
     for peer in (json_peer, other):
