@@ -43,7 +43,7 @@ from rpckit.ids import new_id
 from rpckit.inflight import Admission, CallKey, InFlight
 from rpckit.message import CONTRACT_HEADER, NATIVE, Kind, Message
 from rpckit.middleware import Middleware, compose
-from rpckit.schema import contract_of, method_fingerprint, part_of
+from rpckit.schema import fingerprint_in, part_in
 from rpckit.slots import Slots
 from rpckit.stats import CallStats, MethodStats
 from rpckit.timer import TableTimer
@@ -277,7 +277,7 @@ class Dispatcher:
             text = f"{service.address}.{message.method} was delivered before and may have run; it is not idempotent"
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
         if CONTRACT_HEADER in message.headers and not _same_contract(service, message):
-            return contract_changed(service.address, part_of(contract_of(service), message.method))
+            return contract_changed(service.address, part_in(service, message.method))
         return _unknown_method(service, message.method) if spec is None else None
 
     def _refuse(self, link: Link, delivery: Delivery, fault: Fault, stats: MethodStats) -> None:
@@ -709,7 +709,7 @@ def _declared_fault(error: Exception, declared: Sequence[type[Exception]]) -> Fa
 def _same_contract(service: Service, message: Message) -> bool:
     """Whether the method is what its caller was generated from."""
     known = message.headers[CONTRACT_HEADER]
-    return message.method in service.methods and method_fingerprint(contract_of(service), message.method) == known
+    return message.method in service.methods and fingerprint_in(service, message.method) == known
 
 
 def _unknown_method(service: Service, method: str) -> Fault:

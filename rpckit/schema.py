@@ -44,9 +44,11 @@ __all__ = [
     "compact",
     "contract_of",
     "expanded",
+    "fingerprint_in",
     "fingerprint_of",
     "method_fingerprint",
     "names_in",
+    "part_in",
     "part_of",
     "without_docs",
 ]
@@ -71,6 +73,7 @@ _KINDS: dict[Any, str] = {
 _METHOD = {"doc": "", "deprecated": "", "raises": [], "idempotent": False, "no_reply": False, "timeout": None}
 _PARAMETER = {"kind": "positional", "required": True}
 _known: WeakKeyDictionary[Service, tuple[int, Document]] = WeakKeyDictionary()
+_asked: WeakKeyDictionary[Service, tuple[Document, dict[str, str], dict[str, Document]]] = WeakKeyDictionary()
 
 
 def contract_of(service: Service) -> Document:
@@ -80,6 +83,24 @@ def contract_of(service: Service) -> Document:
     if known is None or known[0] != size:
         known = _known[service] = (size, _document(service))
     return known[1]
+
+
+def fingerprint_in(service: Service, method: str) -> str:
+    """Of a method that the service has. Remembered, as every client asks, and large types take milliseconds."""
+    document, fingerprints, _ = _asked_of(service)
+    if method not in fingerprints:
+        fingerprints[method] = method_fingerprint(document, method)
+    return fingerprints[method]
+
+
+def part_in(service: Service, method: str) -> Document:
+    """What one method needs of the contract, remembered where there is such a method. Do not change it."""
+    document, _, parts = _asked_of(service)
+    if method not in document["methods"]:
+        return part_of(document, method)
+    if method not in parts:
+        parts[method] = part_of(document, method)
+    return parts[method]
 
 
 def fingerprint_of(document: Document) -> str:
@@ -157,6 +178,14 @@ def expanded(document: Document) -> Document:
         for name, method in document["methods"].items()
     }
     return {**document, "methods": methods}
+
+
+def _asked_of(service: Service) -> tuple[Document, dict[str, str], dict[str, Document]]:
+    document = contract_of(service)
+    asked = _asked.get(service)
+    if asked is None or asked[0] is not document:
+        asked = _asked[service] = (document, {}, {})
+    return asked
 
 
 def _without(usual: Document, value: Document) -> Document:

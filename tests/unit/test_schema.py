@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from rpckit import RemoteError, Response, Service, codec
+from rpckit import RemoteError, Response, Service, codec, schema
 from rpckit.schema import (
     Document,
     compact,
@@ -188,3 +188,17 @@ def test_a_type_that_json_schema_cannot_say_is_anything(caplog: pytest.LogCaptur
     json.dumps(contract, allow_nan=False)
     assert [each["schema"] for each in contract["methods"]["odd"]["parameters"]][:2] == [{}, {"type": "number"}]
     assert "Tree" in contract["definitions"]
+
+
+def test_what_every_client_asks_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the event loop of a server: it would stand still for seconds when a thousand clients start."""
+    service = Service("shop")
+    service.method(name="place")(lambda item: item)
+    known = schema.fingerprint_in(service, "place"), schema.part_in(service, "place")
+    with monkeypatch.context() as patched:
+        patched.delattr(schema, "_digest")
+        assert (schema.fingerprint_in(service, "place"), schema.part_in(service, "place")) == known
+    assert schema.part_in(service, "place") is known[1]
+    service.method(name="cancel")(lambda item: item)
+    assert schema.part_in(service, "cancel")["methods"]["place"] == {}
+    assert schema.part_in(service, "no such")["methods"] == {"place": {}, "cancel": {}}
