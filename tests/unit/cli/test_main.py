@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from rpckit.cli import main
+from rpckit.cli.app import COMMANDS
 
 Rpckit = Callable[..., Any]
-COMMANDS = ("bench", "call", "demo", "new", "request", "serve", "version")
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
@@ -23,6 +25,13 @@ def test_without_its_extra_it_says_what_to_install(
         main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == ('rpckit\'s command line needs typer and rich: pip install "rpckit[cli]"\n')
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_line_of_a_command_in_the_help_is_its_own(name: str) -> None:
+    """It stands there twice, so that the help need not import what it describes."""
+    function = getattr(import_module(f"rpckit.cli.{COMMANDS[name].module}"), name)
+    assert COMMANDS[name].text == " ".join(inspect.getdoc(function).split("\n\n")[0].split())  # type: ignore[union-attr]
 
 
 def test_help_lists_every_command(rpckit: Rpckit) -> None:

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from rpckit import load_settings
-from rpckit.cli.app import app
+from rpckit.cli.app import COMMANDS, app
 from rpckit.cli.options import choose_profile, profiles_there
 from rpckit.cli.services import references_there
 
@@ -33,9 +33,10 @@ def profiles(folder: Path) -> Path:
 
 
 def test_every_command_that_takes_a_url_takes_a_profile() -> None:
+    group = typer.main.get_group(app)
     options = {
-        name: {option for parameter in command.params for option in parameter.opts}
-        for name, command in typer.main.get_group(app).commands.items()
+        name: {option for parameter in group.get_command(None, name).params for option in parameter.opts}  # type: ignore[arg-type, union-attr]
+        for name in COMMANDS
     }
     assert {name for name, known in options.items() if "--url" in known and "--profile" not in known} == set()
     assert "--profile" in options["serve"]
