@@ -106,13 +106,13 @@ class _Running:
         self.pid = os.getpid()
         self.entered = AsyncExitStack()
         self._close = close
-        self._begun: Future[asyncio.AbstractEventLoop] = Future()
+        self._begun: Future[None] = Future()
         self._ended: Future[None] = Future()
         self._waited_for: set[Future[Any]] = set()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         try:
             self._thread.start()
-            self.loop = self._begun.result()
+            self._begun.result()
             atexit.register(self._exit)
         except BaseException:  # such as Ctrl-C: nobody will ever know of this thread
             self._begun.add_done_callback(self._end_unknown)
@@ -172,16 +172,17 @@ class _Running:
             for future in list(self._waited_for):  # came while the loop was ending
                 _cancel(future)
 
-    def _end_unknown(self, begun: Future[asyncio.AbstractEventLoop]) -> None:
+    def _end_unknown(self, begun: Future[None]) -> None:
         atexit.unregister(self._exit)
         if begun.exception() is None:
-            begun.result().call_soon_threadsafe(self._stopping.set)
+            self.loop.call_soon_threadsafe(self._stopping.set)
 
     async def _live(self) -> None:
         self._stopping = asyncio.Event()
         self.entered.push_async_callback(self._close)
         async with self.entered:
-            self._begun.set_result(asyncio.get_running_loop())
+            self.loop = asyncio.get_running_loop()
+            self._begun.set_result(None)
             await self._stopping.wait()
 
 

@@ -68,7 +68,11 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description='seconds a call may take; None, in words "none", for ever',
     )
-    send_wait: float = Field(default=5.0, ge=0, description="seconds a call may wait to be sent before it is NotSent")
+    send_wait: float = Field(
+        default=5.0,
+        ge=0,
+        description="seconds a call may wait to be sent before it is NotSent; one that is sent again has all of its time",
+    )
     no_server: Literal["fail", "wait"] = Field(default="fail", description="what a call does when nobody serves")
     max_pending: int = Field(default=16_384, gt=0, description="calls that may wait for their reply at once")
     max_body: int = Field(default=1_048_576, gt=0, description="bytes of the largest body sent or read")

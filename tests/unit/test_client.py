@@ -495,10 +495,12 @@ async def test_a_first_attempt_that_did_not_run_is_told_as_it_is(client: Client)
 
 async def test_a_lost_connection_that_stays_away_ends_an_idempotent_call(url: str, desk: Desk) -> None:
     async with Client(url, send_wait=BRIEF) as client:
-        task = asyncio.ensure_future(client.call("desk.hold", idempotent=True))
+        task = asyncio.ensure_future(client.call("desk.hold", idempotent=True, timeout=5 * BRIEF))
+        began = asyncio.get_running_loop().time()
         await desk.begun.wait()
         memory(client).drop()
         assert type(await settled(task)) is OutcomeUnknown
+        assert asyncio.get_running_loop().time() - began >= 4 * BRIEF  # its own time, not `send_wait`
 
 
 # -- middleware -----------------------------------------------------------------------------------
