@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     send_wait: float = Field(
         default=5.0,
         ge=0,
-        description="seconds a call may wait to be sent before it is NotSent; one that is sent again has all of its time",
+        description="seconds a call may wait to be sent before it is NotSent; sent again, it has all of its time",
     )
     no_server: Literal["fail", "wait"] = Field(default="fail", description="what a call does when nobody serves")
     max_pending: int = Field(default=16_384, gt=0, description="calls that may wait for their reply at once")
