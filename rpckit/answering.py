@@ -13,9 +13,10 @@ from functools import partial
 from typing import Any
 
 from rpckit.contract import Service, read_arguments, write_result
-from rpckit.dispatch import Dispatcher, Link
+from rpckit.dispatch import Dispatcher
 from rpckit.errors import Code, InvalidArgument, MethodNotFound, NoResponder, RemoteError, UsageError
 from rpckit.fault import TOOLKIT, Fault, fault_message, fault_of
+from rpckit.job import Link
 from rpckit.message import Kind, Message
 from rpckit.queries import SESSION_ADDRESS, TOPIC, Instance, query_service
 from rpckit.stats import report

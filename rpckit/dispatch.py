@@ -12,44 +12,38 @@ import contextvars
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from enum import Enum
 from functools import partial
 from time import perf_counter  # finer than the clock of every event loop
 from typing import Any, cast
 
 from rpckit import codec
-from rpckit.call import CORRELATION_HEADER, check_carried, event_message
+from rpckit.call import check_carried, event_message
 from rpckit.context import Context, Response, enter_context
 from rpckit.contract import MethodSpec, Service, read_arguments, write_result
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
 from rpckit.errors import (
     Code,
-    DeadlineExceeded,
-    Expired,
-    NoResponder,
-    NotSent,
-    OutcomeUnknown,
-    Overloaded,
-    RemoteError,
     RpcError,
     UsageError,
 )
 from rpckit.events import EventBacklog, EventDelivery
-from rpckit.fault import TOOLKIT, Fault, brief, contract_changed, fault_message, fault_of
+from rpckit.fault import TOOLKIT, Fault, brief, contract_changed, fault_message
 from rpckit.ids import new_id
-from rpckit.inflight import Admission, CallKey, InFlight
+from rpckit.inflight import Admission, InFlight
+from rpckit.job import Job, Link, Stop
 from rpckit.message import CONTRACT_HEADER, NATIVE, Kind, Message
 from rpckit.middleware import Middleware, compose
-from rpckit.schema import fingerprint_in, part_in
+from rpckit.refusals import declared_fault, fault_for, not_one, response_headers, same_contract, unknown_method
+from rpckit.schema import part_in
 from rpckit.slots import Slots
 from rpckit.stats import CallStats, MethodStats
 from rpckit.timer import TableTimer
-from rpckit.transport import Delivery, Receiver, Transport
+from rpckit.transport import Delivery
 
-__all__ = ["PREFETCH_AHEAD", "Dispatcher", "Link"]
+__all__ = ["PREFETCH_AHEAD", "Dispatcher"]
 
 log = logging.getLogger(__name__)
 
@@ -59,113 +53,6 @@ THREADS = 64  # plain functions that run at once, whatever the concurrency
 OTHERS_FIRST_S = 0.02  # seconds in which a server that can run a request claims it, before one that cannot refuses it
 LAST_S = 1.0  # of the grace: nothing is begun in it
 ENDING_S = 1.0  # seconds a stopped handler has for its own cleaning up
-
-
-class Stop(Enum):
-    """Why a call was ended before its handler did."""
-
-    CANCELLED = "its caller cancelled it"
-    GONE = "its caller is gone"
-    DEADLINE = "its time is up"
-    DRAIN = "the server is stopping"
-
-
-class Link:
-    """One transport of a server, by name, with the receivers on it."""
-
-    def __init__(self, name: str, transport: Transport) -> None:
-        self.name = name
-        self.transport = transport
-        self.receivers: list[Receiver] = []
-        self.claims = transport.capabilities.claims
-        self.shares = transport.capabilities.balances
-        self.skew_logged = False
-        self.other: Callable[[str], Any] | None = None  # the methods of the peer with a reply address
-
-
-class Job:
-    """One call in flight. It is the `Slot` of its context."""
-
-    __slots__ = (
-        "arrived",
-        "begun",
-        "context",
-        "deadline",
-        "delivery",
-        "ended",
-        "finished",
-        "key",
-        "lent",
-        "link",
-        "owner",
-        "service",
-        "spec",
-        "started",
-        "stop",
-        "task",
-    )
-
-    def __init__(
-        self,
-        owner: Dispatcher,
-        link: Link,
-        service: Service,
-        spec: MethodSpec,
-        delivery: Delivery,
-        deadline: Deadline | None,
-    ) -> None:
-        message = delivery.message
-        self.owner = owner
-        self.link = link
-        self.service = service
-        self.spec = spec
-        self.delivery = delivery
-        self.deadline = deadline
-        self.key: CallKey = (link.name, message.reply_to, message.correlation_id)
-        self.context = Context(message, service.name, spec.name, deadline, owner.loop)
-        self.context.slot = self
-        self.task: asyncio.Task[None] | None = None
-        self.stop: Stop | None = None
-        self.begun = False  # its task has taken its first step
-        self.ended = False  # settled, or about to be by its reply
-        self.finished = False  # its task is over
-        self.lent = 0  # nested calls it awaits now
-        self.arrived = perf_counter()
-        self.started = 0.0  # when it was claimed and its handler began; 0 before
-
-    @property
-    def message(self) -> Message:
-        return self.delivery.message
-
-    @property
-    def needs_claim(self) -> bool:
-        """It may not run twice, or every server has it."""
-        return self.link.claims and not (self.spec.idempotent and self.link.shares)
-
-    @property
-    def other(self) -> Any:
-        if self.link.other is None:
-            name = self.link.transport.capabilities.name
-            raise UsageError(f"callers over {name} have no methods of their own: only sessions (ws://) have two sides")
-        return self.link.other(self.message.to)
-
-    async def emit(self, topic: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        await self.owner.emit([self.link], topic, args, kwargs)
-
-    def lend(self) -> None:
-        self.lent += 1
-        if self.lent == 1 and not self.finished:
-            self.owner.lend_slot()
-
-    async def reclaim(self) -> None:
-        self.lent -= 1
-        if self.lent == 0 and not self.finished:
-            await self.owner.reclaim_slot()
-
-    def reclaim_now(self) -> None:
-        self.lent -= 1
-        if self.lent == 0 and not self.finished:
-            self.owner.reclaim_slot_now()
 
 
 class Dispatcher:
@@ -230,7 +117,7 @@ class Dispatcher:
         elif self.draining:
             delivery.hand_back()
         else:
-            self._refuse(link, delivery, _not_one(services, having, method), self.stats.of(None))
+            self._refuse(link, delivery, not_one(services, having, method), self.stats.of(None))
 
     def accept_event(self, link: Link, service: Service, spec: MethodSpec, message: Message) -> None:
         """Take an event: its handler will run, unless the server is draining or falls too far behind."""
@@ -276,9 +163,9 @@ class Dispatcher:
         if delivery.redelivered and once and not link.claims and self.inflight.get(key) is None:
             text = f"{service.address}.{message.method} was delivered before and may have run; it is not idempotent"
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
-        if CONTRACT_HEADER in message.headers and not _same_contract(service, message):
+        if CONTRACT_HEADER in message.headers and not same_contract(service, message):
             return contract_changed(service.address, part_in(service, message.method))
-        return _unknown_method(service, message.method) if spec is None else None
+        return unknown_method(service, message.method) if spec is None else None
 
     def _refuse(self, link: Link, delivery: Delivery, fault: Fault, stats: MethodStats) -> None:
         """Where every server has the request, only one that claims it may say that it does not run."""
@@ -373,9 +260,9 @@ class Dispatcher:
         except asyncio.CancelledError:
             self._end_stopped(job)
         except job.spec.raises as error:
-            self._answer_fault(job.delivery, _declared_fault(error, job.spec.raises), job)
+            self._answer_fault(job.delivery, declared_fault(error, job.spec.raises), job)
         except RpcError as error:
-            self._answer_fault(job.delivery, self._fault(error), job)
+            self._answer_fault(job.delivery, fault_for(error), job)
         except Exception as error:  # whatever a handler raises is answered, and logged once with its cause
             self._answer_fault(job.delivery, self._internal(job, error), job)
         except BaseException:  # SystemExit, KeyboardInterrupt: on their way out of the process
@@ -413,7 +300,7 @@ class Dispatcher:
             self._count_failed(job, Code.CANCELLED)
             log.warning("%s was cancelled while it handled an event", name, extra=job.context.log_fields())
         except Exception as error:
-            self._count_failed(job, self._fault(error).code if isinstance(error, RpcError) else Code.INTERNAL)
+            self._count_failed(job, fault_for(error).code if isinstance(error, RpcError) else Code.INTERNAL)
             log.error("%s failed to handle an event", name, exc_info=error, extra=job.context.log_fields())
         finally:
             job.ended = True
@@ -424,7 +311,7 @@ class Dispatcher:
         try:
             return await job.delivery.begin()
         except RpcError as error:
-            self._answer_fault(job.delivery, replace(self._fault(error), origin=TOOLKIT), job)
+            self._answer_fault(job.delivery, replace(fault_for(error), origin=TOOLKIT), job)
             return False
 
     def _finish(self, job: Job) -> None:
@@ -471,7 +358,7 @@ class Dispatcher:
                 raise codec.CodecError(f"{len(body)} bytes: over max_body ({self.max_body})")
             reply = request.reply(Kind.REPLY, body, content_type)
             if response is not None:
-                reply.headers = _response_headers(response)
+                reply.headers = response_headers(response)
                 reply.maxlen = response.maxlen
             job.delivery.reply(reply, confirmed=job.spec.idempotent)
             job.ended = True
@@ -512,14 +399,6 @@ class Dispatcher:
     def _settle(self, job: Job) -> None:
         job.ended = True
         job.delivery.settle()
-
-    def _fault(self, error: RpcError) -> Fault:
-        """For errors raised on purpose, or by a nested call: their text may travel."""
-        if isinstance(error, RemoteError):
-            return fault_of(error)
-        code = next((code for kind, code in _NESTED_CODES if isinstance(error, kind)), Code.INTERNAL)
-        details = {"retry_after": error.retry_after} if isinstance(error, Overloaded) else None
-        return Fault(code, str(error), type=type(error).__name__, details=details)
 
     def _internal(self, job: Job, error: Exception) -> Fault:
         """The caller learns an id, the log the cause."""
@@ -696,53 +575,3 @@ def _sent(delivery: Delivery, reply: Message) -> bool:
         log.error("a fault cannot be sent: %s", error)
         return False
     return True
-
-
-def _declared_fault(error: Exception, declared: Sequence[type[Exception]]) -> Fault:
-    """Under the name that callers were told of, also for a subclass of it."""
-    name = next(each.__name__ for each in declared if isinstance(error, each))
-    if isinstance(error, RemoteError):
-        return replace(fault_of(error), type=name)
-    return Fault(Code.UNKNOWN, str(error), type=name)
-
-
-def _same_contract(service: Service, message: Message) -> bool:
-    """Whether the method is what its caller was generated from."""
-    known = message.headers[CONTRACT_HEADER]
-    return message.method in service.methods and fingerprint_in(service, message.method) == known
-
-
-def _unknown_method(service: Service, method: str) -> Fault:
-    known = ", ".join(service.methods)
-    if not method:
-        text = f"{service.name} has several methods and no default: name one of {known}"
-    else:
-        text = f"{service.name} has no method {method[:100]!r}; it has {known}"
-    return Fault(Code.UNIMPLEMENTED, text, type="MethodNotFound")
-
-
-def _not_one(services: Sequence[Service], having: Sequence[Service], method: str) -> Fault:
-    if having:
-        places = ", ".join(service.address for service in having)
-        text = f"{method or 'a default method'!r:.100} is at {places}: call it as ADDRESS.METHOD"
-    else:
-        known = ", ".join(name for service in services for name in service.methods)
-        text = f"nothing here answers {method[:100]!r}; there are {known or 'no methods'}"
-    return Fault(Code.UNIMPLEMENTED, text, type="MethodNotFound")
-
-
-def _response_headers(response: Response) -> dict[str, str]:
-    headers = {str(name): str(value) for name, value in response.headers.items()}
-    if response.correlation_id is not None:
-        headers[CORRELATION_HEADER] = response.correlation_id
-    return headers
-
-
-_NESTED_CODES: tuple[tuple[type[RpcError], Code], ...] = (
-    (DeadlineExceeded, Code.DEADLINE_EXCEEDED),
-    (OutcomeUnknown, Code.ABORTED),
-    (Expired, Code.DEADLINE_EXCEEDED),
-    (Overloaded, Code.RESOURCE_EXHAUSTED),
-    (NoResponder, Code.UNAVAILABLE),
-    (NotSent, Code.UNAVAILABLE),
-)

@@ -13,8 +13,9 @@ from rpckit.answering import Answerer
 from rpckit.client import Client
 from rpckit.context import Context
 from rpckit.contract import Service
-from rpckit.dispatch import Dispatcher, Link
+from rpckit.dispatch import Dispatcher
 from rpckit.errors import NotSent, RpcError, UsageError
+from rpckit.job import Link
 from rpckit.middleware import Middleware
 from rpckit.peers import OnPeer, PeerBook, Peers
 from rpckit.registry import open_transport

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rpckit.answering import Answerer
 from rpckit.call import cancel_topic, check_carried
 from rpckit.contract import Service
-from rpckit.dispatch import Dispatcher, Link
+from rpckit.dispatch import Dispatcher
 from rpckit.errors import UsageError
+from rpckit.job import Link
 from rpckit.message import Kind, Message
 from rpckit.topics import event_topic, is_pattern
 from rpckit.transport import Capabilities, Transport

@@ -13,9 +13,10 @@ import pytest
 from rpckit import Service, UsageError
 from rpckit.call import cancel_topic
 from rpckit.contract import write_arguments
-from rpckit.dispatch import Dispatcher, Link
+from rpckit.dispatch import Dispatcher
 from rpckit.errors import MethodNotFound
 from rpckit.fault import read_fault
+from rpckit.job import Link
 from rpckit.memory import CAPABILITIES
 from rpckit.message import NATIVE, Kind, Message
 from rpckit.serving import Serving, check_capabilities, serve_on
