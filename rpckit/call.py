@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rpckit import codec
 from rpckit.contract import write_arguments
 from rpckit.deadline import Deadline
-from rpckit.errors import BadReply, RpcError, UsageError
+from rpckit.errors import DID_NOT_RUN, BadReply, DeadlineExceeded, OutcomeUnknown, RpcError, UsageError
 from rpckit.fault import read_fault
 from rpckit.message import NATIVE, PLAIN, Kind, Message
 from rpckit.topics import check_topic, event_topic, foreign_topic
@@ -27,6 +27,8 @@ __all__ = [
     "cancel_topic",
     "check_carried",
     "event_message",
+    "in_view_of_earlier_attempts",
+    "named",
     "read_error",
     "read_reply",
     "read_value",
@@ -182,6 +184,24 @@ def read_error(reply: Message) -> RpcError:
 def read_reply(reply: Message) -> Reply:
     own_id = reply.headers.get(CORRELATION_HEADER, reply.correlation_id)
     return Reply(reply.body, reply.headers, own_id, reply.content_type)
+
+
+def in_view_of_earlier_attempts(call: Call, error: RpcError) -> RpcError:
+    """From the second attempt on, "this one did not run" does not mean that none did."""
+    if not isinstance(error, DID_NOT_RUN):
+        call.may_have_run = True
+    elif call.may_have_run:
+        return OutcomeUnknown(f"this attempt did not run, but an earlier one may have: {error}")
+    return error
+
+
+def named(call: Call, error: RpcError) -> RpcError:
+    """The table's timer knows of no names."""
+    if not isinstance(error, DeadlineExceeded):
+        return error
+    target = f"{call.address}.{call.method}" if call.method else call.address
+    limit = "its time" if call.depth or call.options.timeout is None else f"{call.options.timeout:g} s"
+    return DeadlineExceeded(f"no reply from {target} within {limit}; it may have run")
 
 
 def _seconds(timeout: Any) -> float | None:

@@ -29,24 +29,23 @@ from rpckit.call import (
     cancel_topic,
     check_carried,
     event_message,
+    in_view_of_earlier_attempts,
+    named,
     read_error,
     read_reply,
     read_value,
     write_body,
 )
-from rpckit.context import MAX_DEPTH, current_context
 from rpckit.contract import Service, check_address, check_method_name, split_target
 from rpckit.deadline import Deadline
 from rpckit.discovery import ADDRESS as DISCOVERY
 from rpckit.errors import (
-    DID_NOT_RUN,
     BadReply,
     ConnectionLost,
     DeadlineExceeded,
     MethodNotFound,
     NoResponder,
     NotSent,
-    OutcomeUnknown,
     RpcError,
     UsageError,
 )
@@ -54,6 +53,7 @@ from rpckit.gate import Gate
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, PLAIN, Kind, Message
 from rpckit.middleware import Middleware, compose
+from rpckit.nesting import await_lending, inherit
 from rpckit.peer import Peer
 from rpckit.peers import OnPeer, PeerBook, Peers
 from rpckit.pending import PendingCalls
@@ -402,7 +402,7 @@ class Client:
     ) -> Call:
         loop = self._bind_to_loop()
         self._check_wait(options.no_server)
-        deadline, depth = _inherit(options.timeout, loop)
+        deadline, depth = inherit(options.timeout, loop)
         headers = dict(options.headers) if options.headers else {}
         return Call(address, method, args, kwargs, options, headers, deadline, new_id(), depth, self._dialect)
 
@@ -460,7 +460,7 @@ class Client:
             try:
                 await self._wait_ready(call)
             except NotSent as error:
-                raise _in_view_of_earlier_attempts(call, error) from None
+                raise in_view_of_earlier_attempts(call, error) from None
         call.attempt += 1
         message = self._message(call)
         message.correlation_id = correlation_id = new_id()
@@ -468,13 +468,13 @@ class Client:
         waiter = self._enter(correlation_id, call.deadline)
         try:
             await self._transport.send(message, must_be_served=call.options.no_server == "fail")
-            reply = await (_await_lending(waiter) if call.depth else waiter.wait())
+            reply = await (await_lending(waiter) if call.depth else waiter.wait())
         except asyncio.CancelledError:
             self._abandon(message)
             raise
         except RpcError as error:
             self._leave(correlation_id)
-            raise _in_view_of_earlier_attempts(call, _named(call, error)) from error.__cause__
+            raise in_view_of_earlier_attempts(call, named(call, error)) from error.__cause__
         except BaseException:
             self._leave(correlation_id)
             raise
@@ -482,7 +482,7 @@ class Client:
             call.may_have_run = True
             raise BadReply(f"the reply has {len(reply.body)} bytes: over max_body ({self.settings.max_body})")
         if reply.kind is Kind.FAULT:
-            raise _in_view_of_earlier_attempts(call, read_error(reply))
+            raise in_view_of_earlier_attempts(call, read_error(reply))
         return reply
 
     def _message(self, call: Call) -> Message:
@@ -683,55 +683,6 @@ class Client:
         if "." not in target and self._transport.capabilities.sessions:
             return "", check_method_name(target)
         return split_target(target)
-
-
-def _inherit(timeout: float | None, loop: asyncio.AbstractEventLoop) -> tuple[Deadline | None, int]:
-    """A call's deadline and depth: its own time, or the sooner end of the call that it is nested in."""
-    deadline = None if timeout is None else Deadline(loop.time() + timeout)
-    context = current_context()
-    if context is None:
-        return deadline, 0
-    if context.depth >= MAX_DEPTH:
-        raise UsageError(f"calls are nested {MAX_DEPTH} deep: does this service call itself in a circle?")
-    if context.deadline is not None and (deadline is None or context.deadline < deadline):
-        deadline = context.deadline
-    return deadline, context.depth + 1
-
-
-def _in_view_of_earlier_attempts(call: Call, error: RpcError) -> RpcError:
-    """From the second attempt on, "this one did not run" does not mean that none did."""
-    if not isinstance(error, DID_NOT_RUN):
-        call.may_have_run = True
-    elif call.may_have_run:
-        return OutcomeUnknown(f"this attempt did not run, but an earlier one may have: {error}")
-    return error
-
-
-def _named(call: Call, error: RpcError) -> RpcError:
-    """The table's timer knows of no names."""
-    if not isinstance(error, DeadlineExceeded):
-        return error
-    target = f"{call.address}.{call.method}" if call.method else call.address
-    limit = "its time" if call.depth or call.options.timeout is None else f"{call.options.timeout:g} s"
-    return DeadlineExceeded(f"no reply from {target} within {limit}; it may have run")
-
-
-async def _await_lending(waiter: Waiter[Message]) -> Message:
-    """A handler that waits for a nested call lends its slot meanwhile."""
-    context = current_context()
-    if context is None or context.slot is None or not context.runs_here:
-        return await waiter.wait()
-    context.slot.lend()
-    try:
-        reply = await waiter.wait()
-    except RpcError:
-        await context.slot.reclaim()
-        raise
-    except BaseException:  # stopped: it must not wait for others now
-        context.slot.reclaim_now()
-        raise
-    await context.slot.reclaim()
-    return reply
 
 
 def _overdue(call: Call) -> bool:
