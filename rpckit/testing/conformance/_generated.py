@@ -130,7 +130,7 @@ class Generated(RigFixtures):
 def _orders(address: str, *fields: Any, raises: Any = (), begun: list[Any] | None = None) -> Service:
     """A service whose item has these fields: a name, a type, and perhaps a default."""
     service = Service("orders", address=address)
-    item = make_dataclass("Item", fields)
+    item = make_dataclass("Item", fields, namespace={"__doc__": f"One of {len(fields)} words."})
 
     async def place(item):  # type: ignore[no-untyped-def]  # its annotations are made here
         if begun is not None:
