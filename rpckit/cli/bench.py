@@ -54,13 +54,18 @@ def bench(
         client = Client(url, dialect=dialect, **options.client_settings(timeout))
         peer, method = peer_and_method(client, target)
         one_call = partial(invoke, peer, method, arguments, keywords)
-        figures = run(_measure(client, one_call, concurrency, duration))
-        _print(figures, f"{target} on {client.url}, {concurrency} callers", as_json)
+        figures = Figures()
+        try:
+            run(_measure(client, one_call, figures, concurrency, duration))
+        finally:  # interrupted as well: what was measured until then
+            if figures.calls or figures.errors:
+                _print(figures, f"{target} on {client.url}, {concurrency} callers", as_json)
 
 
-async def _measure(client: Client, call: Callable[[], Awaitable[object]], concurrency: int, duration: float) -> Figures:
+async def _measure(
+    client: Client, call: Callable[[], Awaitable[object]], figures: Figures, concurrency: int, duration: float
+) -> None:
     """One call first, so that what cannot work is said at once; then the load, its progress on stderr."""
-    figures = Figures()
     async with client:
         await call()
         with _progress() as progress:
@@ -69,7 +74,6 @@ async def _measure(client: Client, call: Callable[[], Awaitable[object]], concur
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
-    return figures
 
 
 async def _watch(progress: Progress, figures: Figures, duration: float) -> None:

@@ -82,9 +82,11 @@ def log_to_stderr(level: str) -> None:
 
 
 def ready_line(service: Service, where: str) -> str:
+    heard = ", ".join(event.topic for event in service.events)
     if not service.methods:
-        return f"{service.name} hears {', '.join(event.topic for event in service.events)} on {where}"
-    return f"serving {service.name} ({', '.join(service.methods)}) at {service.address} on {where}"
+        return f"{service.name} hears {heard} on {where}"
+    also = f", hearing {heard}" if heard else ""
+    return f"serving {service.name} ({', '.join(service.methods)}) at {service.address}{also} on {where}"
 
 
 class _AnnouncedServer(Server):

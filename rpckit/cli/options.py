@@ -108,7 +108,8 @@ Dialect = Annotated[
     typer.Option(
         "--dialect",
         metavar="NAME",
-        help="How requests are written: native; plain, or Redis: faststream, for servers that are not rpckit.",
+        help="How requests are written, for servers that are not rpckit: plain; on Redis faststream; over WebSocket "
+        "jsonrpc or fastapi_websocket_rpc.",
     ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="When nobody serves the address, queue until somebody does.")]

@@ -83,6 +83,20 @@ def test_watching_shows_the_load_and_the_dead_disappear(
         watching.kill()
 
 
+def test_an_interrupted_bench_shows_what_it_measured(start: Start, address: str) -> None:
+    bench = start("bench", f"{address}.double", "2", "-c", "4", "--duration", "60", "--json")
+    watching = start("stats", address, "--watch", "--json")
+    try:
+        _until(lambda: max(_rates(watching, "double"), default=0) > 10, watching)
+        bench.send(signal.SIGINT)
+        assert bench.wait() == 130
+        bench.wait_for('"calls": ')
+        assert "Traceback" not in bench.output
+    finally:
+        bench.kill()
+        watching.kill()
+
+
 def test_a_table_is_watched_until_it_is_interrupted(start: Start, address: str) -> None:
     watching = start("stats", address, "--watch")
     try:

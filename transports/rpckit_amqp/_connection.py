@@ -221,7 +221,7 @@ class Connection:
             reason = made[0].close_reason if made else None
             for protocol in made:
                 protocol.abort("the attempt to connect was given up")
-            raise self._explain(error, where, reason) from error
+            raise self._explain(error, where, reason) from (None if reason and reason.code else error)
 
     def _explain(self, error: BaseException, where: str, reason: CloseReason | None) -> BaseException:
         if isinstance(error, TimeoutError) and not (reason and reason.code):
