@@ -247,7 +247,11 @@ class Crew(Supervisor):
 
     async def _keep(self, place: Place) -> None:
         while not self.stopping.is_set():
-            code, ready_for = await self.work(until=self.stopping)
+            try:
+                code, ready_for = await self.work(until=self.stopping)
+            except OSError as error:  # the system has no process or file to spare: the others go on
+                log.warning("a worker cannot be started: %s", error)
+                code, ready_for = KILLED, None
             if self.stopping.is_set():
                 return
             pause = place.pause(code, ready_for)

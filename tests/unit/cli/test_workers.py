@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from rpckit.backoff import Backoff
 from rpckit.cli import reload, workers
 from rpckit.cli.job import Job
-from rpckit.cli.workers import BACKOFF, STEADY_S, Place, check_shared
+from rpckit.cli.workers import BACKOFF, STEADY_S, Crew, Place, check_shared
 from rpckit.errors import UsageError
 
 Rpckit = Callable[..., Any]
@@ -45,6 +47,27 @@ def test_pauses_grow_up_to_a_bound_and_begin_again_after_a_worker_that_lasted() 
     assert pauses[-1] == BACKOFF.most
     assert crashing.pause(1, STEADY_S) == BACKOFF.first
     assert (crashing.pause(1, None) or 0.0) > BACKOFF.first
+
+
+async def test_a_process_that_the_system_cannot_spare_holds_up_its_own_place_only(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "BACKOFF", Backoff(first=0.001, most=0.001))
+    crew = Crew(Job(["shop:service"], ["amqp://localhost"]), print, 1)
+    outcomes: list[Any] = [(KILLED, 1.0), OSError("no process to spare"), (KILLED, 1.0)]
+
+    async def work(until: asyncio.Event) -> tuple[int, float | None]:
+        outcome = outcomes.pop(0)
+        if not outcomes:
+            crew.stop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(crew, "work", work)
+    await crew._keep(place(must_start=True))
+    assert outcomes == []
+    assert "a worker cannot be started: no process to spare" in caplog.text
 
 
 @pytest.mark.parametrize(
