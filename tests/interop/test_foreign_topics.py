@@ -153,6 +153,18 @@ async def test_an_exchange_is_used_as_it_is(amqp_url: str, old: Pika, exchange: 
         await until(lambda: listener.heard)
 
 
+async def test_an_exchange_of_another_type_is_told(amqp_url: str, old: Pika, exchange: str) -> None:
+    """Else a pattern on a direct one would never hear. Calls go on."""
+    old.channel.exchange_declare(exchange, exchange_type="direct", durable=True)
+    with pytest.raises(UsageError, match="is of the type direct, not topic"):
+        async with Server(Listener(f"topic:{exchange}/kern.*").service, url=amqp_url):
+            pass
+    async with listening(amqp_url, Listener(f"direct:{exchange}/kern")) as client:
+        with pytest.raises(UsageError, match="is of the type direct, not topic"):
+            await client.emit(f"topic:{exchange}/kern.critical", "x")
+        await client.emit(f"direct:{exchange}/kern", "x")
+
+
 async def test_declare_never_declares_no_exchange(amqp_url: str, exchange: str) -> None:
     async with Client(f"{amqp_url}?declare=never") as client:
         with pytest.raises(UsageError, match="does not exist, and declare=never"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from typing import Any
 
@@ -9,13 +10,19 @@ from rpckit.errors import UsageError
 
 from ._connection import Session
 from ._driver import FastChannel
-from ._errors import NOT_FOUND, PRECONDITION_FAILED, Refused
+from ._errors import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, Refused
 from ._presence import passive_look
 from ._topology import DIRECT_REPLY_TO, EVENTS, Declare, ExchangeSpec, QueueSpec, request_queue
 
 __all__ = ["Queues", "may_be_mandatory"]
 
 MAX_EXCHANGES = 4096  # remembered; then forgotten all at once
+_TYPE = re.compile(r"arg 'type' for exchange .*current is '([\w-]+)'")  # in RabbitMQ's refusal of another type
+_DEAF = {  # by the type of a topic: those of exchanges that mean something else by its key
+    "fanout": ("direct", "topic", "headers"),
+    "direct": ("headers",),
+    "topic": ("direct", "headers"),
+}
 DIRECT_RETURNS_BEFORE = (4, 2)  # RabbitMQ below returns what it delivers to a direct reply-to
 
 
@@ -56,18 +63,37 @@ class Queues:
     async def ensure_exchange(self, session: Session, exchange: ExchangeSpec) -> None:
         """Once a session: publishing to a missing exchange would close the channel.
 
-        One of other programs is looked for first, and is used as it is.
+        One of other programs is used as it is, if it can be heard by what its topic says.
         """
         if self._session is not session:
             self._session = session
             self._exchanges.clear()
         if exchange.name in self._exchanges:
             return
-        if exchange is EVENTS or not await self._exists(session, exchange):
+        if exchange is EVENTS:
             await self._declare_exchange(session, exchange)
+        elif self._declare != "never":
+            await self._declare_foreign(session, exchange)
+        elif not await self._exists(session, exchange):
+            raise UsageError(f"the exchange {exchange.name!r} does not exist, and declare=never forbids creating it")
         if len(self._exchanges) >= MAX_EXCHANGES:
             self._exchanges.clear()
         self._exchanges.add(exchange.name)
+
+    async def _declare_foreign(self, session: Session, exchange: ExchangeSpec) -> None:
+        """A refusal says that it exists, in another way or beyond our rights: then it is used, if it can be heard."""
+        try:
+            await self._declare_exchange(session, exchange)
+        except Refused as refusal:
+            current = _TYPE.search(str(refusal))
+            if current is not None and current[1] in _DEAF.get(exchange.type, ()):
+                raise UsageError(
+                    f"the exchange {exchange.name!r} is of the type {current[1]}, not {exchange.type}: what is told "
+                    "there would reach nobody; name it by its own type"
+                ) from None
+            in_another_way = refusal.code == PRECONDITION_FAILED
+            if not in_another_way and not (refusal.code == ACCESS_REFUSED and await self._exists(session, exchange)):
+                raise
 
     async def _exists(self, session: Session, exchange: ExchangeSpec) -> bool:
         async def ask(channel: FastChannel) -> Any:
@@ -82,9 +108,6 @@ class Queues:
         return True
 
     async def _declare_exchange(self, session: Session, exchange: ExchangeSpec) -> None:
-        if exchange is not EVENTS and self._declare == "never":
-            raise UsageError(f"the exchange {exchange.name!r} does not exist, and declare=never forbids creating it")
-
         async def ask(channel: FastChannel) -> Any:
             return await channel.exchange_declare(exchange.name, exchange.type, durable=exchange.durable)
 
