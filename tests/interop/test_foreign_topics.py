@@ -165,6 +165,26 @@ async def test_an_exchange_of_another_type_is_told(amqp_url: str, old: Pika, exc
         await client.emit(f"direct:{exchange}/kern", "x")
 
 
+async def test_an_exchange_that_is_deleted_ends_no_call(amqp_url: str, old: Pika, exchange: str) -> None:
+    """What is told there just then is lost; the next one finds it declared again."""
+    service = Service(f"slow-{exchange}")
+
+    @service.method
+    async def wait() -> str:
+        await asyncio.sleep(0.5)
+        return "done"
+
+    async with Server(service, url=f"{amqp_url}?declare=transient"), Client(amqp_url) as client:
+        await client.emit(f"fanout:{exchange}", "first")
+        call = asyncio.create_task(client.call(f"slow-{exchange}.wait"))
+        old.channel.exchange_delete(exchange)
+        await client.emit(f"fanout:{exchange}", "lost")
+        assert await call == "done"
+        queue = old.listen(exchange, "fanout", "")
+        await client.emit(f"fanout:{exchange}", "heard")
+        assert [body for _, body, _ in old.heard(queue)] == [b"heard"]
+
+
 async def test_declare_never_declares_no_exchange(amqp_url: str, exchange: str) -> None:
     async with Client(f"{amqp_url}?declare=never") as client:
         with pytest.raises(UsageError, match="does not exist, and declare=never"):

@@ -45,14 +45,15 @@ CLIENT_CAPABILITIES = {
 class Session:
     """A live connection with a data channel for messages and a control channel for questions.
 
-    The control channel may be closed by the broker's answer (404, 406) and is opened anew; when
-    another one closes, the connection is given up and dialled again.
+    The control channel, and that for exchanges of other programs, may be closed by the broker (404, 406) and are
+    opened anew; when another one closes, the connection is given up and dialled again.
     """
 
     def __init__(self, protocol: FastProtocol) -> None:
         self.protocol = protocol
         self.blocked = False
         self._control: FastChannel | None = None
+        self._foreign: FastChannel | None = None
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.data: FastChannel = None  # type: ignore[assignment]  # set by open, before anybody sees this
@@ -85,6 +86,17 @@ class Session:
     async def control(self, what: str, operation: Callable[[FastChannel], Awaitable[T]]) -> T:
         """Ask on the control channel. Raises `Refused` or `ConnectionLost`. Cancelling is safe: the answer is read."""
         return await self._own(self._serialised(what, operation, control=True))
+
+    async def foreign_channel(self) -> FastChannel:
+        """For exchanges of other programs: if one is deleted, what is told there closes this channel, and no other."""
+        return await self._own(self._open_foreign())
+
+    async def _open_foreign(self) -> FastChannel:
+        async with self._lock:
+            if self._foreign is None or self._foreign.close_reason is not None:
+                self._foreign = await self._new_channel()
+                self._foreign.on_closed = _told_nobody
+            return self._foreign
 
     async def on_data(self, what: str, operation: Callable[[FastChannel], Awaitable[T]]) -> T:
         """The same on the data channel; a refusal ends the connection."""
@@ -143,6 +155,11 @@ class Session:
     def _lasting_closed(self, reason: CloseReason) -> None:
         if self.protocol.alive:
             self.protocol.abort(f"RabbitMQ closed the channel: {reason}", reason.code)
+
+
+def _told_nobody(reason: CloseReason) -> None:
+    if reason.code:
+        log.warning("what was told to an exchange of other programs is lost: %s", reason)
 
 
 class Connection:

@@ -23,7 +23,7 @@ from ._driver import FRAME_MAX, CloseReason, FastChannel
 from ._frames import Properties, ReturnMethod, content_frames, publish_frame
 from ._mapping import lay_out
 
-__all__ = ["Confirmed", "Express", "Publication"]
+__all__ = ["Confirmed", "Express", "Publication", "Routes"]
 
 MAX_ROUTES = 4096  # publish frames remembered; then forgotten all at once
 MAX_REPLIES = 16_384  # express replies remembered, against a link that died unnoticed
@@ -34,7 +34,7 @@ Done = Callable[["Publication", RpcError | None, ReturnMethod | None], None]
 OnReturn = Callable[[ReturnMethod, Properties], None]
 
 
-class _Routes:
+class Routes:
     """Messages laid out for one channel; the publish frame of each address only once."""
 
     __slots__ = ("_channel_id", "_frame_max", "_frames")
@@ -67,7 +67,7 @@ class Express:
     """Written and forgotten, but for the last replies."""
 
     def __init__(self, heartbeat: float) -> None:
-        self.routes = _Routes()
+        self.routes = Routes()
         self._unnoticed_s = 2 * heartbeat  # a dead link is found by then: what was written since may be lost
         self._replies: deque[tuple[float, float, bytes]] = deque()
         self._replies_bytes = 0
@@ -139,7 +139,7 @@ class Confirmed:
     """Published on a channel of its own, and told apart by the broker's confirms, over all sessions."""
 
     def __init__(self) -> None:
-        self.routes = _Routes()
+        self.routes = Routes()
         self._session: Session | None = None
         self._next_tag = 1
         self._unconfirmed: dict[int, Publication] = {}

@@ -80,6 +80,10 @@ class Queues:
             self._exchanges.clear()
         self._exchanges.add(exchange.name)
 
+    def forget_exchanges(self) -> None:
+        """One of them is perhaps not there any more."""
+        self._exchanges.clear()
+
     async def _declare_foreign(self, session: Session, exchange: ExchangeSpec) -> None:
         """A refusal says that it exists, in another way or beyond our rights: then it is used, if it can be heard."""
         try:

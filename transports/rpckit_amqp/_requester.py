@@ -11,12 +11,13 @@ from rpckit.message import Kind, Message
 from rpckit.transport import OnGone, OnMessage, OnUndelivered
 
 from ._connection import Session
+from ._driver import FastChannel
 from ._frames import DeliverMethod, Properties, ReturnMethod
 from ._inbound import Inbound
 from ._mapping import from_properties, lay_out
 from ._options import AmqpOptions
 from ._presence import Presence
-from ._publisher import Confirmed, Express, Publication
+from ._publisher import Confirmed, Express, Publication, Routes
 from ._queues import Queues, may_be_mandatory
 from ._topology import DIRECT_REPLY_TO, Route, reply_queue
 
@@ -49,6 +50,8 @@ class Requester:
         self._on_message: OnMessage | None = None
         self._presence = Presence()
         self._session: Session | None = None
+        self._abroad = Routes()
+        self._abroad_on: FastChannel | None = None
 
     async def attach(self, session: Session) -> None:
         """A new session, with a new inbox if there was one."""
@@ -107,13 +110,21 @@ class Requester:
         if session is None:
             raise NotSent("not connected")
         route = Route.of(topic)
+        routes = await self._routes_abroad(session) if route.foreign else self._express.routes
         await self._queues.ensure_exchange(session, route.exchange)
         if session.protocol.congested:
             await self._wait_writable(session, message)
-        data = self._express.routes.around(
-            route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name
-        )
+        data = routes.around(route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name)
         self._express.write(data)
+
+    async def _routes_abroad(self, session: Session) -> Routes:
+        """On the channel for exchanges of other programs. That it is a new one may mean that one of them is gone."""
+        channel = await session.foreign_channel()
+        if channel is not self._abroad_on:
+            self._abroad_on = channel
+            self._abroad.attach(channel)
+            self._queues.forget_exchanges()
+        return self._abroad
 
     async def _publish_confirmed(self, session: Session, message: Message, *, mandatory: bool) -> None:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
