@@ -81,7 +81,8 @@ class Client:
     """Calls functions on other machines.
 
     url:        the broker; from the settings when left out.
-    dialect:    "native", or "plain" for a server that is not rpckit's.
+    dialect:    "native"; for servers that are not rpckit's "plain", on Redis also "faststream", over WebSocket
+                "jsonrpc" or "fastapi_websocket_rpc".
     middleware: ``async def m(call, call_next)`` around each call, outermost first.
     expose:     a service, or several, that the other side may call, on sessions (`ws://`).
     on_connect, on_disconnect: ``async def hook(peer)`` after each connect, and when it is lost, on sessions;

@@ -54,7 +54,7 @@ class Context:
     """One call being handled. A parameter annotated `Context` receives it.
 
     service, method: names.     headers: the caller's own, strings.
-    deadline:        None when the caller set none.
+    deadline:        the caller's or the method's own, the sooner; None when neither set one.
     attempt:         1, or more when an idempotent call was sent again.
     caller:          the caller's reply address; empty when it wants no reply.
     topic:           on which an event was told; empty for a call.
@@ -121,7 +121,10 @@ class Context:
         return self.slot.other
 
     async def emit(self, topic: str, /, *args: Any, **kwargs: Any) -> None:
-        """Tell everyone who listens to `topic` on the transport this call came by, as `Client.emit` does."""
+        """Tell everyone who listens to `topic` on the transport this call came by.
+
+        What is given by name is an argument.
+        """
         if self.slot is None:
             raise UsageError("this context does not belong to a running call")
         await self.slot.emit(topic, args, kwargs)
@@ -135,7 +138,7 @@ class Context:
         return self.message.to
 
     def time_left(self) -> float | None:
-        """Seconds until the caller stops waiting; None when it waits for ever."""
+        """Seconds until the deadline; None when there is none."""
         if self.deadline is None:
             return None
         return self.deadline.remaining((self._loop or get_running_loop()).time())

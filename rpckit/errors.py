@@ -74,7 +74,7 @@ class RpcError(Exception):
 
 
 class NotSent(RpcError):
-    """Nothing left this process: not connected in time, too many calls pending, or blocked by the broker."""
+    """It was not taken: not connected in time, too many calls pending, or refused by the broker. It did not run."""
 
 
 class NoResponder(RpcError):
@@ -105,7 +105,7 @@ class ConnectionLost(OutcomeUnknown):
 
 
 class DeadlineExceeded(OutcomeUnknown, TimeoutError):
-    """No reply came within the call's time."""
+    """No reply came within the call's time, or the server stopped it when its time was up."""
 
 
 class RemoteError(RpcError):
@@ -183,7 +183,7 @@ class InternalError(RemoteError):
 
 
 class BadReply(RpcError):
-    """A reply came that cannot be read."""
+    """A reply came that cannot be read, is too large, or is not what a typed client was promised."""
 
 
 class UsageError(RpcError):

@@ -91,7 +91,10 @@ class Server:
         return len(self._dispatcher.inflight) if self._dispatcher else 0
 
     async def emit(self, topic: str, /, *args: Any, **kwargs: Any) -> None:
-        """Tell everyone who listens to `topic`, on each transport of this server; at most once. Raises `NotSent`."""
+        """Tell everyone who listens to `topic`, on each transport of this server; at most once.
+
+        What is given by name is an argument. Raises `NotSent`, `UsageError`.
+        """
         if self._dispatcher is None:
             raise NotSent("the server is not running")
         await self._dispatcher.emit(self._dispatcher.links, topic, args, kwargs)

@@ -1,5 +1,7 @@
 """Settings: arguments over RPCKIT_* variables over rpckit.toml over [tool.rpckit] in pyproject.toml.
 
+A profile that an argument chose stands between arguments and variables.
+
 `rpckit.toml` is the nearest one from the working directory upwards, or the file RPCKIT_CONFIG names::
 
     url = "amqp://localhost"

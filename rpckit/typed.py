@@ -33,7 +33,7 @@ class TypedClient:
     url, settings, dialect, middleware and overrides are those of `Client`; `client` shares one that exists.
 
     A generated class has the `contract` it was made of, as JSON. The first call of each method asks the server whether
-    that still holds; what changed is a `UsageError` that names it, and the call did not run.
+    that still holds; a breaking change is a `UsageError` that names it, and the call did not run.
     """
 
     address: ClassVar[str]

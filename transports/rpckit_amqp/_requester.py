@@ -110,8 +110,11 @@ class Requester:
         if session is None:
             raise NotSent("not connected")
         route = Route.of(topic)
-        routes = await self._routes_abroad(session) if route.foreign else self._express.routes
-        await self._queues.ensure_exchange(session, route.exchange)
+        try:
+            routes = await self._routes_abroad(session) if route.foreign else self._express.routes
+            await self._queues.ensure_exchange(session, route.exchange)
+        except ConnectionLost as error:
+            raise NotSent(f"the connection was lost before the event was sent: {error}") from error
         if session.protocol.congested:
             await self._wait_writable(session, message)
         data = routes.around(route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name)
