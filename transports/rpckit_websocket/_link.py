@@ -36,6 +36,7 @@ class Link:
     """
 
     __slots__ = (
+        "_ask_again_at",
         "_asked_at",
         "_dropped",
         "_ending",
@@ -78,6 +79,7 @@ class Link:
         self._told = False
         self._ending = False
         self._asked_at: float | None = None
+        self._ask_again_at: float | None = None  # also a busy peer: then its round trip is known
         self._dropped = 0
 
     @property
@@ -263,8 +265,9 @@ class Link:
     # -- signs of life, and the end -----------------------------------------------------------------
 
     def look(self, now: float, heartbeat: float) -> None:
-        """Ask a silent peer for a sign of life; lose one that gave none."""
+        """Ask a silent peer for a sign of life, and any peer once a heartbeat; lose one that gave none."""
         silent = now - self.wire.last_read
+        again_at = self._ask_again_at = self._ask_again_at or now + heartbeat
         waited = now - self.began > FIRST_WORD_S
         if self.session.phase is Phase.UNKNOWN and waited and self.hub.options.default_dialect is not None:
             self.session.begin(self.hub.options.default_dialect)
@@ -272,7 +275,8 @@ class Link:
         self._forget_expired(now)
         if silent > 1.75 * heartbeat and self._asked_at is not None and not self._may_be_busy:
             self.lose(f"no sign of life for {silent:.1f} s")
-        elif silent > heartbeat / 2 and self._asked_at is None:
+        elif self._asked_at is None and (silent > heartbeat / 2 or now > again_at):
+            self._ask_again_at = now + heartbeat
             self._ask()
 
     def _ask(self) -> None:

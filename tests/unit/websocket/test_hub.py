@@ -848,6 +848,18 @@ async def test_a_silent_peer_is_asked_once_and_lost_when_it_gives_no_sign(bench:
     assert (peer.link.gone, peer.wire.aborted) == (True, 1)
 
 
+async def test_a_peer_that_is_never_silent_is_asked_once_a_heartbeat(bench: Bench) -> None:
+    """Also one that always asks first: its round trip is to be known."""
+    peer = bench.peer("a")
+    for now in range(1, 24):
+        peer.wire.last_read = float(now)
+        peer.link.look(float(now), 10.0)
+        for ping in peer.heard:
+            peer.says(Pong(ping.token))
+    assert [type(item) for item in peer.heard] == [Ping, Ping]
+    assert peer.link.rtt is not None
+
+
 async def test_an_answer_to_the_heartbeat_is_measured(bench: Bench) -> None:
     peer = bench.peer("a")
     assert peer.link.rtt is None
