@@ -12,6 +12,7 @@ from rpckit.cli import options
 from rpckit.cli.asking import AsJson, Collect, ask, print_json
 from rpckit.cli.failures import reported
 from rpckit.cli.signatures import described
+from rpckit.cli.targets import WAIT
 
 __all__ = ["describe"]
 
@@ -22,7 +23,7 @@ def describe(
     address: Address,
     url: options.Url = None,
     profile: options.Profile = None,
-    wait: Collect = 0.3,
+    wait: Collect = WAIT,
     as_json: AsJson = False,
     debug: options.Debug = False,
 ) -> None:

@@ -12,7 +12,7 @@ from rpckit.schema import Document, contract_of
 
 __all__ = ["WAIT", "contract_for"]
 
-WAIT = 1.0  # seconds for the first of the running servers to answer
+WAIT = 3.0  # seconds for the first of the running servers to answer
 _SOURCE = re.compile(r"(?!(list|stream|channel):)[A-Za-z_][\w.]*:\w+")  # an address may name its kind: list:orders
 
 
