@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from rpckit.contract import Service, read_arguments, write_result
-from rpckit.dispatch import Dispatcher
-from rpckit.errors import Code, InvalidArgument, MethodNotFound, NoResponder, RemoteError, UsageError
+from rpckit.dispatch import Dispatcher, sent
+from rpckit.errors import Code, InvalidArgument, MethodNotFound, NoResponder, RemoteError
 from rpckit.fault import TOOLKIT, Fault, fault_message, fault_of
 from rpckit.job import Link
 from rpckit.message import Kind, Message
@@ -92,9 +92,8 @@ class Answerer:
         except RemoteError as error:
             reply = fault_message(request, fault_of(error))
         finally:
-            if not request.reply_to or not (
-                _sent(delivery, reply) or _sent(delivery, fault_message(request, _TOO_LARGE))
-            ):
+            replies = (reply, fault_message(request, _TOO_LARGE)) if request.reply_to else ()
+            if not any(sent(delivery, each, "an answer to a query") for each in replies):
                 delivery.settle()
 
     async def _ask(self, message: Message) -> Any:
@@ -123,15 +122,6 @@ class Answerer:
             log.info("a query was not answered: %s", error)
         elif error is not None:
             log.error("a query was not answered", exc_info=error)
-
-
-def _sent(delivery: Delivery, reply: Message) -> bool:
-    try:
-        delivery.reply(reply)
-    except UsageError as error:
-        log.error("an answer to a query cannot be sent: %s", error)
-        return False
-    return True
 
 
 def _reply(request: Message, value: Any) -> Message:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rpckit.acceptance import Acceptance
-from rpckit.schema import Document, bare_method, method_fingerprint
+from rpckit.schema import Document, method_fingerprint
 
 __all__ = ["Change", "compare", "compare_method"]
 
@@ -44,7 +44,7 @@ def compare_method(old: Document, new: Document, name: str) -> list[Change]:
     if name not in new["methods"]:
         there = ", ".join(new["methods"]) or "none"
         return [Change(True, name, f"is gone; there are {there}")]
-    before, after = bare_method(old["methods"][name]), bare_method(new["methods"][name])
+    before, after = old["methods"][name], new["methods"][name]
     results = Acceptance(new["definitions"], old["definitions"], new_accepts=False)
     changes = list(_arguments(name, before["parameters"], after["parameters"], _taking(old, new)))
     for place, problem in results.problems(after["result"], before["result"], ""):

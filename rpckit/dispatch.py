@@ -43,7 +43,7 @@ from rpckit.stats import CallStats, MethodStats
 from rpckit.timer import TableTimer
 from rpckit.transport import Delivery
 
-__all__ = ["PREFETCH_AHEAD", "Dispatcher"]
+__all__ = ["PREFETCH_AHEAD", "Dispatcher", "sent"]
 
 log = logging.getLogger(__name__)
 
@@ -382,11 +382,10 @@ class Dispatcher:
             log.error(
                 "the details of a fault are not sent: %d bytes, over max_body (%d)", len(reply.body), self.max_body
             )
-        elif _sent(delivery, reply):
+        elif sent(delivery, reply, "a fault"):
             return
-        if not _sent(
-            delivery, fault_message(delivery.message, brief(fault))
-        ):  # whoever waits is to learn that it failed
+        # whoever waits is to learn that it failed
+        if not sent(delivery, fault_message(delivery.message, brief(fault)), "a fault"):
             delivery.settle()
 
     def _count_failed(self, job: Job, code: str) -> None:
@@ -568,10 +567,11 @@ def _give(given: asyncio.Future[None], slots: Slots) -> None:
         given.set_result(None)
 
 
-def _sent(delivery: Delivery, reply: Message) -> bool:
+def sent(delivery: Delivery, reply: Message, what: str) -> bool:
+    """Whether it could be sent; if not, `what` it was is logged with the cause, and the delivery is still open."""
     try:
         delivery.reply(reply)
     except UsageError as error:
-        log.error("a fault cannot be sent: %s", error)
+        log.error("%s cannot be sent: %s", what, error)
         return False
     return True

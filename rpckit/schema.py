@@ -39,8 +39,6 @@ __all__ = [
     "REF",
     "Document",
     "Schema",
-    "bare_definitions",
-    "bare_method",
     "compact",
     "contract_of",
     "expanded",
@@ -72,35 +70,42 @@ _KINDS: dict[Any, str] = {
 }
 _METHOD = {"doc": "", "deprecated": "", "raises": [], "idempotent": False, "no_reply": False, "timeout": None}
 _PARAMETER = {"kind": "positional", "required": True}
-_known: WeakKeyDictionary[Service, tuple[int, Document]] = WeakKeyDictionary()
-_asked: WeakKeyDictionary[Service, tuple[Document, dict[str, str], dict[str, Document]]] = WeakKeyDictionary()
+
+
+class _Known:
+    """What was worked out of a service while it had as many methods and handlers of events. Not to be changed."""
+
+    def __init__(self, size: int, document: Document) -> None:
+        self.size = size
+        self.document = document
+        self.fingerprints: dict[str, str] = {}  # by method, as are
+        self.parts: dict[str, Document] = {}
+
+
+_known: WeakKeyDictionary[Service, _Known] = WeakKeyDictionary()
 
 
 def contract_of(service: Service) -> Document:
     """The contract of a service. It is remembered: do not change it. What has no JSON Schema is anything, `{}`."""
-    size = len(service.methods) + len(service.events)
-    known = _known.get(service)
-    if known is None or known[0] != size:
-        known = _known[service] = (size, _document(service))
-    return known[1]
+    return _known_of(service).document
 
 
 def fingerprint_in(service: Service, method: str) -> str:
     """Of a method that the service has. Remembered, as every client asks, and large types take milliseconds."""
-    document, fingerprints, _ = _asked_of(service)
-    if method not in fingerprints:
-        fingerprints[method] = method_fingerprint(document, method)
-    return fingerprints[method]
+    known = _known_of(service)
+    if method not in known.fingerprints:
+        known.fingerprints[method] = method_fingerprint(known.document, method)
+    return known.fingerprints[method]
 
 
 def part_in(service: Service, method: str) -> Document:
     """What one method needs of the contract, remembered where there is such a method. Do not change it."""
-    document, _, parts = _asked_of(service)
-    if method not in document["methods"]:
-        return part_of(document, method)
-    if method not in parts:
-        parts[method] = part_of(document, method)
-    return parts[method]
+    known = _known_of(service)
+    if method not in known.document["methods"]:
+        return part_of(known.document, method)
+    if method not in known.parts:
+        known.parts[method] = part_of(known.document, method)
+    return known.parts[method]
 
 
 def fingerprint_of(document: Document) -> str:
@@ -110,7 +115,7 @@ def fingerprint_of(document: Document) -> str:
 
 def method_fingerprint(document: Document, method: str) -> str:
     """The same of one method, with every type it mentions."""
-    spec = bare_method(document["methods"][method])
+    spec = _bare_method(document["methods"][method])
     definitions = document["definitions"]
     return _digest([spec, {name: _bare(definitions[name]) for name in names_in(spec, definitions)}])
 
@@ -128,7 +133,7 @@ def names_in(schema: Any, definitions: Mapping[str, Any]) -> list[str]:
 
 def part_of(document: Document, method: str) -> Document:
     """What one method needs of a document, without prose: the others are there by name only."""
-    methods = {name: bare_method(spec) if name == method else {} for name, spec in document["methods"].items()}
+    methods = {name: _bare_method(spec) if name == method else {} for name, spec in document["methods"].items()}
     definitions = document["definitions"]
     needed = {name: _bare(definitions[name]) for name in names_in(methods.get(method), definitions)}
     return {**document, "doc": "", "methods": methods, "errors": {}, "events": [], "definitions": needed}
@@ -140,21 +145,11 @@ def without_docs(document: Document) -> Document:
     errors = document.get("errors", {})
     return {
         **{key: value for key, value in document.items() if key != "doc"},
-        "methods": {name: bare_method(method) for name, method in document["methods"].items()},
+        "methods": {name: _bare_method(method) for name, method in document["methods"].items()},
         "errors": {name: {key: each for key, each in error.items() if key != "doc"} for name, error in errors.items()},
         "events": [{key: value for key, value in event.items() if key != "doc"} for event in events],
-        "definitions": bare_definitions(document),
+        "definitions": {name: _bare(schema) for name, schema in document["definitions"].items()},
     }
-
-
-def bare_method(method: Document) -> Document:
-    """A method of a document without its prose."""
-    bare = {key: value for key, value in method.items() if key != "doc"}
-    return {**bare, "parameters": _bare_parameters(method), "result": _bare(method["result"])}
-
-
-def bare_definitions(document: Document) -> dict[str, Schema]:
-    return {name: _bare(schema) for name, schema in document["definitions"].items()}
 
 
 def compact(document: Document) -> Document:
@@ -180,12 +175,12 @@ def expanded(document: Document) -> Document:
     return {**document, "methods": methods}
 
 
-def _asked_of(service: Service) -> tuple[Document, dict[str, str], dict[str, Document]]:
-    document = contract_of(service)
-    asked = _asked.get(service)
-    if asked is None or asked[0] is not document:
-        asked = _asked[service] = (document, {}, {})
-    return asked
+def _known_of(service: Service) -> _Known:
+    size = len(service.methods) + len(service.events)
+    known = _known.get(service)
+    if known is None or known.size != size:
+        known = _known[service] = _Known(size, _document(service))
+    return known
 
 
 def _without(usual: Document, value: Document) -> Document:
@@ -336,6 +331,12 @@ class _Generator(GenerateJsonSchema):
         keys = self.generate_inner(schema["keys_schema"]) if "keys_schema" in schema else {}
         keys.pop("title", None)
         return {**described, "propertyNames": keys} if keys not in ({}, {"type": "string"}) else described
+
+
+def _bare_method(method: Document) -> Document:
+    """A method of a document without its prose."""
+    bare = {key: value for key, value in method.items() if key != "doc"}
+    return {**bare, "parameters": _bare_parameters(method), "result": _bare(method["result"])}
 
 
 def _bare_parameters(described: Document) -> list[Document]:

@@ -40,19 +40,20 @@ from rpckit.transport import TransportOptions
 from rpckit.url import Url
 
 __all__ = [
+    "BY_HAND",
     "PREFIX",
     "Settings",
     "family_of",
     "given_settings",
     "load_settings",
     "profile_names",
-    "profile_variables",
     "where_said",
 ]
 
 PREFIX = "RPCKIT_"
 _ARGUMENTS, _ENVIRONMENT = "the arguments", "the environment"
-_NOT_SETTINGS = ("RPCKIT_CONFIG", "RPCKIT_TEST_")
+BY_HAND = "RPCKIT_PROFILE_BY_HAND"  # set beside RPCKIT_PROFILE where an argument of a command chose it
+_NOT_SETTINGS = ("RPCKIT_CONFIG", "RPCKIT_TEST_", BY_HAND)
 _FAMILIES = {"amqps": "amqp", "rediss": "redis", "ws": "websocket", "wss": "websocket"}
 
 Values = dict[str, Any]
@@ -162,14 +163,6 @@ def profile_names() -> list[str]:
     return sorted({name for place, values in _read_files(Path.cwd()) for name in _profiles(_Layer(place, values))})
 
 
-def profile_variables(name: str) -> set[str]:
-    """The environment variables that say what this profile says as well: it wins where it is asked for by hand."""
-    profiles = (_profiles(_Layer(place, values)).get(name) for place, values in _read_files(Path.cwd()))
-    said = {key: value for profile in profiles if profile for key, value in profile.values.items()}
-    options = (f"{key}_{option}" for key, value in said.items() if isinstance(value, Mapping) for option in value)
-    return {f"{PREFIX}{key}".upper() for key in (*said, *options)}
-
-
 def family_of(scheme: str) -> str:
     """The family whose options a scheme shares: `redis` of `rediss+stream`."""
     base = scheme.partition("+")[0]
@@ -236,7 +229,7 @@ def _layers(arguments: Values) -> list[_Layer]:
         listed = ", ".join(sorted(known)) or f"none: no file has a table [profiles.{profile}]"
         raise UsageError(f"unknown profile {profile!r}. Known: {listed}")
     parts = [_parts(each, profile) for each in files]
-    if arguments.get("profile"):  # what an argument chose is stronger than variables
+    if arguments.get("profile") or os.environ.get(BY_HAND):  # what an argument chose is stronger than variables
         given_too = [chosen for *some, _ in parts for chosen in some]
         return [each.checked() for each in (given, *given_too, variables, *(rest for *_, rest in parts))]
     return [each.checked() for each in (given, variables, *(part for some in parts for part in some))]

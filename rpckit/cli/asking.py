@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from rpckit.client import Client
@@ -16,7 +17,7 @@ from rpckit.contract import check_address
 from rpckit.errors import NoResponder
 from rpckit.queries import Answer, Instance, Query
 
-__all__ = ["AsJson", "Collect", "OfAddress", "ask", "nobody", "print_json", "show_nobody", "where"]
+__all__ = ["AsJson", "Collect", "OfAddress", "ask", "contents", "nobody", "print_json", "show", "where"]
 
 Collect = Annotated[
     float, typer.Option("--wait", metavar="SECONDS", min=0.01, max=600, help="How long answers are collected.")
@@ -43,9 +44,19 @@ def nobody(client: Client, address: str, wait: float) -> NoResponder:
     return NoResponder(f"nobody {what}answered on {client.url} within {wait:g} s. {_HINT}")
 
 
-def show_nobody(wait: float) -> None:
-    """Not a failure: nothing may be running."""
-    Console(stderr=True).print(Text(f"Nobody answered within {wait:g} s. {_HINT}"), soft_wrap=True)
+def show(answers: list[Answer], wait: float, table: Callable[[list[Answer]], Table], as_json: list[Any] | None) -> None:
+    """As JSON, if it is given, or as a table. That nobody answered is said, and is no failure: nothing may run."""
+    if as_json is not None:
+        print_json(as_json)
+    elif answers:
+        Console().print(table(answers))
+    if not answers:
+        Console(stderr=True).print(Text(f"Nobody answered within {wait:g} s. {_HINT}"), soft_wrap=True)
+
+
+def contents(answers: list[Answer]) -> list[Any]:
+    """What they said, as it came."""
+    return [answer.content for answer in answers]
 
 
 def print_json(value: Any) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from rpckit.cli import options
-from rpckit.cli.asking import AsJson, Collect, ask, print_json, show_nobody, where
+from rpckit.cli.asking import AsJson, Collect, ask, contents, show, where
 from rpckit.cli.failures import reported
 from rpckit.queries import Answer
 
@@ -30,12 +29,7 @@ def services(
     """
     with reported(debug):
         answers = ask(url, "info", "", wait)
-        if as_json:
-            print_json([answer.content for answer in answers])
-        elif answers:
-            Console().print(_table(answers))
-        if not answers:
-            show_nobody(wait)
+        show(answers, wait, _table, contents(answers) if as_json else None)
 
 
 def _table(answers: list[Answer]) -> Table:

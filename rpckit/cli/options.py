@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -42,12 +41,9 @@ def from_settings(usual: str = "") -> str:
 def choose_profile(name: str | None) -> str | None:
     """For all that this process loads, and the processes that it starts. It is stronger than variables."""
     if name is not None:
-        from rpckit.settings import profile_variables
+        from rpckit.settings import BY_HAND
 
-        with suppress(UsageError):  # of a file that cannot be read: loading the settings will say so
-            for variable in profile_variables(name):
-                os.environ.pop(variable, None)
-        os.environ["RPCKIT_PROFILE"] = name
+        os.environ["RPCKIT_PROFILE"], os.environ[BY_HAND] = name, "1"
     return name
 
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from rpckit.cli import options
-from rpckit.cli.asking import AsJson, Collect, OfAddress, ask, print_json, show_nobody, where
+from rpckit.cli.asking import AsJson, Collect, OfAddress, ask, show, where
 from rpckit.cli.failures import NO_RESPONDER, reported
 from rpckit.queries import Answer
 
@@ -33,12 +32,9 @@ def ping(
     """
     with reported(debug):
         answers = ask(url, "ping", address, wait)
-        if as_json:
-            print_json([{"instance": asdict(each.instance), "ms": round(1000 * each.seconds, 3)} for each in answers])
-        elif answers:
-            Console().print(_table(answers))
+        said = [{"instance": asdict(each.instance), "ms": round(1000 * each.seconds, 3)} for each in answers]
+        show(answers, wait, _table, said if as_json else None)
         if not answers:
-            show_nobody(wait)
             raise typer.Exit(NO_RESPONDER)
 
 

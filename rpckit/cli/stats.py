@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from rpckit.cli import options
-from rpckit.cli.asking import AsJson, Collect, OfAddress, ask, print_json, show_nobody, where
+from rpckit.cli.asking import AsJson, Collect, OfAddress, ask, contents, print_json, show, where
 from rpckit.cli.failures import reported
 from rpckit.client import Client
 from rpckit.errors import ConnectionLost, NotSent
@@ -53,12 +53,7 @@ def stats(
             _watch_until_interrupted(Client(url), address, wait, as_json)
             return
         answers = ask(url, "stats", address, wait)
-        if as_json:
-            print_json([answer.content for answer in answers])
-        elif answers:
-            Console().print(stats_table(answers))
-        if not answers:
-            show_nobody(wait)
+        show(answers, wait, stats_table, contents(answers) if as_json else None)
 
 
 class Rates:
@@ -101,7 +96,7 @@ def stats_table(answers: list[Answer], *, watching: bool = False) -> Table:
 def _watch_until_interrupted(client: Client, address: str, wait: float, as_json: bool) -> None:
     try:
         if as_json:
-            asyncio.run(_watch(client, address, wait, lambda answers: print_json([each.content for each in answers])))
+            asyncio.run(_watch(client, address, wait, lambda answers: print_json(contents(answers))))
         else:
             asyncio.run(_watch_tables(client, address, wait))
     except KeyboardInterrupt:

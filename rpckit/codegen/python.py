@@ -121,13 +121,13 @@ class _Writer:
 
     def _method(self, name: str) -> Iterator[str]:
         method = self._document["methods"][name]
-        if method["deprecated"]:
-            yield f"{INDENT}@{self._names.get('deprecated', 'typing_extensions')}({quoted(method['deprecated'])})"
         yield from self._signature(self._attributes[name], method)
         yield from docstring(_method_doc(method), INDENT * 2)
         yield from self._body(name, method)
 
     def _signature(self, name: str, method: Document) -> Iterator[str]:
+        if method["deprecated"]:
+            yield f"{INDENT}@{self._names.get('deprecated', 'typing_extensions')}({quoted(method['deprecated'])})"
         returns = "None" if method["no_reply"] else self._types.spell(method["result"])
         define = "def" if self._sync else "async def"
         parameters = ["self", *self._parameters(method)]
@@ -197,8 +197,6 @@ class _Writer:
             for each in method["parameters"]
         ]
         passed += [f"{option}={option}" for option in _options_of(method)]
-        if method["deprecated"]:
-            yield f"{INDENT}@{self._names.get('deprecated', 'typing_extensions')}({quoted(method['deprecated'])})"
         yield from self._signature("call", method)
         yield from docstring(f"The service's {only} method: `{name}`.", INDENT * 2)
         return_ = "" if method["no_reply"] else "return "

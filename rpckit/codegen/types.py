@@ -29,7 +29,7 @@ _FORMATS = {
 }
 _SCALARS = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-_READERS = {"date-time": "fromisoformat", "date": "fromisoformat", "time": "fromisoformat"}
+_ISO = ("date-time", "date", "time")  # their classes read it
 
 
 class Types:
@@ -137,7 +137,7 @@ class Types:
         if form == "binary":
             return f"b{quoted(value)}" if value.isascii() else ""
         if form in _FORMATS:
-            reader = f".{_READERS[form]}" if form in _READERS else ""
+            reader = ".fromisoformat" if form in _ISO else ""
             return f"{self._names.get(*_FORMATS[form])}{reader}({quoted(value)})"
         return _plain(value)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from rpckit.cli.app import app
+from rpckit.settings import BY_HAND
 
 
 class Ran(NamedTuple):
@@ -28,7 +29,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The empty working directory of a test."""
     for variable in [name for name in os.environ if name.startswith("RPCKIT_")]:
         monkeypatch.delenv(variable)
-    monkeypatch.setenv("RPCKIT_PROFILE", "")  # says nothing; what --profile sets is undone with it
+    for variable in ("RPCKIT_PROFILE", BY_HAND):
+        monkeypatch.setenv(variable, "")  # says nothing; what --profile sets is undone with it
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.chdir(tmp_path)
