@@ -12,6 +12,7 @@ import pytest
 from rpckit import (
     Client,
     DeadlineExceeded,
+    Expired,
     InternalError,
     InvalidArgument,
     MethodNotFound,
@@ -114,7 +115,7 @@ async def test_what_waits_and_what_runs_is_in_flight_and_its_end_is_counted(serv
 
     await until(both)
     for ended in await asyncio.gather(*calls, return_exceptions=True):
-        assert isinstance(ended, DeadlineExceeded)
+        assert isinstance(ended, DeadlineExceeded | Expired)  # of the one not begun either side may say so first
 
     async def none() -> bool:
         entry = await stats(client, "stuck")
