@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -42,4 +43,4 @@ def test_a_name_that_is_taken_is_another_one() -> None:
 def test_any_text_can_be_a_docstring(text: str) -> None:
     scope: dict[str, Any] = {}
     exec("\n".join(["def f():", *docstring(text)]), scope)
-    assert scope["f"].__doc__.strip() == text.replace("\n", "\n    ").strip()
+    assert inspect.getdoc(scope["f"]).strip() == text.strip()
