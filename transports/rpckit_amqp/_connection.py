@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -16,13 +15,14 @@ from typing import Any, TypeVar
 
 import aioamqp
 
-from rpckit.backoff import Backoff
 from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
+from rpckit.redial import CredentialsRefused, first_of, redial
+from rpckit.tls import client_context, untrusted
 from rpckit.transport import State
 from rpckit.url import Host, Url
 
 from ._driver import DRIVER_ERRORS, CloseReason, FastChannel, FastProtocol
-from ._errors import CredentialsRefused, Refused, refused_connection
+from ._errors import Refused, refused_connection
 from ._options import AmqpOptions
 
 __all__ = ["Connection", "Session", "being_cancelled"]
@@ -207,19 +207,8 @@ class Connection:
             self._enter(State.CLOSED, "closed by this process")
 
     async def _connect(self) -> None:
-        errors: list[RpcError] = []
-        for host in self.url.hosts or (Host("localhost"),):
-            try:
-                session = await self._dial(host)
-            except RpcError as error:
-                errors.append(error)
-                continue
-            self._adopt(session, host)
-            return
-        fatal = next((error for error in errors if isinstance(error, UsageError)), None)
-        if fatal is not None or len(errors) == 1:
-            raise fatal or errors[0]
-        raise NotSent("; ".join(str(error) for error in errors))
+        session, host = await first_of(self.url.hosts or (Host("localhost"),), self._dial)
+        self._adopt(session, host)
 
     async def _dial(self, host: Host) -> Session:
         """One host: connection, channel and what `prepare` wants. Nothing is left of an attempt that fails."""
@@ -248,9 +237,7 @@ class Connection:
         if isinstance(error, UsageError):
             return error
         if isinstance(error, ssl.SSLCertVerificationError):
-            return UsageError(
-                f"{where}: its certificate is not trusted ({error.verify_message}); name its authority by ?cafile="
-            )
+            return untrusted(where, error)
         if isinstance(error, (RpcError, *DRIVER_ERRORS)):
             return refused_connection(where, self.url.username or "guest", self._vhost, reason, error)
         return error
@@ -260,7 +247,7 @@ class Connection:
             made.append(FastProtocol(**kwargs))
             return made[-1]
 
-        tls = self._tls()
+        tls = client_context("amqps", self.options) if self.url.scheme == "amqps" else None
         _, protocol = await aioamqp.connect(
             host=host.name,
             port=host.port or (5671 if tls else 5672),
@@ -281,17 +268,6 @@ class Connection:
     @property
     def _vhost(self) -> str:
         return self.url.path or "/"
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if self.url.scheme != "amqps":
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.options.cafile)
-            if self.options.certfile:
-                context.load_cert_chain(self.options.certfile, self.options.keyfile)
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"amqps: cannot load cafile, certfile or keyfile: {error}") from error
-        return context
 
     def _adopt(self, session: Session, host: Host) -> None:
         self.session = session
@@ -316,21 +292,10 @@ class Connection:
         self._reconnecting = asyncio.ensure_future(self._reconnect())
 
     async def _reconnect(self) -> None:
-        backoff, attempt = Backoff(), 0
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while not self._closing:
-            await asyncio.sleep(backoff.delay(attempt, loop.time() - began, random.random))
-            attempt += 1
-            try:
-                await self._connect()
-                return
-            except CredentialsRefused as error:
-                self._enter(State.CLOSED, str(error))
-                return
-            except RpcError as error:  # a refusal too: what was good once may be so again when the broker is whole
-                if attempt == 1 or attempt % 60 == 0:
-                    log.warning("attempt %d to reconnect failed: %s", attempt, error)
+        try:
+            await redial(self._connect)
+        except CredentialsRefused as error:
+            self._enter(State.CLOSED, str(error))
 
     def _blocked(self, session: Session, why: str | None) -> None:
         session.blocked = why is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rpckit.errors import NotSent, RpcError, UsageError
+from rpckit.redial import CredentialsRefused
 
 from ._driver import CloseReason
 
@@ -11,16 +12,11 @@ __all__ = [
     "NOT_FOUND",
     "PRECONDITION_FAILED",
     "RESOURCE_LOCKED",
-    "CredentialsRefused",
     "Refused",
     "refused_connection",
 ]
 
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 405, 406, 530
-
-
-class CredentialsRefused(UsageError):
-    """The broker does not know this user, or not with this password: trying again cannot help."""
 
 
 class Refused(UsageError):

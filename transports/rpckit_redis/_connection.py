@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -16,13 +15,14 @@ from typing import Any
 
 import hiredis
 
-from rpckit.backoff import Backoff
 from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
 from rpckit.ids import new_id
+from rpckit.redial import CredentialsRefused, first_of, redial
+from rpckit.tls import client_context, untrusted
 from rpckit.transport import State
 from rpckit.url import Host, Url
 
-from ._errors import CredentialsRefused, explain, kind_of
+from ._errors import explain, kind_of
 from ._link import Link, pack
 from ._options import RedisOptions
 from ._scripts import SCRIPTS
@@ -152,19 +152,8 @@ class Connection:
     # -- dialling -----------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        errors: list[RpcError] = []
-        for target in await self._locate():
-            try:
-                session = await self._open_session(target)
-            except RpcError as error:
-                errors.append(error)
-                continue
-            self._adopt(session, target)
-            return
-        fatal = next((error for error in errors if isinstance(error, UsageError)), None)
-        if fatal is not None or len(errors) == 1:
-            raise fatal or errors[0]
-        raise NotSent("; ".join(str(error) for error in errors))
+        session, target = await first_of(await self._locate(), self._open_session)
+        self._adopt(session, target)
 
     async def _open_session(self, target: Target) -> Session:
         """One target, and what `prepare` wants. Nothing is left of an attempt that fails."""
@@ -189,9 +178,7 @@ class Connection:
         if isinstance(error, UsageError):
             return error
         if isinstance(error, ssl.SSLCertVerificationError):
-            return UsageError(
-                f"{where}: its certificate is not trusted ({error.verify_message}); name its authority by ?cafile="
-            )
+            return untrusted(where, error)
         if isinstance(error, hiredis.ReplyError):
             explained = explain(error, where)
             return NotSent(str(explained)) if isinstance(explained, ConnectionLost) else explained
@@ -213,7 +200,8 @@ class Connection:
     async def _open_link(self, target: Target) -> Link:
         loop = asyncio.get_running_loop()
         if isinstance(target, Host):
-            _, link = await loop.create_connection(Link, target.name, target.port or PORT, ssl=self._tls())
+            tls = client_context("rediss", self.options) if self.url.scheme.startswith("rediss") else None
+            _, link = await loop.create_connection(Link, target.name, target.port or PORT, ssl=tls)
         else:
             _, link = await loop.create_unix_connection(Link, target)
         try:
@@ -248,17 +236,6 @@ class Connection:
         if self._database:
             await link.ask("SELECT", self._database)
 
-    def _tls(self) -> ssl.SSLContext | None:
-        if not self.url.scheme.startswith("rediss"):
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.options.cafile)
-            if self.options.certfile:
-                context.load_cert_chain(self.options.certfile, self.options.keyfile)
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"rediss: cannot load cafile, certfile or keyfile: {error}") from error
-        return context
-
     # -- keeping ------------------------------------------------------------------------------
 
     def _adopt(self, session: Session, target: Target) -> None:
@@ -277,23 +254,10 @@ class Connection:
             self._reconnecting = asyncio.ensure_future(self._reconnect())
 
     async def _reconnect(self) -> None:
-        backoff, attempt = Backoff(), 0
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while not self._closing:
-            await asyncio.sleep(backoff.delay(attempt, loop.time() - began, random.random))
-            attempt += 1
-            try:
-                await self._connect()
-                return
-            except CredentialsRefused as error:
-                self._enter(State.CLOSED, str(error))
-                return
-            except RpcError as error:  # a refusal too: what was good once may be so again when Redis is whole
-                if attempt == 1 or attempt % 60 == 0:
-                    log.warning("attempt %d to reconnect failed: %s", attempt, error)
-            except Exception:  # a bug, or the system refuses: never a reason to stay away
-                log.exception("attempt %d to reconnect failed", attempt)
+        try:
+            await redial(self._connect)
+        except CredentialsRefused as error:
+            self._enter(State.CLOSED, str(error))
 
     def _enter(self, state: State, why: str) -> None:
         self.state = state

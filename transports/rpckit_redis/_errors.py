@@ -7,16 +7,13 @@ from typing import Any
 import hiredis
 
 from rpckit.errors import ConnectionLost, NotSent, Overloaded, RpcError, UsageError
+from rpckit.redial import CredentialsRefused
 
-__all__ = ["CredentialsRefused", "explain", "is_error", "kind_of"]
+__all__ = ["explain", "is_error", "kind_of"]
 
 RETRY_AFTER_S = 1.0  # what a full Redis asks its callers to wait
 
 _PASSING = {"LOADING", "BUSY", "MASTERDOWN", "READONLY", "MISCONF", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN"}
-
-
-class CredentialsRefused(UsageError):
-    """Redis does not know this user, or not with this password: trying again cannot help."""
 
 
 def is_error(reply: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -18,6 +17,8 @@ from rpckit.backoff import Backoff
 from rpckit.errors import RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE
+from rpckit.redial import LOG_EVERY
+from rpckit.tls import client_context
 from rpckit.transport import State
 from rpckit.url import Url
 
@@ -33,7 +34,6 @@ __all__ = ["Dialler"]
 log = logging.getLogger(__name__)
 
 STEADY_S = 5.0  # seconds after which a session counts as one that lasted
-LOG_EVERY = 60  # failed attempts between two warnings
 
 
 class Dialler:
@@ -127,7 +127,7 @@ class Dialler:
             close_timeout=CLOSE_S,
             max_size=self._options.max_message,
             create_connection=ClientWire,
-            ssl=_tls(self._options) if self._url.scheme == "wss" else None,
+            ssl=client_context("wss", self._options) if self._url.scheme == "wss" else None,
         )
         wire = await connecting
         assert isinstance(wire, ClientWire)  # it was asked for
@@ -166,16 +166,6 @@ def _address(url: Url) -> str:
     if url.username is not None:
         login = f"{quote(url.username, safe='')}:{quote(url.password or '', safe='')}@"
     return f"{url.scheme}://{login}{url.hosts[0] if url.hosts else 'localhost'}/{quote(url.path or '')}"
-
-
-def _tls(options: WebSocketOptions) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.cafile)
-        if options.certfile:
-            context.load_cert_chain(options.certfile, options.keyfile)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"wss: cannot load cafile, certfile or keyfile: {error}") from error
-    return context
 
 
 def _policy(attempts: int) -> AsyncRetrying:

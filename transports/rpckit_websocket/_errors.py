@@ -15,6 +15,7 @@ from websockets.exceptions import (
 )
 
 from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
+from rpckit.tls import untrusted
 
 __all__ = ["REFUSALS", "Refused", "explain"]
 
@@ -43,9 +44,7 @@ def explain(error: BaseException, where: str) -> RpcError:
     if isinstance(error, TimeoutError):
         return NotSent(f"{where} did not answer in time: is it a WebSocket server, and well?")
     if isinstance(error, ssl.SSLCertVerificationError):
-        return UsageError(
-            f"{where}: its certificate is not trusted ({error.verify_message}); name its authority by ?cafile="
-        )
+        return untrusted(where, error)
     if isinstance(error, InvalidURI):
         return UsageError(f"{where}: not a URL that can be dialled: {error.msg}")
     if isinstance(error, InvalidProxy):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -11,9 +10,10 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from rpckit.errors import NotSent, UsageError
+from rpckit.errors import NotSent
 from rpckit.ids import new_id
 from rpckit.message import NATIVE
+from rpckit.tls import server_context
 from rpckit.url import Host, Url
 
 from ._hub import Hub
@@ -56,7 +56,7 @@ class Listener:
                 close_timeout=CLOSE_S,
                 max_size=self._options.max_message,
                 create_connection=ServerWire,
-                ssl=self._tls() if self._url.scheme == "wss" else None,
+                ssl=server_context(self._options) if self._url.scheme == "wss" else None,
             )
         except OSError as error:
             raise NotSent(f"cannot listen on {self._url.scheme}://{host.name}:{port}: {error.strerror}") from error
@@ -94,19 +94,6 @@ class Listener:
         if not allowed_origin(request.headers.get("Origin"), request.headers.get("Host", ""), self._options.origins):
             return connection.respond(HTTPStatus.FORBIDDEN, "Pages of other sites may not connect: see ?origins=\n")
         return None
-
-    def _tls(self) -> ssl.SSLContext:
-        if not self._options.certfile:
-            raise UsageError("a listening wss:// needs ?certfile= and ?keyfile=")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self._options.certfile, self._options.keyfile)
-            if self._options.cafile:
-                context.load_verify_locations(self._options.cafile)
-                context.verify_mode = ssl.CERT_REQUIRED
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"wss: cannot load cafile, certfile or keyfile: {error}") from error
-        return context
 
 
 def allowed_origin(origin: str | None, host: str, allowed: str) -> bool:
