@@ -1,8 +1,8 @@
 """aioamqp, with its slow path bypassed and its traps closed. The only module that touches the driver's inside.
 
 `FastProtocol` scans frames straight from the bytes received: deliveries, confirms and returns go to
-the channel at once, every other frame goes on to the driver. What is sent in one tick leaves as
-one write. However the connection ends, it ends in `transport.abort()` and one call of `on_lost`.
+the channel at once, every other frame goes on to the driver. However the connection ends, it ends in
+`transport.abort()` and one call of `on_lost`.
 
 aioamqp has had no release since 2022; the names leaned on here are checked at import.
 """
@@ -13,13 +13,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import aioamqp
 import pamqp.frame
 from aioamqp import exceptions as driver_errors
 from aioamqp.channel import Channel
 from aioamqp.protocol import CLOSED, AmqpProtocol
+
+from rpckit.tickwriter import TickWriter
 
 from ._frames import (
     BODY,
@@ -42,7 +44,6 @@ __all__ = ["DRIVER_ERRORS", "FRAME_MAX", "CloseReason", "FastChannel", "FastProt
 
 log = logging.getLogger(__name__)
 
-UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent on a connection; then senders wait
 CHANNEL_MAX = 64  # far more than the three we open
 FRAME_MAX = 131_072  # bytes; RabbitMQ's default, and an upper bound for what we accept
 
@@ -179,86 +180,31 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
             self.on_return(method, properties)
 
 
-class FastProtocol(AmqpProtocol):  # type: ignore[misc]  # the driver has no types
+class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the driver has no types
     """One connection. Made by `aioamqp.connect(protocol_factory=…)`, which does handshake and tuning."""
 
     CHANNEL_FACTORY = FastChannel
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.loop = asyncio.get_running_loop()
         self.on_lost: Callable[[CloseReason], None] = _ignore
         self.on_blocked: Callable[[str | None], None] = _ignore
-        self.transport: asyncio.Transport | None = None
         self.close_reason: CloseReason | None = None
         self.last_read = self.last_write = self.loop.time()
         self._rest = b""
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._flush_due = False
-        self._lone = False  # the last tick that sent, sent one thing
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._lost = False
         self.loop_ends = False
 
-    # -- sending --------------------------------------------------------------------------------
-
-    @property
-    def alive(self) -> bool:
-        return not self._lost and self.transport is not None and not self.transport.is_closing()
-
-    @property
-    def congested(self) -> bool:
-        return self._out_bytes > UNSENT_MAX or not self._writable.is_set()
-
-    async def wait_writable(self) -> None:
-        """Until less than `UNSENT_MAX` is unsent, or the connection is lost."""
-        while self.congested and self.alive:
-            self._flush()
-            await self._writable.wait()
-
-    def write(self, data: bytes) -> None:
-        """Send with everything else of this tick, or at once if the tick before had nothing else to send.
-
-        So a lone caller does not wait for the end of the tick, and many share a system call.
-        """
-        if not self._flush_due:
-            self._flush_due = True
-            self.loop.call_soon(self._flush)
-            if self._lone and self.transport is not None and not self.transport.is_closing():
-                self.last_write = self.loop.time()
-                self.transport.write(data)
-                return
-        self._lone = False
-        self._out.append(data)
-        self._out_bytes += len(data)
-
-    def _flush(self) -> None:
-        out, self._out, self._out_bytes = self._out, [], 0
-        self._flush_due = False
-        self._lone = self._lone or len(out) == 1
-        if out and self.transport is not None and not self.transport.is_closing():
-            self.last_write = self.loop.time()
-            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+    def _hand_over(self, data: bytes) -> None:
+        self.last_write = self.loop.time()
+        super()._hand_over(data)
 
     def beat(self) -> None:
         self.write(HEARTBEAT_FRAME)
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-        super().resume_writing()
 
     # -- life -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
-        self.transport.set_write_buffer_limits(high=UNSENT_MAX)
         self._stream_writer.write = self.write  # the driver's own frames keep their place among ours
 
     def abort(self, why: str, code: int = 0) -> None:

@@ -17,16 +17,16 @@ from typing import Any, cast
 import hiredis
 
 from rpckit.errors import ConnectionLost
+from rpckit.tickwriter import TickWriter
 
 from ._errors import is_error, kind_of
 from ._scripts import Script
 
-__all__ = ["UNSENT_MAX", "Link", "OnPatternPush", "OnReply", "pack"]
+__all__ = ["Link", "OnPatternPush", "OnReply", "pack"]
 
 log = logging.getLogger(__name__)
 
 CONVOY = 16  # commands of one tick that leave together: many more would keep both sides waiting for each other
-UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent; then senders wait
 
 OnReply = Callable[[Any], None]  # a reply, an error of Redis, or a ConnectionLost
 OnPush = Callable[[bytes, bytes], None]  # channel, message
@@ -39,48 +39,28 @@ def pack(*words: bytes | str | int) -> bytes:
     return packed
 
 
-class Link(asyncio.Protocol):
+class Link(TickWriter, asyncio.Protocol):
     """Made by `loop.create_connection`. Callbacks are plain calls that return at once."""
 
+    convoy = CONVOY
+
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        super().__init__()
         self.on_lost: Callable[[str], None] = _ignore
         self.on_push: OnPush = _ignore
         self.on_pattern_push: OnPatternPush = _ignore
         self.last_read = self.loop.time()
         self.close_reason = ""
         self.id = 0  # Redis's number of this connection
-        self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH)
         self._awaiting: deque[OnReply] = deque()
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._flush_due = False
-        self._lone = False  # the last tick that sent, sent one thing
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._lost = False
 
     # -- sending ------------------------------------------------------------------------------
-
-    @property
-    def alive(self) -> bool:
-        return not self._lost and self._transport is not None and not self._transport.is_closing()
 
     @property
     def awaiting(self) -> int:
         """Commands without their reply yet."""
         return len(self._awaiting)
-
-    @property
-    def congested(self) -> bool:
-        return self._out_bytes > UNSENT_MAX or not self._writable.is_set()
-
-    async def wait_writable(self) -> None:
-        """Until less than `UNSENT_MAX` is unsent, or the connection is lost."""
-        while self.congested and self.alive:
-            self._flush()
-            await self._writable.wait()
 
     def send(self, command: bytes, on_reply: OnReply) -> None:
         """Send with others of this tick, or at once if the tick before had nothing else to send."""
@@ -88,7 +68,7 @@ class Link(asyncio.Protocol):
             on_reply(self._loss())
             return
         self._awaiting.append(on_reply)
-        self._write(command)
+        self.write(command)
 
     def run(self, script: Script, keys: tuple[str, ...], args: tuple[bytes | str | int, ...], reply: OnReply) -> None:
         """Run a script, by its digest; in full where Redis has forgotten it."""
@@ -128,53 +108,20 @@ class Link(asyncio.Protocol):
     async def unsubscribe_pattern(self, glob: str) -> None:
         await self.ask("PUNSUBSCRIBE", glob)
 
-    def _write(self, data: bytes) -> None:
-        if not self._flush_due:
-            self._flush_due = True
-            self.loop.call_soon(self._flush)
-            if self._lone and self._transport is not None and not self._transport.is_closing():
-                self._transport.write(data)
-                return
-        self._lone = False
-        self._out.append(data)
-        self._out_bytes += len(data)
-        if len(self._out) == CONVOY:
-            self._write_out()
-
-    def _flush(self) -> None:
-        self._flush_due = False
-        self._lone = self._lone or len(self._out) == 1
-        self._write_out()
-
-    def _write_out(self) -> None:
-        out, self._out, self._out_bytes = self._out, [], 0
-        if out and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-
     # -- life ---------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
-        self._transport.set_write_buffer_limits(high=UNSENT_MAX)
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
 
     def abort(self, why: str) -> None:
         """End the connection now. Safe from anywhere, any number of times; the first reason stays."""
         self.close_reason = self.close_reason or why
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def close(self) -> None:
         """End it when everything is sent."""
         self._flush()
         self.close_reason = self.close_reason or "closed by this process"
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._lost:

@@ -17,8 +17,9 @@ from aioamqp import exceptions as driver_errors
 from aioamqp.channel import Channel
 from aioamqp.protocol import OPEN
 
+from rpckit.tickwriter import UNSENT_MAX
 from rpckit_amqp import _driver
-from rpckit_amqp._driver import FRAME_MAX, UNSENT_MAX, CloseReason, FastChannel, FastProtocol
+from rpckit_amqp._driver import FRAME_MAX, CloseReason, FastChannel, FastProtocol
 from rpckit_amqp._frames import HEARTBEAT_FRAME, DeliverMethod, Properties, ReturnMethod
 
 CHANNEL = 1

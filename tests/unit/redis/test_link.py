@@ -9,7 +9,8 @@ import hiredis
 import pytest
 
 from rpckit.errors import ConnectionLost
-from rpckit_redis._link import UNSENT_MAX, Link, pack
+from rpckit.tickwriter import UNSENT_MAX
+from rpckit_redis._link import Link, pack
 from rpckit_redis._scripts import TAKE_LIST
 
 

@@ -1,0 +1,92 @@
+"""The sending side of a connection: what is written in one tick of the loop leaves together.
+
+Invariant: bytes leave in the order they were written; no more than `UNSENT_MAX` is unsent but for
+writers that did not ask whether the connection is `congested`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, cast
+
+__all__ = ["UNSENT_MAX", "TickWriter"]
+
+UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent on a connection; then senders wait
+
+
+class TickWriter(asyncio.BaseProtocol):
+    """Mixed into a protocol, before its own base.
+
+    So a lone caller does not wait for the end of the tick, and many share a system call.
+    """
+
+    convoy = sys.maxsize  # messages of one tick that leave together; as many more as there are leave after them
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._flush_due = False
+        self._lone = False  # the last tick that sent, sent one thing
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._lost = False
+
+    @property
+    def alive(self) -> bool:
+        return not self._lost and self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def congested(self) -> bool:
+        return self._out_bytes > UNSENT_MAX or not self._writable.is_set()
+
+    async def wait_writable(self) -> None:
+        """Until less than `UNSENT_MAX` is unsent, or the connection is lost."""
+        while self.congested and self.alive:
+            self._flush()
+            await self._writable.wait()
+
+    def write(self, data: bytes) -> None:
+        """Send with everything else of this tick, or at once if the tick before had nothing else to send."""
+        if not self._flush_due:
+            self._flush_due = True
+            self.loop.call_soon(self._flush)
+            if self._lone:
+                self._hand_over(data)
+                return
+        self._lone = False
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if len(self._out) == self.convoy:
+            self._write_out()
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        self._lone = self._lone or len(self._out) == 1
+        self._write_out()
+
+    def _write_out(self) -> None:
+        out, self._out, self._out_bytes = self._out, [], 0
+        if out:
+            self._hand_over(out[0] if len(out) == 1 else b"".join(out))
+
+    def _hand_over(self, data: bytes) -> None:
+        """To the system; what is written to a connection that is gone is gone with it."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
+        self.transport.set_write_buffer_limits(high=UNSENT_MAX)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        super().resume_writing()

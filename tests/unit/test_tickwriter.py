@@ -1,0 +1,99 @@
+"""What is written in one tick leaves together, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rpckit.tickwriter import UNSENT_MAX, TickWriter
+
+
+class Sent(asyncio.Transport):
+    """Keeps what is handed over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks: list[bytes] = []
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        self.chunks.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == UNSENT_MAX
+
+
+class Writer(TickWriter):
+    convoy = 4
+
+
+@pytest.fixture
+async def sent() -> Sent:
+    return Sent()
+
+
+@pytest.fixture
+async def writer(sent: Sent) -> Writer:
+    writer = Writer()
+    writer.connection_made(sent)
+    return writer
+
+
+async def tick() -> None:
+    await asyncio.sleep(0)
+
+
+async def test_what_is_written_in_one_tick_is_handed_over_once(writer: Writer, sent: Sent) -> None:
+    for word in (b"a", b"b", b"c"):
+        writer.write(word)
+    assert sent.chunks == []
+    await tick()
+    assert sent.chunks == [b"abc"]
+
+
+async def test_a_full_convoy_leaves_at_once_and_the_rest_after_it(writer: Writer, sent: Sent) -> None:
+    for number in range(6):
+        writer.write(b"%d" % number)
+    assert sent.chunks == [b"0123"]
+    await tick()
+    assert sent.chunks == [b"0123", b"45"]
+
+
+async def test_after_a_lone_message_the_next_does_not_wait(writer: Writer, sent: Sent) -> None:
+    writer.write(b"a")
+    await tick()
+    writer.write(b"b")
+    assert sent.chunks == [b"a", b"b"]
+
+
+async def test_what_follows_a_lone_message_in_its_tick_stays_behind_it(writer: Writer, sent: Sent) -> None:
+    writer.write(b"a")
+    await tick()
+    for word in (b"b", b"c", b"d"):
+        writer.write(word)
+    await tick()
+    assert sent.chunks == [b"a", b"b", b"cd"]
+    writer.write(b"e")
+    assert sent.chunks == [b"a", b"b", b"cd"]  # the tick before was no lone one
+
+
+async def test_nothing_is_handed_to_a_connection_that_is_gone(writer: Writer, sent: Sent) -> None:
+    writer.write(b"a")
+    sent.closing = True
+    await tick()
+    assert sent.chunks == []
+    assert not writer.alive
+
+
+async def test_who_waits_goes_on_when_the_other_side_reads_again(writer: Writer) -> None:
+    writer.pause_writing()
+    waiting = asyncio.create_task(writer.wait_writable())
+    await tick()
+    assert not waiting.done()
+    writer.resume_writing()
+    await asyncio.wait_for(waiting, 1)
