@@ -7,14 +7,14 @@ Pure: both clocks come in as arguments. `now` is always the event loop's clock i
 from __future__ import annotations
 
 import math
-from collections.abc import Container
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
-__all__ = ["MAX_SKEW_S", "Deadline", "DeadlineHeap", "clocks_disagree", "deadline_on_arrival"]
+__all__ = ["MAX_SKEW_S", "NO_DEADLINE", "Deadline", "DeadlineHeap", "clocks_disagree", "deadline_on_arrival"]
 
 MAX_SKEW_S = 5.0  # clocks further apart than this: the absolute deadline is ignored
+NO_DEADLINE = 0  # the token of what has none
 COMPACT_AFTER = 64  # dead heap entries tolerated on top of as many as are alive
 
 K = TypeVar("K")
@@ -70,38 +70,48 @@ def deadline_on_arrival(
 
 
 class DeadlineHeap(Generic[K]):
-    """Keys by their moment, for a table that owns them; a key leaves when the table no longer holds it.
+    """Keys by their moment. A key is in until its token is discarded, so one that comes again is another entry.
 
     Deleting is lazy and bounded: dead entries never outnumber the living by more than `COMPACT_AFTER`.
     """
 
-    __slots__ = ("_heap", "_serial")
+    __slots__ = ("_heap", "_keys", "_serial")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, K]] = []
+        self._heap: list[tuple[float, int]] = []
+        self._keys: dict[int, K] = {}  # by token: the living
         self._serial = 0
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def push(self, key: K, at: float, alive: Container[K], alive_count: int) -> None:
-        self._serial += 1
-        heappush(self._heap, (at, self._serial, key))
-        if len(self._heap) > 2 * alive_count + COMPACT_AFTER:
-            self._heap = [entry for entry in self._heap if entry[2] in alive]
+    def push(self, key: K, at: float) -> int:
+        """The token by which it leaves."""
+        self._serial = token = self._serial + 1
+        self._keys[token] = key
+        heappush(self._heap, (at, token))
+        if len(self._heap) > 2 * len(self._keys) + COMPACT_AFTER:
+            self._heap = [entry for entry in self._heap if entry[1] in self._keys]
             heapify(self._heap)
+        return token
 
-    def pop_due(self, now: float, alive: Container[K]) -> list[K]:
+    def discard(self, token: int) -> None:
+        """Does nothing for one that has left."""
+        self._keys.pop(token, None)
+
+    def clear(self) -> None:
+        self._heap.clear()
+        self._keys.clear()
+
+    def pop_due(self, now: float) -> list[K]:
         """Keys whose moment has come, soonest first; each is given once."""
         due: list[K] = []
-        while self._heap and (self._heap[0][0] <= now or self._heap[0][2] not in alive):
-            key = heappop(self._heap)[2]
-            if key in alive:
-                due.append(key)
+        while (at := self.next()) is not None and at <= now:
+            due.append(self._keys.pop(heappop(self._heap)[1]))
         return due
 
-    def next(self, alive: Container[K]) -> float | None:
+    def next(self) -> float | None:
         """The soonest moment of a living key, or None."""
-        while self._heap and self._heap[0][2] not in alive:
+        while self._heap and self._heap[0][1] not in self._keys:
             heappop(self._heap)
         return self._heap[0][0] if self._heap else None

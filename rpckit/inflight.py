@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Generic, TypeVar
 
-from rpckit.deadline import DeadlineHeap
+from rpckit.deadline import NO_DEADLINE, DeadlineHeap
 
 __all__ = ["MAX_TOMBSTONES", "TOMBSTONE_S", "Admission", "CallKey", "InFlight"]
 
@@ -28,7 +28,7 @@ class InFlight(Generic[J]):
     """Calls delivered and not yet answered. Each leaves exactly once."""
 
     def __init__(self) -> None:
-        self._jobs: dict[CallKey, J] = {}
+        self._jobs: dict[CallKey, tuple[J, int]] = {}  # each with the token of its deadline
         self._deadlines: DeadlineHeap[CallKey] = DeadlineHeap()
         self._tombstones: OrderedDict[CallKey, float] = OrderedDict()
 
@@ -44,52 +44,58 @@ class InFlight(Generic[J]):
             return Admission.CANCELLED
         if key in self._jobs:
             return Admission.DUPLICATE
-        self._jobs[key] = job
-        if deadline is not None:
-            self._deadlines.push(key, deadline, self._jobs, len(self._jobs))
+        self._jobs[key] = job, NO_DEADLINE if deadline is None else self._deadlines.push(key, deadline)
         return Admission.ADMITTED
 
     def shorten(self, key: CallKey, deadline: float) -> None:
-        """Give a call in flight an earlier moment as well (a method's own time limit)."""
-        if key in self._jobs:
-            self._deadlines.push(key, deadline, self._jobs, len(self._jobs))
+        """Give a call in flight an earlier moment (a method's own time limit)."""
+        found = self._jobs.get(key)
+        if found is not None:
+            self._deadlines.discard(found[1])
+            self._jobs[key] = found[0], self._deadlines.push(key, deadline)
 
     def get(self, key: CallKey) -> J | None:
-        return self._jobs.get(key)
+        found = self._jobs.get(key)
+        return found[0] if found else None
 
     def finish(self, key: CallKey) -> J | None:
-        return self._jobs.pop(key, None)
+        found = self._jobs.pop(key, None)
+        if found is None:
+            return None
+        self._deadlines.discard(found[1])
+        return found[0]
 
     def cancel(self, key: CallKey, now: float) -> J | None:
         """Take a call out because its caller cancelled it; an unknown one leaves a tombstone for its request."""
-        job = self._jobs.pop(key, None)
+        job = self.finish(key)
         if job is None:
             self._bury(key, now)
         return job
 
     def all(self) -> list[J]:
         """The calls in the order they came, left in place."""
-        return list(self._jobs.values())
+        return [job for job, _ in self._jobs.values()]
 
     def waiting(self, unbegun: Callable[[J], bool]) -> list[tuple[CallKey, J]]:
         """The calls that have not begun, in the order they came, left in place."""
-        return [(key, job) for key, job in self._jobs.items() if unbegun(job)]
+        return [(key, job) for key, (job, _) in self._jobs.items() if unbegun(job)]
 
     def of_caller(self, transport: str, reply_to: str) -> list[tuple[CallKey, J]]:
         """The calls of one caller, left in place."""
-        return [(key, job) for key, job in self._jobs.items() if key[:2] == (transport, reply_to)]
+        return [(key, job) for key, (job, _) in self._jobs.items() if key[:2] == (transport, reply_to)]
 
     def expire(self, now: float) -> list[tuple[CallKey, J]]:
         """Take out the calls whose time is up."""
-        return [(key, self._jobs.pop(key)) for key in self._deadlines.pop_due(now, self._jobs) if key in self._jobs]
+        return [(key, self._jobs.pop(key)[0]) for key in self._deadlines.pop_due(now)]
 
     def drain(self) -> list[tuple[CallKey, J]]:
-        drained = list(self._jobs.items())
+        drained = [(key, job) for key, (job, _) in self._jobs.items()]
         self._jobs.clear()
+        self._deadlines.clear()
         return drained
 
     def next_deadline(self) -> float | None:
-        return self._deadlines.next(self._jobs)
+        return self._deadlines.next()
 
     def _bury(self, key: CallKey, now: float) -> None:
         while self._tombstones:

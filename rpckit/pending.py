@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from rpckit.deadline import DeadlineHeap
+from rpckit.deadline import NO_DEADLINE, DeadlineHeap
 
 __all__ = ["MAX_PENDING", "PendingCalls"]
 
@@ -21,7 +21,7 @@ class PendingCalls(Generic[W]):
 
     def __init__(self, limit: int = MAX_PENDING) -> None:
         self.limit = limit
-        self._calls: dict[str, W] = {}
+        self._calls: dict[str, tuple[W, int]] = {}  # each with the token of its deadline
         self._deadlines: DeadlineHeap[str] = DeadlineHeap()
 
     def __len__(self) -> int:
@@ -37,24 +37,28 @@ class PendingCalls(Generic[W]):
             raise ValueError("that correlation id is already pending")
         if len(self._calls) >= self.limit:
             raise OverflowError(f"{self.limit} calls are pending")
-        self._calls[correlation_id] = waiter
-        if deadline is not None:
-            self._deadlines.push(correlation_id, deadline, self._calls, len(self._calls))
+        token = NO_DEADLINE if deadline is None else self._deadlines.push(correlation_id, deadline)
+        self._calls[correlation_id] = waiter, token
 
     def settle(self, correlation_id: str) -> W | None:
         """Take a call out; None for one that is late or unknown."""
-        return self._calls.pop(correlation_id, None)
+        found = self._calls.pop(correlation_id, None)
+        if found is None:
+            return None
+        self._deadlines.discard(found[1])
+        return found[0]
 
     def expire(self, now: float) -> list[tuple[str, W]]:
         """Take out the calls whose time is up."""
-        due = self._deadlines.pop_due(now, self._calls)
-        return [(correlation_id, self._calls.pop(correlation_id)) for correlation_id in due]
+        due = self._deadlines.pop_due(now)
+        return [(correlation_id, self._calls.pop(correlation_id)[0]) for correlation_id in due]
 
     def drain(self) -> list[tuple[str, W]]:
         """Take out all: connection lost or closed, and they all get the same cause."""
-        drained = list(self._calls.items())
+        drained = [(correlation_id, waiter) for correlation_id, (waiter, _) in self._calls.items()]
         self._calls.clear()
+        self._deadlines.clear()
         return drained
 
     def next_deadline(self) -> float | None:
-        return self._deadlines.next(self._calls)
+        return self._deadlines.next()

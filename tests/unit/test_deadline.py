@@ -64,29 +64,37 @@ def test_arrival_never_gives_more_than_the_time_left(left: int, absolute: int, n
 
 def test_heap_gives_keys_soonest_first_and_once() -> None:
     heap: DeadlineHeap[str] = DeadlineHeap()
-    alive = {"a": None, "b": None, "c": None}
     for key, at in (("a", 3.0), ("b", 1.0), ("c", 2.0)):
-        heap.push(key, at, alive, len(alive))
-    assert heap.pop_due(0.5, alive) == []
-    assert heap.pop_due(2.0, alive) == ["b", "c"]
-    assert heap.pop_due(2.0, alive) == []
-    assert heap.next(alive) == 3.0
+        heap.push(key, at)
+    assert heap.pop_due(0.5) == []
+    assert heap.pop_due(2.0) == ["b", "c"]
+    assert heap.pop_due(2.0) == []
+    assert heap.next() == 3.0
 
 
-def test_heap_skips_keys_that_have_left_their_table() -> None:
+def test_heap_skips_keys_that_have_left() -> None:
     heap: DeadlineHeap[str] = DeadlineHeap()
-    alive = {"a": None, "b": None}
-    heap.push("a", 1.0, alive, 2)
-    heap.push("b", 2.0, alive, 2)
-    del alive["a"]
-    assert heap.next(alive) == 2.0
-    assert heap.pop_due(5.0, alive) == ["b"]
-    assert heap.next({}) is None
+    gone, _ = heap.push("a", 1.0), heap.push("b", 2.0)
+    heap.discard(gone)
+    heap.discard(gone)
+    assert heap.next() == 2.0
+    assert heap.pop_due(5.0) == ["b"]
+    assert heap.next() is None
 
 
-def test_dead_entries_are_bounded_behind_one_living_call() -> None:
+def test_a_key_that_comes_again_has_a_new_moment() -> None:
+    heap: DeadlineHeap[str] = DeadlineHeap()
+    heap.discard(heap.push("a", 1.0))
+    heap.push("a", 5.0)
+    assert heap.pop_due(4.0) == []
+    assert heap.pop_due(5.0) == ["a"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["new keys", "one key"])
+def test_dead_entries_are_bounded_behind_one_living_call(again: bool) -> None:
     heap: DeadlineHeap[int] = DeadlineHeap()
-    for key in range(10_000):
-        heap.push(key, 1e6 - key, {key: None, 0: None}, 2)
+    heap.push(0, 1e6)
+    for number in range(1, 10_000):
+        heap.discard(heap.push(0 if again else number, 1e6 + number))
     assert len(heap) <= 2 * 2 + COMPACT_AFTER
-    assert heap.pop_due(1e9, {0: None}) == [0]
+    assert heap.pop_due(1e9) == [0]

@@ -99,3 +99,12 @@ def test_drain_gives_all_in_the_order_of_arrival(table: InFlight[str]) -> None:
         table.admit(key(number), f"job {number}", deadline=None)
     assert [job for _, job in table.drain()] == ["job 3", "job 1", "job 2"]
     assert len(table) == 0
+
+
+def test_an_id_used_again_keeps_no_deadline_of_the_call_before(table: InFlight[str]) -> None:
+    key = ("amqp", "inbox", "always the same")
+    table.admit(key, "first", deadline=1.0)
+    table.finish(key)
+    table.admit(key, "second", deadline=5.0)
+    assert table.expire(2.0) == []
+    assert table.expire(5.0) == [(key, "second")]
