@@ -280,7 +280,7 @@ async def test_twenty_rolling_restarts_over_a_full_queue_lose_nothing(
             await eventually(partial(lambda before: len(servers) > before, restart))
             after = Server(service_of(next(serials)), url=url, concurrency=4)
             await after.start()
-            await server.stop(grace=0.1)
+            await server.stop(grace=2.0)
             server = after
         results = await asyncio.gather(*calls, return_exceptions=True)
         await server.stop()
