@@ -35,6 +35,7 @@ RUNS_OF_POISON = 5  # of a request whose servers die, before it is put aside
 TAKEN_OVER_S = 1.5  # seconds from a server's death to its work in other hands: the promise
 SLOW_MACHINE = 5.0
 RESTARTS = 20
+CALLS = 2_000  # more than are served in so many restarts
 FROZEN_S = 8.0  # longer than a silent server counts as alive, and than a claim on a short call holds
 
 QUEUES = ("stream", "list")
@@ -274,21 +275,21 @@ async def test_twenty_rolling_restarts_over_a_full_queue_lose_nothing(
     async with Client(url, timeout=40) as client:
         calls = [
             asyncio.create_task(client.call(f"{address}.{('once', 'again')[n % 2]}", n, idempotent=n % 2 == 1))
-            for n in range(1_000)
+            for n in range(CALLS)
         ]
         for restart in range(RESTARTS):
             await eventually(partial(lambda before: len(servers) > before, restart))
             after = Server(service_of(next(serials)), url=url, concurrency=4)
             await after.start()
-            await server.stop(grace=2.0)
+            await server.stop(grace=0.3)  # half of it for handlers to end, of 0.02 s each
             server = after
         results = await asyncio.gather(*calls, return_exceptions=True)
         await server.stop()
-    assert results == list(range(1_000))
-    assert set(executions) == set(range(1_000))
+    assert results == list(range(CALLS))
+    assert set(executions) == set(range(CALLS))
     assert len(servers) == RESTARTS + 1
     assert dead_letters(own_redis, kind, address) == 0
-    assert {executions[n] for n in range(0, 1_000, 2)} == {1}
+    assert {executions[n] for n in range(0, CALLS, 2)} == {1}
 
 
 async def test_a_job_that_no_restart_lets_end_is_no_dead_letter(own_redis: Redis, kind: str, address: str) -> None:
