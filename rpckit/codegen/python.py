@@ -23,7 +23,10 @@ __all__ = ["python_client"]
 
 WIDTH = 88  # columns: the narrowest that formatters have by default
 CONTRACT_WIDTH = 100  # columns of the contract's JSON, about
-_OURS = {"call", "close", "using", "client", "address", "contract", "errors", "fingerprint"}  # of every typed client
+_OURS = {  # of every typed client
+    *("call", "close", "using", "client", "address", "contract", "errors", "fingerprint"),
+    *("_call", "_notify", "_invoke", "_check", "_as_declared", "_options", "_owns_client", "_agreed", "_typed"),
+}
 _OPTIONS = {"timeout": "Timeout = UNSET", "headers": "Headers = None"}
 
 

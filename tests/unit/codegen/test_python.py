@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import BaseModel, Field, RootModel
 
-from rpckit import Client, RemoteError, Service, UsageError
+from rpckit import BlockingClient, BlockingTypedClient, Client, RemoteError, Service, TypedClient, UsageError
 from rpckit.codec import OMITTED
 from rpckit.codegen import python_client
 from rpckit.demo.service import service as fibonacci
@@ -47,6 +47,10 @@ class Steps:
 
     pause: timedelta = timedelta(days=1, seconds=2)
     names: list[str] = field(default_factory=lambda: ["a", "b"])
+
+
+async def fib(n: int) -> int:
+    return n
 
 
 def odd() -> Service:
@@ -160,6 +164,19 @@ async def test_names_that_mean_something_here_are_still_those_of_the_service(mad
     assert await made_shop.using(timeout=9).call_(3.0, []) == [3]
     assert await made_shop.note("x") is None
     assert await made_shop.quotes() == 'a "quoted" \\ wordit\'s'
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_methods_leave_alone_what_a_typed_client_is_made_of(sync: bool) -> None:
+    typed = BlockingTypedClient(client=BlockingClient("memory://")) if sync else TypedClient(client=Client("memory://"))
+    parts = [name for name in {*dir(type(typed)), *vars(typed)} if not name.startswith("__") and "_abc_" not in name]
+    service = Service("odd")
+    for name in parts:
+        service.method(fib, name=name)
+    module: dict[str, Any] = {}
+    exec(compile(python_client(contract_of(service), sync=sync), "odd.py", "exec"), module)
+    assert {"_call", "using"} <= set(parts)
+    assert set(parts) & vars(module["OddRpcClient"]).keys() <= {"address", "contract"}
 
 
 def test_the_signature_is_the_methods_with_the_options_of_a_call(made: Any) -> None:
