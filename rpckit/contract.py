@@ -7,6 +7,7 @@ service is built; a call only runs it.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -239,6 +240,7 @@ def compile_method(function: Callable[..., Any], *, name: str | None = None, **o
         raise UsageError(f"{name}: unknown option {min(unknown)!r}; known: {', '.join(sorted(_OPTIONS))}")
     if options.get("delivery") == "at_least_once" and not options.get("idempotent"):
         raise UsageError(f'{name}: delivery="at_least_once" may run it twice, so it must be idempotent=True')
+    _check_options(name, options.get("timeout"), options.get("deprecated", ""))
     options["raises"] = _declared_errors(name, options.get("raises", ()))
     signature, context_parameter = _wire_signature(name, function)
     return MethodSpec(
@@ -364,7 +366,18 @@ def check_method_name(name: str) -> str:
     return name
 
 
+def _check_options(name: str, timeout: Any, deprecated: Any) -> None:
+    """Said when the service is built: at a call nobody could be told."""
+    seconds = isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < math.inf
+    if timeout is not None and not seconds:
+        raise UsageError(f"{name}: timeout is in seconds, more than 0, or None; not {timeout!r:.60}")
+    if not isinstance(deprecated, str):
+        raise UsageError(f"{name}: deprecated says in words what to use instead; not {deprecated!r:.60}")
+
+
 def _declared_errors(name: str, errors: Any) -> tuple[type[Exception], ...]:
+    if not isinstance(errors, list | tuple | set | frozenset):
+        raise UsageError(f"{name}: raises takes classes of exceptions, in a list; not {errors!r:.60}")
     for error in errors:
         if not (isinstance(error, type) and issubclass(error, Exception)):
             raise UsageError(f"{name}: raises takes classes of exceptions, not {error!r:.60}")

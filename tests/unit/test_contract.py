@@ -208,6 +208,11 @@ async def with_lost_name(a: Missing) -> None:  # type: ignore[name-defined]  # n
         (fib, {"name": "n" * (MAX_NAME_BYTES + 1)}, "cannot be a method's name"),
         (fib, {"idempotnet": True}, "unknown option 'idempotnet'; known: .*idempotent"),
         (fib, {"delivery": "at_least_once"}, "must be idempotent=True"),
+        (fib, {"timeout": "5"}, "timeout is in seconds, more than 0, or None; not '5'"),
+        (fib, {"timeout": float("nan")}, "timeout is in seconds, more than 0, or None; not nan"),
+        (fib, {"timeout": 0}, "timeout is in seconds, more than 0, or None; not 0"),
+        (fib, {"deprecated": True}, "deprecated says in words what to use instead; not True"),
+        (fib, {"raises": KeyError}, "raises takes classes of exceptions, in a list; not <class 'KeyError'>"),
     ],
 )
 def test_what_cannot_be_served_is_refused_when_the_service_is_built(
