@@ -32,6 +32,7 @@ __all__ = [
     "read_error",
     "read_reply",
     "read_value",
+    "seconds",
     "write_body",
 ]
 
@@ -75,7 +76,7 @@ class CallOptions:
         if headers is None and idempotent is None and no_server is None and isinstance(timeout, Unset):
             return self
         return CallOptions(
-            timeout=self.timeout if isinstance(timeout, Unset) else _seconds(timeout),
+            timeout=self.timeout if isinstance(timeout, Unset) else seconds(timeout),
             headers=self.headers if headers is None else _checked(headers),
             idempotent=self.idempotent if idempotent is None else idempotent,
             no_server=self.no_server if no_server is None else no_server,
@@ -119,6 +120,15 @@ class Reply:
             return codec.decode_guess(self.content_type, self.body)
         except codec.CodecError as error:
             raise BadReply(f"the reply cannot be read: {error}") from error
+
+
+def seconds(timeout: Any) -> float | None:
+    """A timeout that somebody gave; None waits for ever. Raises `UsageError`."""
+    if timeout is None:
+        return None
+    if not (isinstance(timeout, int | float) and -MAX_TIMEOUT_S < timeout < MAX_TIMEOUT_S):
+        raise UsageError(f"timeout is in seconds, or None to wait for ever; not {timeout!r:.60}")
+    return float(timeout)
 
 
 def cancel_topic(address: str) -> str:
@@ -202,14 +212,6 @@ def named(call: Call, error: RpcError) -> RpcError:
     target = f"{call.address}.{call.method}" if call.method else call.address
     limit = "its time" if call.depth or call.options.timeout is None else f"{call.options.timeout:g} s"
     return DeadlineExceeded(f"no reply from {target} within {limit}; it may have run")
-
-
-def _seconds(timeout: Any) -> float | None:
-    if timeout is None:
-        return None
-    if not (isinstance(timeout, int | float) and -MAX_TIMEOUT_S < timeout < MAX_TIMEOUT_S):
-        raise UsageError(f"timeout is in seconds, or None to wait for ever; not {timeout!r:.60}")
-    return float(timeout)
 
 
 def _checked(headers: Mapping[Any, Any]) -> Mapping[str, str]:

@@ -34,6 +34,7 @@ from rpckit.call import (
     read_error,
     read_reply,
     read_value,
+    seconds,
     write_body,
 )
 from rpckit.contract import Service, check_address, check_method_name, split_target
@@ -60,7 +61,7 @@ from rpckit.pending import PendingCalls
 from rpckit.queries import Answer, Query, as_answer
 from rpckit.registry import open_transport
 from rpckit.serving import Serving
-from rpckit.survey import Surveys
+from rpckit.survey import Surveys, check_survey
 from rpckit.timer import TableTimer
 from rpckit.transport import ReplyStore, State, Transport
 from rpckit.url import Url
@@ -187,10 +188,11 @@ class Client:
         if self._state is not State.CONNECTED:  # whoever called before us found that it never will
             raise NotSent(f"{self.url}: {self._why}")
 
-    async def wait_ready(self, timeout: float) -> None:
+    async def wait_ready(self, timeout: float | None) -> None:
         """Return when connected, trying for at most `timeout` seconds. Raises `NotSent` that says why it is not."""
-        self._bind_to_loop()
-        await self._wait_until_ready(asyncio.get_running_loop().time() + timeout)
+        loop = self._bind_to_loop()
+        limit = seconds(timeout)
+        await self._wait_until_ready(math.inf if limit is None else loop.time() + limit)
 
     async def close(self) -> None:
         """End pending calls with `ConnectionLost`, then the connection. Twice is once."""
@@ -298,8 +300,8 @@ class Client:
         """
         self._check_stores()
         await self.connect()
-        seconds = self.options.but(timeout).timeout
-        reply = await cast(ReplyStore, self._transport).collect(reply_to, seconds)
+        limit = self.options.but(timeout).timeout
+        reply = await cast(ReplyStore, self._transport).collect(reply_to, limit)
         if reply.kind is Kind.FAULT:
             raise read_error(reply)
         return read_value(reply)
@@ -351,8 +353,9 @@ class Client:
         query: "ping", "info", "stats" or "schema"; see `rpckit.queries`.
         wait:  seconds in which answers are collected; with `first` only until the first one, as over a session,
                where there is one instance.
-        Raises `NotSent`, `ConnectionLost`. Cancelling is safe.
+        Raises `NotSent`, `ConnectionLost`, `UsageError`. Cancelling is safe.
         """
+        check_survey(query, wait)
         loop = self._bind_to_loop()
         if not self._ready:
             await self._wait_until_ready(loop.time() + self.settings.send_wait)

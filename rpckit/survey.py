@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import get_args
 
 from rpckit.codec import CodecError
 from rpckit.contract import write_arguments
-from rpckit.errors import ConnectionLost, NotSent
+from rpckit.errors import ConnectionLost, NotSent, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, Kind, Message
 from rpckit.queries import TOPIC, Answer, Query, read_answer
 from rpckit.transport import Transport
 
-__all__ = ["MAX_SURVEYS", "Surveys"]
+__all__ = ["MAX_SURVEYS", "Surveys", "check_survey"]
 
 log = logging.getLogger(__name__)
 
 MAX_SURVEYS = 64  # under way at once
+MAX_WAIT_S = 86_400  # seconds, a day: more is a mistake
 MAX_BYTES = 64 * 1024 * 1024  # of the answers of one
 ANSWER_BYTES = 1024  # what the smallest takes in memory
 
@@ -94,6 +96,14 @@ class _Survey:
             self.answers.setdefault(answer.instance.id, answer)
             if self._first:
                 self.enough.set()
+
+
+def check_survey(query: str, wait: float) -> None:
+    """Raises `UsageError` for what nobody would answer, and for a survey without an end."""
+    if query not in get_args(Query):
+        raise UsageError(f"there is no query {query!r:.60}; there are {', '.join(get_args(Query))}")
+    if not (isinstance(wait, int | float) and wait < MAX_WAIT_S):
+        raise UsageError(f"wait is in seconds, less than {MAX_WAIT_S}, for a survey has no other end; not {wait!r:.60}")
 
 
 def _query(query: Query, address: str, wait: float, reply_to: str) -> Message:

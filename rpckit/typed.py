@@ -47,7 +47,11 @@ class TypedClient:
         self._agreed: set[str] = set()  # methods whose contract the server has confirmed
 
     async def __aenter__(self) -> Self:
-        await self.client.connect()
+        try:
+            await self.client.connect()
+        except BaseException:  # cancelled too: what goes on connecting would have no owner
+            await self.close()
+            raise
         return self
 
     async def __aexit__(

@@ -568,6 +568,10 @@ class UnwillingTransport(MemoryTransport):
         await super().connect(serve=serve)
 
 
+class DeskClient(TypedClient):
+    address = "desk"
+
+
 class RefusedTransport(MemoryTransport):
     async def connect(self, *, serve: bool = False) -> None:
         raise UsageError("no such user")
@@ -589,6 +593,26 @@ async def test_a_client_without_async_with_keeps_trying_to_connect(
     client = Client(url)
     assert await client.call("desk.plus", 1) == 2
     await client.close()
+
+
+async def test_a_client_that_was_not_entered_leaves_nothing_behind(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that came later would belong to nobody."""
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: SlowInbox)
+    for entered in (Client(url), DeskClient(url)):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0), entered:
+                raise AssertionError("it connects slowly")
+        client = entered if isinstance(entered, Client) else entered.client
+        assert client.state is State.CLOSED
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), "3"])
+async def test_waiting_to_be_ready_takes_seconds(url: str, timeout: Any) -> None:
+    async with Client(url) as client:
+        with pytest.raises(UsageError, match="timeout is in seconds, or None to wait for ever"):
+            await client.wait_ready(timeout)
+        await client.wait_ready(None)
 
 
 async def test_connect_fails_at_once_and_can_be_tried_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

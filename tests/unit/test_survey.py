@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from rpckit import Client, ConnectionLost, NotSent, codec
+from rpckit import Client, ConnectionLost, NotSent, UsageError, codec
 from rpckit import survey as survey_module
 from rpckit.memory import MemoryTransport
 from rpckit.message import Kind, Message
@@ -166,3 +166,18 @@ async def test_a_client_without_a_connection_says_so(client: Client) -> None:
 async def test_a_late_answer_is_a_late_reply(client: Client) -> None:
     client._on_message(Message(Kind.REPLY, correlation_id="late"))
     assert client.late_replies == 1
+
+
+@pytest.mark.parametrize(
+    "query, wait, words",
+    [
+        ("pong", 0.1, "there is no query 'pong'; there are ping, info, stats, schema"),
+        ("ping", float("inf"), "wait is in seconds"),
+        ("ping", float("nan"), "wait is in seconds"),
+        ("ping", None, "wait is in seconds"),
+    ],
+)
+async def test_what_nobody_would_answer_or_would_never_end_is_refused(query: Any, wait: Any, words: str) -> None:
+    async with Client("memory://survey") as client:
+        with pytest.raises(UsageError, match=words):
+            await client.survey(query, wait=wait)
