@@ -30,12 +30,14 @@ __all__ = [
     "check_topic",
     "event_topic",
     "foreign_topic",
+    "in_bounds",
     "is_pattern",
     "matches",
     "user_topic",
 ]
 
 MAX_TOPIC_BYTES = 240  # with `rpckit.event.` before it, it fits AMQP's short string
+MAX_WORDS = 32  # of a topic: a pattern may take the product of both numbers of words to match
 EVENTS = "rpckit.event."  # before the topics of users, on every transport
 FOREIGN = ("fanout", "direct", "topic", "channel")
 _KEYED = ("direct", "topic")
@@ -85,6 +87,8 @@ def check_topic(topic: object, *, listening: bool = False) -> str:
     if not isinstance(topic, str) or not _TOPIC.fullmatch(topic) or len(topic) > MAX_TOPIC_BYTES:
         allowed = f"1 to {MAX_TOPIC_BYTES} letters, digits or any of _ - . : @ , / + and space; * and # for other words"
         raise UsageError(f"topic {topic!r:.80} cannot be used: {allowed}")
+    if topic.count(".") >= MAX_WORDS:
+        raise UsageError(f"topic {topic!r:.80} cannot be used: a topic has at most {MAX_WORDS} words, with dots between")
     foreign = foreign_topic(topic)
     words = topic if foreign is None else foreign.words
     fixed = topic.removesuffix(words)
@@ -93,6 +97,12 @@ def check_topic(topic: object, *, listening: bool = False) -> str:
     if not listening and is_pattern(words):
         raise UsageError(f"topic {topic!r:.80} cannot be used here: it is a pattern, for those who listen")
     return topic
+
+
+def in_bounds(topic: str) -> bool:
+    """Whether a topic of the transports', as a stranger wrote it, is no longer than any of ours."""
+    words = user_topic(topic)
+    return len(words) <= MAX_TOPIC_BYTES and words.count(".") < MAX_WORDS
 
 
 def is_pattern(topic: str) -> bool:

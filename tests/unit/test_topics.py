@@ -17,6 +17,7 @@ from rpckit.topics import (
     check_topic,
     event_topic,
     foreign_topic,
+    in_bounds,
     is_pattern,
     matches,
     user_topic,
@@ -80,6 +81,14 @@ def test_a_pattern_is_for_those_who_listen(topic: str) -> None:
 def test_a_sign_within_a_word_is_refused(topic: str) -> None:
     with pytest.raises(UsageError, match="alone between two dots"):
         check_topic(topic, listening=True)
+
+
+@pytest.mark.parametrize("topic", [".".join("a" * 33), ".".join("#" * 33), "topic:logs/" + ".".join("a" * 33)])
+def test_a_topic_has_a_limit_of_words(topic: str) -> None:
+    with pytest.raises(UsageError, match="a topic has at most 32 words"):
+        check_topic(topic, listening=True)
+    assert not in_bounds(event_topic(topic))
+    assert in_bounds(event_topic(check_topic(topic[:-2], listening=True)))
 
 
 @pytest.mark.parametrize("topic", ["fanout:", "direct:logs", "direct:logs/", "direct:/info", "topic:logs", "channel:"])

@@ -14,7 +14,7 @@ from rpckit.call import cancel_topic
 from rpckit.errors import Code, ConnectionLost, RpcError, UsageError
 from rpckit.fault import TOOLKIT, Fault, fault_message
 from rpckit.message import NATIVE, Kind, Message
-from rpckit.topics import TopicTable, is_pattern, user_topic
+from rpckit.topics import TopicTable, in_bounds, is_pattern, user_topic
 from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
 
 from ._dialect import Receipt, Settled, Subscribe, Undelivered, Unsubscribe
@@ -118,9 +118,7 @@ class Hub:
             if not message.reply_to and message.message_id:
                 link.write_control(Receipt(message.message_id))
         elif kind is Kind.EVENT:
-            self._hear(message.address, message)
-            if self.relays:
-                self._push(message.address, message, but=link)
+            self._take_event(link, message)
         elif kind is Kind.CANCEL and message.address != link.id:
             self._cancel(link, message)
         else:
@@ -128,6 +126,16 @@ class Hub:
             if self.on_message is not None:
                 message.address = link.id
                 self.on_message(message)
+
+    def _take_event(self, link: Link, message: Message) -> None:
+        """Every pattern is tried on its topic: of what nobody may subscribe to, nobody hears."""
+        topic = message.address
+        if not in_bounds(topic):
+            log.warning("dropped an event of %s: its topic has %d characters", link.name or link.id, len(topic))
+            return
+        self._hear(topic, message)
+        if self.relays:
+            self._push(topic, message, but=link)
 
     def deal(self) -> None:
         """Hand out what waits, a request of each peer in turn, as far as there is room."""

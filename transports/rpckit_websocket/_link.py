@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rpckit.errors import Code, ConnectionLost, NoResponder, NotSent, Overloaded, RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, Kind, Message
-from rpckit.topics import is_pattern, matches
+from rpckit.topics import in_bounds, is_pattern, matches
 
 from ._dialect import Control, Frame, Ping, Pong, Receipt, Subscribe, Undelivered, Unsubscribe
 from ._held import HeldRequests
@@ -162,7 +162,7 @@ class Link:
             return
         if not is_pattern(topic):
             self.topics.add(topic)
-        elif len(self.patterns) < MAX_PATTERNS:
+        elif len(self.patterns) < MAX_PATTERNS and in_bounds(topic):
             self.topics.add(topic)
             self.patterns.add(topic)
 

@@ -17,6 +17,7 @@ from rpckit.call import cancel_topic
 from rpckit.errors import ConnectionLost, NoResponder, NotSent, Overloaded, RpcError, UsageError
 from rpckit.fault import read_fault
 from rpckit.message import NATIVE, Kind, Message
+from rpckit.topics import MAX_WORDS
 from rpckit.transport import Delivery
 from rpckit_websocket import _held
 from rpckit_websocket._dialect import (
@@ -678,6 +679,24 @@ async def test_a_peer_has_a_limit_of_patterns(bench: Bench) -> None:
     assert len(peer.link.patterns) == MAX_PATTERNS
     assert peer.link.wants("a.name")
     assert not peer.link.wants(f"{MAX_PATTERNS}.x")
+
+
+async def test_topics_of_more_words_than_anyone_needs_are_passed_over(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stranger's pattern takes the product of both numbers of words to match, or not to."""
+    one, other = bench.peer("a"), bench.peer("b")
+    many = ".".join(["#", "a"] * 20)
+    one.says(Subscribe(f"rpckit.event.{many}"))
+    one.says(Subscribe("rpckit.event.#"))
+    assert one.link.patterns == {"rpckit.event.#"}
+    for topic in (".".join("a" * (MAX_WORDS + 1)), "a" * 241):
+        other.says(Message(Kind.EVENT, f"rpckit.event.{topic}", content_type=codec.JSON, body=b"5"))
+        assert "dropped an event of" in caplog.text
+        caplog.clear()
+    assert one.heard == []
+    other.says(Message(Kind.EVENT, f"rpckit.event.{'.'.join('a' * MAX_WORDS)}", content_type=codec.JSON, body=b"5"))
+    assert len(one.heard) == 1
 
 
 async def test_the_side_that_dials_is_told_of_a_pattern_too_many() -> None:
