@@ -21,18 +21,25 @@ _SHAPE = {  # keywords that are compared in a way of their own, or mean nothing 
 }
 _TEXT = {"type": "string"}
 
+_Pair = tuple[str, str]  # references to a definition of each side
+
 
 class Acceptance:
     """Whether a consumer accepts all that a producer may send, and if not, where and why.
 
     new_accepts: the consumer is the new contract (arguments), or it is the old one (results).
+
+    Each pair of definitions is reported once, and fails a try once, so that unions of types that contain themselves
+    take no longer than the number of their pairs.
     """
 
     def __init__(self, produced: Mapping[str, Schema], consumed: Mapping[str, Schema], *, new_accepts: bool) -> None:
         self._produced = produced
         self._consumed = consumed
         self._new_accepts = new_accepts
-        self._seen: set[tuple[str, str]] = set()  # pairs of definitions under comparison: types may contain themselves
+        self._seen: set[_Pair] = set()  # taken to fit, or reported: types may contain themselves
+        self._failed: set[_Pair] = set()
+        self._trying = False  # to find out whether, not why
 
     def problems(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
         """Each member of what may come must fit one of those that are taken."""
@@ -40,19 +47,39 @@ class Acceptance:
         for sent in _members(producer, self._produced):
             kind = _resolve(sent, self._produced)
             alike = [each for each in taken if _could_fit(kind, _resolve(each, self._consumed))]
-            if len(alike) > 1 and any(not list(self._fork()._one(sent, each, place)) for each in alike):
+            if len(alike) > 1 and any(self._fits(sent, each) for each in alike):
                 continue
-            if alike:
-                yield from self._one(sent, alike[0], place)
+            if alike and not (self._trying and len(alike) > 1):
+                yield from self._one(sent, _namesake(sent, alike), place)
             else:
                 yield place, self._now(_words(producer), _words(consumer))
 
     def _one(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
         """Two that are no unions, and of one kind."""
-        pair = (str(producer.get("$ref", "")), str(consumer.get("$ref", "")))
-        if all(pair) and pair in self._seen:
-            return
-        self._seen.add(pair)
+        pair = _pair(producer, consumer)
+        if pair is None:
+            yield from self._differences(producer, consumer, place)
+        elif self._trying and pair in self._failed:
+            yield place, "does not fit"
+        elif pair not in self._seen:
+            self._seen.add(pair)
+            for problem in self._differences(producer, consumer, place):
+                self._failed.add(pair)  # for good: what was taken to fit meanwhile can only have hidden problems
+                yield problem
+
+    def _fits(self, producer: Schema, consumer: Schema) -> bool:
+        """Whether there is no problem. What it took to fit on the way to one does not count."""
+        if not self._trying and _pair(producer, consumer) in self._seen:
+            return True  # or reported already
+        before, trying = set(self._seen), self._trying
+        self._trying = True
+        fits = next(self._one(producer, consumer, ""), None) is None
+        self._trying = trying
+        if not fits:
+            self._seen = before
+        return fits
+
+    def _differences(self, producer: Schema, consumer: Schema, place: str) -> Iterator[tuple[str, str]]:
         producer, consumer = _resolve(producer, self._produced), _resolve(consumer, self._consumed)
         if not _says_anything(consumer):
             yield from self._values(producer, consumer, place)
@@ -111,11 +138,14 @@ class Acceptance:
         old, new = (producer, consumer) if self._new_accepts else (consumer, producer)
         return f"is now {new}, was {old}"
 
-    def _fork(self) -> Acceptance:
-        """For a try: what it has seen does not count."""
-        fork = Acceptance(self._produced, self._consumed, new_accepts=self._new_accepts)
-        fork._seen = set(self._seen)
-        return fork
+
+def _pair(producer: Schema, consumer: Schema) -> _Pair | None:
+    return (producer["$ref"], consumer["$ref"]) if "$ref" in producer and "$ref" in consumer else None
+
+
+def _namesake(schema: Schema, others: list[Schema]) -> Schema:
+    """Which of them it most likely was, or is now."""
+    return next((each for each in others if "$ref" in schema and each.get("$ref") == schema["$ref"]), others[0])
 
 
 def _within(keyword: str, given: Any, wanted: Any) -> bool:

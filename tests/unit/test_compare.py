@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from rpckit import Service
+from rpckit.acceptance import Acceptance
 from rpckit.compare import Change, compare, compare_method
 from rpckit.schema import Document, compact, contract_of, expanded, part_of
 
@@ -267,3 +268,35 @@ def test_prose_is_no_change() -> None:
     new = {**new, "definitions": {"Described": {**new["definitions"]["Described"], "description": "Twice."}}}
     new["methods"]["place"] = {**new["methods"]["place"], "doc": "Other words."}
     assert compare(old, new) == []
+
+
+KINDS = [f"Node{number}" for number in range(8)]
+
+
+def nodes(**more: Any) -> Any:
+    """The definitions of a tree: each kind of node has two of any kind below it, and the last kind `more` fields."""
+    below = {"oneOf": [{"$ref": f"#/definitions/{kind}"} for kind in KINDS]}
+    return {
+        kind: {
+            "type": "object",
+            "properties": {
+                "left": below,
+                "right": below,
+                "kind": {"const": kind, "type": "string"},
+                **(more if kind == KINDS[-1] else {}),
+            },
+            "required": ["left", "right", "kind", *(more if kind == KINDS[-1] else [])],
+        }
+        for kind in KINDS
+    }
+
+
+@pytest.mark.timeout(10)
+def test_a_type_of_many_kinds_that_contains_itself_is_compared_in_no_time() -> None:
+    """Every path through two such trees would be more than there are atoms."""
+    tree = {"oneOf": [{"$ref": f"#/definitions/{kind}"} for kind in KINDS]}
+    more = nodes(price={"type": "number"})
+    assert list(Acceptance(nodes(), nodes(), new_accepts=True).problems(tree, tree, "")) == []
+    assert list(Acceptance(more, nodes(), new_accepts=True).problems(tree, tree, "")) == []
+    ((place, problem),) = Acceptance(nodes(), more, new_accepts=True).problems(tree, tree, "")
+    assert (place.rpartition(".")[2], problem) == ("price", "is required now")
