@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.text import Text
 
 from rpckit.cli import options
-from rpckit.cli.asking import AsJson, Collect, ask, print_json
+from rpckit.cli.asking import AsJson, Collect, print_json
 from rpckit.cli.failures import reported
 from rpckit.cli.signatures import described
-from rpckit.cli.targets import WAIT
+from rpckit.cli.targets import WAIT, running_contract
 
 __all__ = ["describe"]
 
@@ -33,11 +33,10 @@ def describe(
     [bold]rpckit describe rpc_queue --json[/bold]     the contract document
     """
     with reported(debug):
-        (answer, *_) = ask(url, "schema", address, wait, first=True)
-        contracts = answer.content["contracts"]
+        contract = running_contract(address, url, wait)
         if as_json:
-            print_json(contracts[0])
+            print_json(contract)
             return
-        for line in described(contracts[0]):
+        for line in described(contract):
             style = "" if line.startswith(" ") else "bold"
             Console(highlight=False).print(Text(line, style), soft_wrap=True)

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from rpckit.cli import options
+from rpckit.cli.asking import Collect
 from rpckit.cli.contract_file import is_file, read_contracts
 from rpckit.cli.failures import reported
 from rpckit.cli.files import write_file
-from rpckit.cli.targets import contract_for
+from rpckit.cli.targets import WAIT, contract_for
 from rpckit.compare import Change, compare
 from rpckit.documents import asyncapi, json_schema, openrpc
 from rpckit.errors import UsageError
@@ -63,6 +64,7 @@ def schema(
     url: options.Url = None,
     profile: options.Profile = None,
     diff: Diff = None,
+    wait: Collect = WAIT,
     as_json: AsJson = False,
     debug: options.Debug = False,
 ) -> None:
@@ -76,9 +78,9 @@ def schema(
     with reported(debug):
         if diff is not None and out is not None:
             raise UsageError("--diff prints changes: leave --out away, or redirect them")
-        contracts = [contract_for(target, url) for target in targets]
+        contracts = [contract_for(target, url, wait=wait) for target in targets]
         if diff is not None:
-            old = read_contracts(diff) if is_file(diff) else [contract_for(diff, url)]
+            old = read_contracts(diff) if is_file(diff) else [contract_for(diff, url, wait=wait)]
             _report(_changes(old, contracts), as_json)
             return
         text = json.dumps(_document(format, contracts, url), indent=2, ensure_ascii=False) + "\n"

@@ -6,6 +6,7 @@ One or two sentences on stderr: what failed and where (the error's own words), t
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -84,7 +85,7 @@ def show(error: RpcError, *, console: Console | None = None) -> None:
 
 @contextmanager
 def reported(debug: bool = False) -> Iterator[None]:
-    """Errors inside end the command with a sentence and an exit code; with `debug` they are raised."""
+    """Errors inside end the command with a sentence and an exit code; with `debug` after their traceback."""
     if not debug:
         _keep_logs_off_the_terminal()
     try:
@@ -95,7 +96,7 @@ def reported(debug: bool = False) -> Iterator[None]:
         raise
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exception(error)
         raise typer.Exit(_end_with(error)) from None
 
 

@@ -6,11 +6,12 @@ import os
 import re
 
 from rpckit.cli.asking import ask
+from rpckit.cli.contract_file import problem_in
 from rpckit.cli.services import find_service, put_on_path
-from rpckit.errors import UsageError
+from rpckit.errors import BadReply, UsageError
 from rpckit.schema import Document, contract_of
 
-__all__ = ["WAIT", "contract_for"]
+__all__ = ["WAIT", "contract_for", "running_contract"]
 
 WAIT = 3.0  # seconds for the first of the running servers to answer
 _SOURCE = re.compile(r"(?!(list|stream|channel):)[A-Za-z_][\w.]*:\w+")  # an address may name its kind: list:orders
@@ -24,6 +25,15 @@ def contract_for(target: str, url: str | None = None, *, wait: float = WAIT) -> 
     if _SOURCE.fullmatch(target):
         put_on_path(os.getcwd())
         return contract_of(find_service(target))
-    answer, *_ = ask(url, "schema", target, wait, first=True)
-    contract: Document = answer.content["contracts"][0]
+    return running_contract(target, url, wait)
+
+
+def running_contract(address: str, url: str | None, wait: float) -> Document:
+    """What the first to answer says. Raises `NoResponder`, and `BadReply` for what is no contract."""
+    answer, *_ = ask(url, "schema", address, wait, first=True)
+    contracts = answer.content.get("contracts") or [{}]
+    if problem := problem_in(contracts[0]):
+        who = f"{answer.instance.host}:{answer.instance.pid}, with rpckit {answer.instance.rpckit or 'unknown'}"
+        raise BadReply(f"what {who} answers for {address!r} is not a contract: {problem}")
+    contract: Document = contracts[0]
     return contract

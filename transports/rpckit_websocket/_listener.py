@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from rpckit.errors import NotSent
+from rpckit.errors import UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE
 from rpckit.tls import server_context
@@ -39,7 +40,7 @@ class Listener:
         self._path = f"/{url.path or ''}"
 
     async def open(self) -> str:
-        """Listen; returns where. Raises `NotSent` when the port is taken, `UsageError` for what cannot be."""
+        """Listen; returns where. Raises `UsageError` where that cannot be, such as at a port that is taken."""
         host = self._url.hosts[0] if self._url.hosts else Host("localhost")
         port = host.port or DEFAULT_PORTS[self._url.scheme]
         try:
@@ -59,7 +60,8 @@ class Listener:
                 ssl=server_context(self._options) if self._url.scheme == "wss" else None,
             )
         except OSError as error:
-            raise NotSent(f"cannot listen on {self._url.scheme}://{host.name}:{port}: {error.strerror}") from error
+            where = f"{self._url.scheme}://{Host(host.name, port)}"
+            raise UsageError(f"cannot listen on {where}: {_why(error, port)}") from error
         return f"listening on {self._url.scheme}://{Host(host.name, port)}{self._path}"
 
     async def close(self) -> None:
@@ -94,6 +96,17 @@ class Listener:
         if not allowed_origin(request.headers.get("Origin"), request.headers.get("Host", ""), self._options.origins):
             return connection.respond(HTTPStatus.FORBIDDEN, "Pages of other sites may not connect: see ?origins=\n")
         return None
+
+
+def _why(error: OSError, port: int) -> str:
+    """asyncio's own words repeat where."""
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use by another program there: end that one, or name another port in the URL"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "that is no address of this machine: name one that is, localhost, or 0.0.0.0 for all"
+    if error.errno == errno.EACCES:
+        return f"the system does not allow port {port} to this user: name one from 1024 on in the URL"
+    return f"{error.strerror}: name an address of this machine in the URL"
 
 
 def allowed_origin(origin: str | None, host: str, allowed: str) -> bool:

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from rpckit import Service
+from rpckit.cli.contract_file import problem_in
+from rpckit.demo.service import service as fibonacci
 from rpckit.documents import asyncapi, json_schema, openrpc
 from rpckit.schema import contract_of
+from rpckit.testing.conformance._types_service import shop as types_shop
 from tests.every_type import service
 
 Rpckit = Callable[..., Any]
@@ -159,6 +163,40 @@ def test_a_contract_that_mentions_what_is_not_in_it_says_so(rpckit: Rpckit, fold
     ran = rpckit("schema", "schema_now:service", "--diff", kept)
     assert ran.code == 2
     assert "'Order'" in ran.err
+
+
+@pytest.mark.parametrize(
+    "place,value,said",
+    [
+        (("events",), None, "events: Input should be a valid list"),
+        (("events", 0), {"group": ""}, "events.0.topic: Field required"),
+        (("default",), "nosuch", "its default method 'nosuch' is not in it"),
+        (("methods", "place", "raises"), ["Lost"], "it mentions 'Lost', and does not say what that is"),
+        (("methods", "place", "result"), {"properties": []}, "methods.place.result.properties: "),
+        (("methods", "place", "parameters", 0, "name"), "a): import os", "'a): import os' cannot be a name"),
+        (("methods", "a(self): import os"), {}, "'a(self): import os' cannot be a name"),
+        (("definitions", "A"), {"anyOf": [{"$ref": "#/definitions/A"}]}, "A stands for itself"),
+        (("definitions", "A"), {"x-names": ["a = 1; import os"]}, "'a = 1; import os' cannot be a name"),
+        (("definitions", "A"), {"x-names": ["a"], "enum": []}, "it mentions 'A', and does not say what that is"),
+        (("definitions", "A"), {"x-base": "Popen"}, "definitions.A.x-base: Input should be"),
+    ],
+    ids=str,
+)
+def test_what_is_no_contract_is_told_before_anything_is_made_of_it(place: Any, value: Any, said: str) -> None:
+    """Of a contract that somebody else may have sent, names would stand in code as they are."""
+    document = json.loads(json.dumps(contract_of(types_shop())))
+    document["events"] = [{"topic": "t", "group": "", "doc": "", "parameters": []}]
+    assert problem_in(document) == ""
+    inner: Any = document
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    assert said in problem_in(document)
+
+
+@pytest.mark.parametrize("made", [service, types_shop(), fibonacci], ids=lambda made: made.name)
+def test_what_rpckit_makes_is_a_contract(made: Service) -> None:
+    assert problem_in(contract_of(made)) == ""
 
 
 def test_a_file_that_is_not_there_says_so(rpckit: Rpckit) -> None:

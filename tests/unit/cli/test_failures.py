@@ -63,9 +63,16 @@ def test_unexpected_error_is_a_sentence_too(capsys: pytest.CaptureFixture[str]) 
     assert "ZeroDivisionError: division by zero" in capsys.readouterr().err
 
 
-def test_debug_raises_errors_as_they_are() -> None:
-    with pytest.raises(errors.NoResponder), reported(debug=True):
-        raise errors.NoResponder("x")
+@pytest.mark.parametrize("error, code", [(errors.UsageError("x"), 2), (errors.NoResponder("x"), 3), (KeyError("x"), 1)])
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, reported(debug=True):
+        raise error
+    err = capsys.readouterr().err
+    assert ended.value.exit_code == code
+    assert err.startswith("Traceback (most recent call last):")
+    assert "test_failures.py" in err
 
 
 def test_interrupt_ends_with_the_code_of_shells() -> None:
