@@ -98,7 +98,7 @@ class _Survey:
                 self.enough.set()
 
 
-def check_survey(query: str, wait: float) -> None:
+def check_survey(query: str, wait: object) -> None:
     """Raises `UsageError` for what nobody would answer, and for a survey without an end."""
     if query not in get_args(Query):
         raise UsageError(f"there is no query {query!r:.60}; there are {', '.join(get_args(Query))}")

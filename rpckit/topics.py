@@ -88,7 +88,7 @@ def check_topic(topic: object, *, listening: bool = False) -> str:
         allowed = f"1 to {MAX_TOPIC_BYTES} letters, digits or any of _ - . : @ , / + and space; * and # for other words"
         raise UsageError(f"topic {topic!r:.80} cannot be used: {allowed}")
     if topic.count(".") >= MAX_WORDS:
-        raise UsageError(f"topic {topic!r:.80} cannot be used: a topic has at most {MAX_WORDS} words, with dots between")
+        raise UsageError(f"topic {topic!r:.80} cannot be used: a topic has at most {MAX_WORDS} words, parted by dots")
     foreign = foreign_topic(topic)
     words = topic if foreign is None else foreign.words
     fixed = topic.removesuffix(words)

@@ -60,8 +60,10 @@ class Job:
         return load_settings(**self.overrides())
 
 
-def serve_here(job: Job, announce: Announce) -> None:
+def serve_here(job: Job, announce: Announce, *, before: Callable[[], None] | None = None) -> None:
     """Serve in this process until SIGINT or SIGTERM; `announce` gets a line for each service when all are ready.
+
+    before: called when the services are imported, and nothing is served yet.
 
     Raises `typer.Exit` with the exit code when that is not 0, after saying on stderr why.
     """
@@ -71,6 +73,8 @@ def serve_here(job: Job, announce: Announce) -> None:
         services = [find_service(reference) for reference in job.references]
         server = _AnnouncedServer(*services, url=job.urls or None, **job.overrides())
         server.announce = announce
+        if before is not None:
+            before()
         try:
             run(server.run())
         except asyncio.CancelledError:  # the second signal

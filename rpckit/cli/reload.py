@@ -1,13 +1,14 @@
-"""`rpckit serve --reload`: one worker, which starts over when a file below the working directory has changed.
+"""`rpckit serve --reload`: one worker, and another in its place when a file below the working directory has changed.
 
-A worker that ends by itself, because its modules cannot be imported right now, has said why; the next change starts
-another.
+The old one serves until the new one has imported its modules. A worker that ends by itself, because they cannot be
+imported right now, has said why; the next change starts another.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from importlib.util import find_spec
 
 from rpckit.cli.job import Announce, Job
@@ -25,8 +26,17 @@ def serve_and_reload(job: Job, announce: Announce) -> int:
     return asyncio.run(Reloader(job, announce).run())
 
 
+class _Life:
+    """What becomes of one worker."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()  # another takes its place, or all end
+        self.begun = asyncio.Event()  # it has imported its modules, and took the place of the one before
+        self.ended = asyncio.Event()
+
+
 class Reloader(Supervisor):
-    """One worker at a time."""
+    """One worker that serves at a time."""
 
     def __init__(self, job: Job, announce: Announce) -> None:
         super().__init__(job, announce)
@@ -40,12 +50,53 @@ class Reloader(Supervisor):
         self._changed.set()
 
     async def _serve(self) -> None:
-        while not self.stopping.is_set():
-            self._changed.clear()
-            code, _ = await self.work(until=self._changed)
-            if not self._changed.is_set():
-                self._announce([f"ended with exit code {code}; waiting for a change of the files"])
-            await self._changed.wait()
+        serving, latest = _Life(), _Life()
+        serving.ended.set()  # nothing yet
+        async with asyncio.TaskGroup() as group:
+            try:
+                while not self.stopping.is_set():
+                    self._changed.clear()
+                    latest = _Life()
+                    group.create_task(self._live(latest, serving))
+                    if await self._settled(latest, serving):
+                        serving = latest
+                    await self._changed.wait()
+            finally:
+                serving.over.set()
+                latest.over.set()
+
+    async def _settled(self, latest: _Life, serving: _Life) -> bool:
+        """Whether the latest has begun. A change while it imports ends it, one while the other drains does not."""
+        await first_of(latest.begun.wait(), latest.ended.wait(), self._changed.wait())
+        if serving.over.is_set() and not self.stopping.is_set():
+            await first_of(latest.begun.wait(), latest.ended.wait(), self.stopping.wait())
+        if not latest.begun.is_set():
+            latest.over.set()
+            await latest.ended.wait()
+        return latest.begun.is_set()
+
+    async def _live(self, life: _Life, before: _Life) -> None:
+        try:
+            code, _ = await self.work(until=life.over, before=partial(self._take_over, life, before))
+        except OSError as error:  # the system has no process or file to spare
+            self._announce([f"a worker cannot be started: {error}; waiting for a change of the files"])
+            return
+        finally:
+            life.ended.set()
+        if life.over.is_set():
+            return
+        if life.begun.is_set() or before.ended.is_set():
+            self._announce([f"ended with exit code {code}; waiting for a change of the files"])
+        else:
+            self._announce(
+                ["the changed code cannot be served: the old code still is; waiting for a change of the files"]
+            )
+
+    async def _take_over(self, life: _Life, before: _Life) -> None:
+        if not life.over.is_set():
+            before.over.set()
+        await before.ended.wait()
+        life.begun.set()
 
     async def _watch_files(self) -> None:
         from watchfiles import PythonFilter, awatch

@@ -4,8 +4,9 @@
 
     python -m rpckit.cli.serve_worker SECONDS
 
-Its stdin is a socket to its supervisor: a line with its job comes in, a line with its ready lines goes out. When that
-closes, its supervisor is gone, however that came: it drains then, and after SECONDS it ends in any case.
+Its stdin is a socket to its supervisor: a line with its job comes in; a line goes out when its services are imported; a
+line comes in, and it begins to serve; a line with its ready lines goes out. When that closes, its supervisor is gone,
+however that came: it drains then, and after SECONDS it ends in any case.
 """
 
 from __future__ import annotations
@@ -35,16 +36,23 @@ def main(seconds: float) -> None:
     if not line:  # gone before it said what to do
         return
     job = Job.from_json(line)
-    threading.Thread(target=_end_with, args=(supervisor, seconds), daemon=True).start()
+    begin = threading.Event()
+    threading.Thread(target=_listen, args=(supervisor, begin, seconds), daemon=True).start()
     try:
-        serve_here(job, partial(_tell, supervisor))
+        serve_here(job, partial(_tell, supervisor), before=partial(_wait_for_word, supervisor, begin))
     except typer.Exit as end:
         sys.exit(end.exit_code)
 
 
-def _tell(supervisor: socket.socket, ready_lines: list[str]) -> None:
+def _wait_for_word(supervisor: socket.socket, begin: threading.Event) -> None:
+    """Until the supervisor wants it served; if that is gone, the thread ends us."""
+    _tell(supervisor, [])
+    begin.wait()
+
+
+def _tell(supervisor: socket.socket, lines: list[str]) -> None:
     with suppress(OSError):  # it is gone: the thread ends us
-        supervisor.sendall(json.dumps(ready_lines).encode() + b"\n")
+        supervisor.sendall(json.dumps(lines).encode() + b"\n")
 
 
 def _take_stdin() -> socket.socket:
@@ -56,11 +64,11 @@ def _take_stdin() -> socket.socket:
     return supervisor
 
 
-def _end_with(supervisor: socket.socket, seconds: float) -> None:
-    """A thread, so that a blocked event loop does not keep the process."""
+def _listen(supervisor: socket.socket, begin: threading.Event, seconds: float) -> None:
+    """A thread, so that a blocked event loop does not keep the process when its supervisor is gone."""
     with suppress(OSError):  # reset: gone all the same
         while supervisor.recv(1024):
-            pass
+            begin.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(seconds)
     os._exit(1)

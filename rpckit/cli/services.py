@@ -6,13 +6,14 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
 from rpckit.contract import Service
-from rpckit.errors import RpcError, UsageError
+from rpckit.errors import UsageError
 
 __all__ = ["find_service", "put_on_path", "references_there"]
 
@@ -69,14 +70,23 @@ def _references(path: Path, folder: Path) -> Iterator[str]:
 def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except RpcError:
-        raise
+    except UsageError as error:
+        raise UsageError(f"{error} ({_place(error)})") from error
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UsageError(f"there is no module {error.name!r} here; run it in the folder that has it") from error
         raise UsageError(f"{name} needs the module {error.name!r}, which is not installed") from error
     except Exception as error:
-        raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}. See --debug") from error
+        where = "" if isinstance(error, SyntaxError) else f" ({_place(error)})"  # which says so itself
+        raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}{where}. See --debug") from error
+
+
+def _place(error: Exception) -> str:
+    """The line that raised it; of the user's own files the last one, if there is any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    folder = os.getcwd()
+    frame = next((each for each in reversed(frames) if Path(each.filename).is_relative_to(folder)), frames[-1])
+    return f"{os.path.relpath(frame.filename, folder)}, line {frame.lineno}"
 
 
 def _services_in(module: ModuleType) -> str:

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Self
 
@@ -38,6 +38,8 @@ AT_ONCE_S = 2.0  # after the second signal; then a worker is killed
 POSIX = os.name == "posix"
 KILLED = 1  # exit code, when a worker had to be
 LONGEST_LINE = 1 << 20  # bytes; the ready lines of a worker
+
+Before = Callable[[], Awaitable[None]]
 
 
 def serve_in_workers(job: Job, count: int, announce: Announce) -> int:
@@ -119,16 +121,27 @@ class Worker:
         """Seconds since it was ready; None while it is not."""
         return None if self._ready_at is None else asyncio.get_running_loop().time() - self._ready_at
 
+    async def imported(self) -> bool:
+        """Whether its services could be imported; False when it has ended without."""
+        return await self._line() is not None
+
+    def begin(self) -> None:
+        """Let it serve what it has imported."""
+        self._writer.write(b"begin\n")
+
     async def ready(self) -> list[str] | None:
         """Its ready lines; None when it has ended without."""
+        lines = await self._line()
+        if lines is not None:
+            self._ready_at = asyncio.get_running_loop().time()
+        return lines
+
+    async def _line(self) -> list[str] | None:
         try:
             line = await self._reader.readline()
         except ConnectionError:
             return None
-        if not line:
-            return None
-        self._ready_at = asyncio.get_running_loop().time()
-        return list(json.loads(line))
+        return list(json.loads(line)) if line else None
 
     async def wait(self) -> int:
         """Its exit code, once it has ended; negative, the signal that ended it."""
@@ -182,12 +195,15 @@ class Supervisor:
         """Start workers with `work` until `stopping` is set."""
         raise NotImplementedError
 
-    async def work(self, until: asyncio.Event) -> tuple[int, float | None]:
-        """One worker, to its end or until `until` is set: its exit code, and for how many seconds it was ready."""
+    async def work(self, until: asyncio.Event, before: Before | None = None) -> tuple[int, float | None]:
+        """One worker, to its end or until `until` is set: its exit code, and for how many seconds it was ready.
+
+        before: awaited when it has imported its services; then it begins.
+        """
         worker = await Worker.start(self._job, self.grace)
         self._workers.add(worker)
         try:
-            await first_of(self._watch(worker), until.wait())
+            await first_of(self._watch(worker, before), until.wait())
         finally:
             ready_for = worker.ready_for
             if not await worker.end(self.grace + MARGIN_S):
@@ -203,10 +219,14 @@ class Supervisor:
         self._code = code
         self.stopping.set()
 
-    async def _watch(self, worker: Worker) -> None:
-        lines = await worker.ready()
-        if lines is not None:
-            self.on_ready(lines)
+    async def _watch(self, worker: Worker, before: Before | None) -> None:
+        if await worker.imported():
+            if before is not None:
+                await before()
+            worker.begin()
+            lines = await worker.ready()
+            if lines is not None:
+                self.on_ready(lines)
         await worker.wait()
 
     def _interrupt(self) -> None:

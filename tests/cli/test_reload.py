@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rpckit.ids import new_id
@@ -85,11 +86,26 @@ def test_a_module_that_does_not_import_is_said_and_the_next_change_mends_it(
 ) -> None:
     write("1 / ")
     server.wait_for("changing cannot be imported: SyntaxError")
-    server.wait_for("ended with exit code 2; waiting for a change of the files")
-    assert finish(rpckit("call", f"{address}.version"), env=env).code == 3
+    server.wait_for("changing.py, line 10")
+    server.wait_for("the changed code cannot be served: the old code still is")
+    assert finish(rpckit("call", f"{address}.version"), env=env).out == "1\n"
+    write("1\n\n1 / 0")
+    server.wait_for("changing cannot be imported: ZeroDivisionError: division by zero (changing.py, line 12)")
+    assert finish(rpckit("call", f"{address}.version"), env=env).out == "1\n"
     write(3)
     served(server, 2)
     assert finish(rpckit("call", f"{address}.version"), env=env).out == "3\n"
+
+
+def test_a_worker_that_ends_by_itself_is_said_and_the_next_change_starts_another(
+    server: Program, write: Write, env: dict[str, str], address: str
+) -> None:
+    (worker,) = psutil.Process(server.pid).children()
+    worker.kill()
+    server.wait_for("ended with exit code -9; waiting for a change of the files")
+    write(2)
+    served(server, 2)
+    assert finish(rpckit("call", f"{address}.version"), env=env).out == "2\n"
 
 
 def test_changed_settings_count_too(server: Program, tmp_path: Path) -> None:
