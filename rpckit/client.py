@@ -395,10 +395,6 @@ class Client:
         call.to = to
         return await self._run_call(call)
 
-    async def notify_peer(self, to: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """`notify` to the other side of one session, and no receipt for it: returns when written."""
-        await self.notify_at("", method, args, kwargs, self.options, to)
-
     # -- one call -----------------------------------------------------------------------------
 
     def _prepare(

@@ -61,7 +61,7 @@ class RemotePeer:
 
     async def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
         """Call its method without waiting for anything: returns when written."""
-        await self._caller.notify_peer(self.id, method, args, kwargs)
+        await self.other.notify(method, *args, **kwargs)
 
     def close(self, reason: str = "") -> None:
         """End its session in good order."""

@@ -10,6 +10,7 @@ has jumped to the timeout before it comes. Use `memory_pair`.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -22,6 +23,7 @@ __all__ = ["Deadlock", "VirtualTimeLoop", "virtual_time"]
 
 OUTSIDE_S = 30.0  # real seconds that a thread or a socket may take while the clock stands still
 MAX_JUMPS = 1_000_000  # timers of one run, some ten seconds of work; then something repeats itself for ever
+RESOLUTION_S = time.get_clock_info("monotonic").resolution  # within which asyncio takes a timer for due
 OWN_FILES = 1  # the pipe by which threads wake the loop
 
 P = ParamSpec("P")
@@ -150,6 +152,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             self.give_up("nothing can ever happen: no timer, no thread, nothing that is ready")
             return
         self._now += seconds
+        if self._now + RESOLUTION_S == self._now:  # half a year from zero: asyncio would not take the timer for due
+            self._now = math.nextafter(self._now, math.inf)
         self._jumps += 1
         if self._jumps % MAX_JUMPS == 0:
             self.give_up(f"{MAX_JUMPS:,} timers have passed, and nothing that is waited for has come")

@@ -10,7 +10,9 @@ from typing import Any, cast
 import pytest
 
 from rpckit import Client
+from rpckit.call import CallOptions
 from rpckit.errors import ConnectionLost, NotSent, UsageError
+from rpckit.peer import Peer
 from rpckit.peers import OnPeer, PeerBook, Peers, RemotePeer
 from rpckit.transport import SessionInfo, Transport
 
@@ -54,13 +56,16 @@ class FakeClient:
         self.notified: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = []
         self.errors: dict[str, Exception] = {}
 
-    async def notify_peer(self, to: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    async def notify_at(
+        self, address: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions, to: str
+    ) -> None:
+        assert address == ""
         if to in self.errors:
             raise self.errors[to]
         self.notified.append((to, method, args, kwargs))
 
-    def peer(self, session_id: str) -> str:
-        return f"the methods of {session_id}"
+    def peer(self, session_id: str) -> Peer:
+        return Peer(cast(Client, self), "", CallOptions(None), session_id)
 
 
 class Bench:
@@ -128,7 +133,7 @@ async def test_a_peer_shows_its_session() -> None:
     assert (peer.dialect, peer.headers, peer.state, peer.rtt) == ("native", {}, {}, None)
     session.rtt = 0.5
     assert peer.rtt == 0.5
-    assert str(peer.other) == "the methods of 1"
+    assert isinstance(peer.other, Peer)
     assert repr(peer) == "<RemotePeer 'ann' 1>"
 
 
@@ -311,3 +316,11 @@ async def test_hooks_end_with_their_book() -> None:
     await settled()
     await bench.book.close()
     assert sorted(cancelled) == ["1", "2"], "and the farewell that waited never began"
+
+
+async def test_what_cannot_be_a_method_is_not_notified() -> None:
+    bench = Bench()
+    bench.transport.join("1")
+    with pytest.raises(UsageError, match="cannot be a method's name"):
+        await bench.peers["1"].notify("no.method")
+    assert bench.client.notified == []

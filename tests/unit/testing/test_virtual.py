@@ -281,3 +281,15 @@ def test_the_loop_can_be_run_without_the_decorator() -> None:
         with pytest.raises(Deadlock):
             runner.run(asyncio.Event().wait())
         runner.run(asyncio.sleep(HOUR))
+
+
+@pytest.mark.timeout(10)
+@virtual_time
+async def test_timers_are_due_also_after_years() -> None:
+    """As on a machine that has run for long: the clock begins with its own."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(3):
+        await asyncio.sleep(365 * 24 * HOUR)
+        await asyncio.sleep(0.001)
+    assert loop.time() - began == pytest.approx(3 * 365 * 24 * HOUR)
