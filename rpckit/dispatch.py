@@ -12,12 +12,12 @@ import contextvars
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from time import perf_counter  # finer than the clock of every event loop
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from rpckit import codec
 from rpckit.call import check_carried, event_message
@@ -46,6 +46,9 @@ from rpckit.transport import Delivery
 __all__ = ["PREFETCH_AHEAD", "Dispatcher", "sent"]
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PREFETCH_AHEAD = 32  # deliveries waiting here beyond those that run: enough to hide the broker's round trip
 MAX_LENT_STEPS = 32  # prefetches full of waiting handlers; then only nested calls are taken, so that those can end
@@ -333,7 +336,7 @@ class Dispatcher:
         spec = cast(Job, context.slot).spec
         args, kwargs = spec.add_context(context.arguments, context)
         if spec.in_thread:
-            return await self._run_in_thread(partial(spec.function, *args, **kwargs))
+            return await self._run_in_thread(partial(_called, spec.function, *args, **kwargs))
         return await spec.function(*args, **kwargs)
 
     async def _run_in_thread(self, function: partial[Any]) -> Any:
@@ -558,6 +561,14 @@ class Dispatcher:
         """The method that a task runs, for warnings."""
         job = self._running.get(task) if task is not None else None
         return f"{job.service.name}.{job.spec.name}" if job is not None else None
+
+
+def _called(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """What it returns or raises; but a StopIteration, which no future can take, as a coroutine's: PEP 479."""
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the handler raised StopIteration") from error
 
 
 def _give(given: asyncio.Future[None], slots: Slots) -> None:

@@ -41,7 +41,7 @@ def fault_for(error: RpcError) -> Fault:
         return fault_of(error)
     code = next((code for kind, code in _NESTED_CODES if isinstance(error, kind)), Code.INTERNAL)
     details = {"retry_after": error.retry_after} if isinstance(error, Overloaded) else None
-    return Fault(code, str(error), type=type(error).__name__, details=details)
+    return Fault(code, _text(error), type=type(error).__name__, details=details)
 
 
 def declared_fault(error: Exception, declared: Sequence[type[Exception]]) -> Fault:
@@ -49,7 +49,15 @@ def declared_fault(error: Exception, declared: Sequence[type[Exception]]) -> Fau
     name = next(each.__name__ for each in declared if isinstance(error, each))
     if isinstance(error, RemoteError):
         return replace(fault_of(error), type=name)
-    return Fault(Code.UNKNOWN, str(error), type=name)
+    return Fault(Code.UNKNOWN, _text(error), type=name)
+
+
+def _text(error: Exception) -> str:
+    """Its caller is to have an answer, also where the error's own class fails to tell of it."""
+    try:
+        return str(error)
+    except Exception as fault:
+        return f"its text cannot be made: {type(fault).__name__} in {type(error).__name__}.__str__"
 
 
 def same_contract(service: Service, message: Message) -> bool:

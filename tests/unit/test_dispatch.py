@@ -626,6 +626,38 @@ async def test_plain_requests_are_never_taken_for_duplicates(wire: Wire, serve: 
 # -- handlers -----------------------------------------------------------------------------------------
 
 
+async def test_a_plain_def_that_stops_an_iteration_has_failed(client: Client, serve: Serve) -> None:
+    """Its future cannot take the exception, and would never be done."""
+    service = Service("s")
+
+    @service.method
+    def first(values: list[int]) -> int:
+        return next(iter(values))
+
+    await serve(service)
+    assert await client.call("s.first", [1, 2]) == 1
+    with pytest.raises(InternalError):
+        await client.call("s.first", [], timeout=5)
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise KeyError("text")
+
+
+async def test_an_error_that_cannot_say_itself_is_an_answer_all_the_same(client: Client, serve: Serve) -> None:
+    service = Service("s")
+
+    @service.method(raises=[Mute])
+    async def refuse() -> None:
+        raise Mute
+
+    await serve(service)
+    with pytest.raises(RemoteError, match=r"KeyError in Mute\.__str__") as raised:
+        await client.call("s.refuse", timeout=5)
+    assert raised.value.type == "Mute"
+
+
 async def test_a_plain_def_runs_in_a_thread_and_keeps_contextvars(client: Client, serve: Serve) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="lost")
 
