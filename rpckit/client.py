@@ -355,7 +355,7 @@ class Client:
                where there is one instance.
         Raises `NotSent`, `ConnectionLost`, `UsageError`. Cancelling is safe.
         """
-        check_survey(query, wait)
+        check_survey(query, address, wait)
         loop = self._bind_to_loop()
         if not self._ready:
             await self._wait_until_ready(loop.time() + self.settings.send_wait)

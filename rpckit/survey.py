@@ -8,7 +8,7 @@ import time
 from typing import get_args
 
 from rpckit.codec import CodecError
-from rpckit.contract import write_arguments
+from rpckit.contract import check_address, write_arguments
 from rpckit.errors import ConnectionLost, NotSent, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, Kind, Message
@@ -98,10 +98,12 @@ class _Survey:
                 self.enough.set()
 
 
-def check_survey(query: str, wait: object) -> None:
+def check_survey(query: str, address: str, wait: object) -> None:
     """Raises `UsageError` for what nobody would answer, and for a survey without an end."""
     if query not in get_args(Query):
         raise UsageError(f"there is no query {query!r:.60}; there are {', '.join(get_args(Query))}")
+    if address:
+        check_address(address)
     if not (isinstance(wait, int | float) and wait < MAX_WAIT_S):
         raise UsageError(f"wait is in seconds, less than {MAX_WAIT_S}, for a survey has no other end; not {wait!r:.60}")
 

@@ -120,6 +120,8 @@ def read_contracts(name: str) -> list[Document]:
         raise UsageError(f"{name} cannot be read: {error.strerror}; {HOW}") from error
     except ValueError as error:
         raise UsageError(f"{name} is not a contract, for it is not JSON: {error!s:.100}; {HOW}") from error
+    except RecursionError as error:
+        raise UsageError(f"{name} is not a contract: it is nested too deeply; {HOW}") from error
     documents = content if isinstance(content, list) else [content]
     for document in documents:
         if problem := problem_in(document):

@@ -89,7 +89,10 @@ def _writer(lang: Language, sync: bool, module: str) -> Callable[[Document], str
 
 def _check(out: Path, text: str, target: str) -> None:
     """Exit with 1 and the difference when the file is another."""
-    there = out.read_text("utf-8") if out.exists() else ""
+    try:
+        there = out.read_text("utf-8") if out.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{out} cannot be read: {error}") from error
     if there == text:
         return
     console = Console(stderr=True, highlight=False, markup=False)

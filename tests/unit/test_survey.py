@@ -169,15 +169,18 @@ async def test_a_late_answer_is_a_late_reply(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "query, wait, words",
+    "query, address, wait, words",
     [
-        ("pong", 0.1, "there is no query 'pong'; there are ping, info, stats, schema"),
-        ("ping", float("inf"), "wait is in seconds"),
-        ("ping", float("nan"), "wait is in seconds"),
-        ("ping", None, "wait is in seconds"),
+        ("ping", "a{b", 0.1, "address 'a{b' cannot be used"),
+        ("pong", "", 0.1, "there is no query 'pong'; there are ping, info, stats, schema"),
+        ("ping", "", float("inf"), "wait is in seconds"),
+        ("ping", "", float("nan"), "wait is in seconds"),
+        ("ping", "", None, "wait is in seconds"),
     ],
 )
-async def test_what_nobody_would_answer_or_would_never_end_is_refused(query: Any, wait: Any, words: str) -> None:
+async def test_what_nobody_would_answer_or_would_never_end_is_refused(
+    query: Any, address: str, wait: Any, words: str
+) -> None:
     async with Client("memory://survey") as client:
         with pytest.raises(UsageError, match=words):
-            await client.survey(query, wait=wait)
+            await client.survey(query, address, wait=wait)

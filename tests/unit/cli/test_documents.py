@@ -142,6 +142,7 @@ def test_several_services_are_compared_by_their_names(rpckit: Rpckit) -> None:
     "content,said",
     [
         ("[1, 2", "it is not JSON"),
+        ("[" * 100_000, "it is nested too deeply"),
         ('{"openrpc": "1.3.2"}', "rpckit: Field required"),
         ("[3]", "the whole: "),
         ('{"rpckit": 2}', "rpckit: Input should be 1"),

@@ -54,3 +54,11 @@ def test_mistakes_are_told(rpckit: Rpckit, words: tuple[str, ...], said: str) ->
     ran = rpckit("generate", *words)
     assert ran.code == 2
     assert said in ran.err
+
+
+def test_a_file_that_cannot_be_compared_with_is_a_usage_error(rpckit: Rpckit, folder: Path) -> None:
+    (folder / "binary.py").write_bytes(b"\xff")
+    for out in (folder, folder / "binary.py"):
+        ran = rpckit("generate", TARGET, "--out", str(out), "--check")
+        assert ran.code == 2
+        assert f"{out} cannot be read" in ran.err
