@@ -176,13 +176,21 @@ def _resolve(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 
 def _members(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[Schema]:
-    """Of a union, and of unions inside it; itself when it is none."""
-    resolved = _resolve(schema, definitions)
-    members = resolved.get("anyOf") or resolved.get("oneOf") or resolved.get("allOf")
-    if not members:
-        yield schema
-    for each in members or ():
-        yield from _members(each, definitions)
+    """Of a union, and of unions inside it, each definition once; itself when it is none."""
+    waiting, found = [schema], set[str]()
+    while waiting:
+        each = waiting.pop()
+        name = each.get("$ref")
+        if name in found:
+            continue
+        if name is not None:
+            found.add(name)
+        resolved = _resolve(each, definitions)
+        members = resolved.get("anyOf") or resolved.get("oneOf") or resolved.get("allOf")
+        if members:
+            waiting += reversed(members)
+        else:
+            yield each
 
 
 def _listed(schema: Schema) -> list[Any] | None:

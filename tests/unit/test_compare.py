@@ -300,3 +300,15 @@ def test_a_type_of_many_kinds_that_contains_itself_is_compared_in_no_time() -> N
     assert list(Acceptance(more, nodes(), new_accepts=True).problems(tree, tree, "")) == []
     ((place, problem),) = Acceptance(nodes(), more, new_accepts=True).problems(tree, tree, "")
     assert (place.rpartition(".")[2], problem) == ("price", "is required now")
+
+
+@pytest.mark.timeout(10)
+def test_unions_of_unions_have_each_member_once() -> None:
+    """Whoever answers may send such types; also one that is a union of itself."""
+    depth = 40
+    types: Any = {f"U{n}": {"anyOf": [{"$ref": f"#/definitions/U{n + 1}"}] * 2} for n in range(depth)}
+    types |= {f"U{depth}": {"anyOf": [{"type": "string"}, {"$ref": "#/definitions/U0"}]}}
+    one, text = {"$ref": "#/definitions/U0"}, {"type": "string"}
+    assert list(Acceptance(types, types, new_accepts=True).problems(one, one, "")) == []
+    assert list(Acceptance(types, {}, new_accepts=True).problems(one, text, "")) == []
+    assert list(Acceptance({}, types, new_accepts=True).problems(text, one, "")) == []

@@ -24,7 +24,7 @@ from rpckit.call import cancel_topic
 from rpckit.errors import Code, UsageError
 from rpckit.fault import JSONRPC_CODES, JSONRPC_OTHER
 from rpckit.message import Kind, Message
-from rpckit.topics import EVENTS, user_topic
+from rpckit.topics import EVENTS, MAX_TOPIC_BYTES, MAX_WORDS, in_bounds, user_topic
 
 from ._dialect import (
     BadFrame,
@@ -316,6 +316,8 @@ def _topic(params: Any) -> str:
     topic = params.get("topic") if isinstance(params, dict) else (params[0] if params else None)
     if not isinstance(topic, str) or not topic:
         raise _BadParams("a topic is a string")
+    if not in_bounds(f"{EVENTS}{topic}"):
+        raise _BadParams(f"a topic has at most {MAX_TOPIC_BYTES} characters, and {MAX_WORDS} words with dots between")
     return f"{EVENTS}{topic}"
 
 

@@ -300,9 +300,12 @@ def test_whatever_a_peer_calls_a_topic_it_is_one_of_users(rpc: JsonRpc, topic: s
     assert read(rpc, note("rpc.subscribe", params=[topic])) == (Subscribe(f"rpckit.event.{topic}"),)
 
 
-@pytest.mark.parametrize("params", [[], {}, [5], [""], {"topic": ""}, {"topic": None}, [None, "t"]])
+@pytest.mark.parametrize(
+    "params",
+    [[], {}, [5], [""], {"topic": ""}, {"topic": None}, [None, "t"], [".".join("a" * 33)], {"topic": "a" * 241}],
+)
 @pytest.mark.parametrize("method", ["rpc.subscribe", "rpc.unsubscribe", "rpc.emit", "rpc.event"])
-def test_a_topic_is_text(rpc: JsonRpc, method: str, params: Any) -> None:
+def test_a_topic_is_text_within_its_bounds(rpc: JsonRpc, method: str, params: Any) -> None:
     answer = refused(rpc, asked(3, method, params=params))
     assert (answer["id"], answer["error"]["code"]) == (3, -32602)
     assert not read(rpc, note(method, params=params))
