@@ -34,6 +34,7 @@ from rpckit.errors import (
 __all__ = ["Failure", "describe", "exit_code", "reported", "show"]
 
 REMOTE, USAGE, NO_RESPONDER, DEADLINE, NO_CONNECTION = 1, 2, 3, 4, 5
+NOT_SERVED = "Nothing is served. Is the broker running, or over ws:// the port free?"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -74,17 +75,18 @@ def exit_code(error: RpcError) -> int:
     return describe(error).exit_code
 
 
-def show(error: RpcError, *, console: Console | None = None) -> None:
-    """The error on stderr: its kind, its own words, and what to do next."""
+def show(error: RpcError, *, console: Console | None = None, serving: bool = False) -> None:
+    """The error on stderr: its kind, its own words, and what to do next, as a caller or as who is `serving`."""
     failure = describe(error)
     text = Text.assemble((f"{failure.label}: ", "bold red"), " ".join(_words(error).split()))
-    if failure.advice:
-        text.append(f"\n{failure.advice}", "dim")
+    advice = NOT_SERVED if serving and failure.kind is NotSent else failure.advice
+    if advice:
+        text.append(f"\n{advice}", "dim")
     (console or Console(stderr=True)).print(text, soft_wrap=True)
 
 
 @contextmanager
-def reported(debug: bool = False) -> Iterator[None]:
+def reported(debug: bool = False, *, serving: bool = False) -> Iterator[None]:
     """Errors inside end the command with a sentence and an exit code; with `debug` after their traceback."""
     if not debug:
         _keep_logs_off_the_terminal()
@@ -97,7 +99,7 @@ def reported(debug: bool = False) -> Iterator[None]:
     except Exception as error:
         if debug:
             traceback.print_exception(error)
-        raise typer.Exit(_end_with(error)) from None
+        raise typer.Exit(_end_with(error, serving)) from None
 
 
 def _words(error: RpcError) -> str:
@@ -114,9 +116,9 @@ def _keep_logs_off_the_terminal() -> None:
         logging.root.addHandler(logging.NullHandler())
 
 
-def _end_with(error: Exception) -> int:
+def _end_with(error: Exception, serving: bool) -> int:
     if isinstance(error, RpcError):
-        show(error)
+        show(error, serving=serving)
         return exit_code(error)
     text = Text.assemble(("unexpected: ", "bold red"), f"{type(error).__name__}: {error}")
     text.append("\nThat is a fault of rpckit; --debug shows where.", "dim")

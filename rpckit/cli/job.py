@@ -68,7 +68,7 @@ def serve_here(job: Job, announce: Announce, *, before: Callable[[], None] | Non
     Raises `typer.Exit` with the exit code when that is not 0, after saying on stderr why.
     """
     log_to_stderr(job.log_level)
-    with reported(job.debug):
+    with reported(job.debug, serving=True):
         put_on_path(os.getcwd())
         services = [find_service(reference) for reference in job.references]
         server = _AnnouncedServer(*services, url=job.urls or None, **job.overrides())

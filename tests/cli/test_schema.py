@@ -111,10 +111,10 @@ def test_an_answer_that_is_no_contract_says_whose_it_was(
 def test_a_port_that_is_taken_is_said_with_what_to_do(url: str, tmp_path: Path) -> None:
     ran = finish(rpckit("serve", "rpckit.demo.service:service", "--url", url), env=clean_env(), cwd=tmp_path)
     where, port = url.removesuffix("/ws"), url.rpartition(":")[2].removesuffix("/ws")
-    assert (ran.code, ran.out) == (2, "")
+    assert (ran.code, ran.out) == (5, "")
     assert ran.err == (
-        f"usage: cannot listen on {where}: port {port} is in use by another program there: end that one, or name "
-        "another port in the URL\n"
+        f"not sent: cannot listen on {where}: port {port} is in use by another program there: end that one, or name "
+        "another port in the URL\nNothing is served. Is the broker running, or over ws:// the port free?\n"
     )
 
 

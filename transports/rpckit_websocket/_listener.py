@@ -11,7 +11,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from rpckit.errors import UsageError
+from rpckit.errors import NotSent
 from rpckit.ids import new_id
 from rpckit.message import NATIVE
 from rpckit.tls import server_context
@@ -40,7 +40,7 @@ class Listener:
         self._path = f"/{url.path or ''}"
 
     async def open(self) -> str:
-        """Listen; returns where. Raises `UsageError` where that cannot be, such as at a port that is taken."""
+        """Listen; returns where. Raises `NotSent` that says why, such as at a port that is taken, and `UsageError`."""
         host = self._url.hosts[0] if self._url.hosts else Host("localhost")
         port = host.port or DEFAULT_PORTS[self._url.scheme]
         try:
@@ -61,7 +61,7 @@ class Listener:
             )
         except OSError as error:
             where = f"{self._url.scheme}://{Host(host.name, port)}"
-            raise UsageError(f"cannot listen on {where}: {_why(error, port)}") from error
+            raise NotSent(f"cannot listen on {where}: {_why(error, port)}") from error
         return f"listening on {self._url.scheme}://{Host(host.name, port)}{self._path}"
 
     async def close(self) -> None:
