@@ -30,8 +30,8 @@ class _Reconnects(ReconnectConformance):
         """Abort the socket; the transport is told by its event loop, as of any loss."""
         assert isinstance(transport, RedisTransport)
         session = transport._connection.session
-        if session is not None and session.main._transport is not None:
-            session.main._transport.abort()
+        if session is not None and session.main.transport is not None:
+            session.main.transport.abort()
         await asyncio.sleep(0)
 
 
