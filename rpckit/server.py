@@ -15,6 +15,7 @@ from rpckit.context import Context
 from rpckit.contract import Service
 from rpckit.dispatch import Dispatcher
 from rpckit.errors import NotSent, RpcError, UsageError
+from rpckit.importing import being_imported
 from rpckit.job import Link
 from rpckit.middleware import Middleware
 from rpckit.peers import OnPeer, PeerBook, Peers
@@ -121,6 +122,7 @@ class Server:
 
     async def start(self) -> None:
         """Connect and receive. Raises `NotSent` or `UsageError`; nothing is left running then."""
+        _check_not_imported()
         self._check_contract()
         settings = self.settings
         self._stopping = asyncio.Event()
@@ -254,6 +256,14 @@ class Server:
             await caller.close()
         self._books, self._callers = [], []
         dispatcher.stop_timer()
+
+
+def _check_not_imported() -> None:
+    if module := being_imported():
+        raise UsageError(
+            f"{module} starts a server while it is imported: put that line under `if __name__ == \"__main__\":`, "
+            "so that others can import its services"
+        )
 
 
 async def _stop_receivers(link: Link) -> None:

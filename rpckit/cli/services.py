@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 from rpckit.contract import Service
-from rpckit.errors import UsageError
+from rpckit.errors import RpcError, UsageError
+from rpckit.importing import importing
 
 __all__ = ["find_service", "put_on_path", "references_there"]
 
@@ -31,6 +32,9 @@ def put_on_path(folder: str) -> None:
 def find_service(reference: str) -> Service:
     """The Service that `package.module:name` names."""
     module_name, colon, name = reference.partition(":")
+    if module_name.endswith(".py"):
+        module_name = module_name.removesuffix(".py").replace(os.sep, ".")
+        raise UsageError(f"{reference} is a file: name the service in it, such as {module_name}:{name or 'service'}")
     if not module_name or (colon and not name):
         raise UsageError(f"{reference!r} is not MODULE:SERVICE, such as rpckit.demo.service:service")
     module = _import(module_name)
@@ -69,9 +73,14 @@ def _references(path: Path, folder: Path) -> Iterator[str]:
 
 def _import(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with importing(name):
+            return importlib.import_module(name)
     except UsageError as error:
         raise UsageError(f"{error} ({_place(error)})") from error
+    except RpcError:
+        raise
+    except SystemExit as error:
+        raise UsageError(f"{name} ends the program while it is imported ({error}). See --debug") from error
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UsageError(f"there is no module {error.name!r} here; run it in the folder that has it") from error

@@ -28,6 +28,13 @@ async def items() -> list[str]: ...
 url = "amqp://localhost"
 """
 
+RUN = """
+import asyncio
+from rpckit import Server
+
+asyncio.run(Server(stock, url="memory://serving_for_test").run())
+"""
+
 
 @pytest.fixture(autouse=True)
 def modules(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -38,6 +45,8 @@ def modules(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (folder / "broken_for_test.py").write_text("1 / 0\n")
     (folder / "needy_for_test.py").write_text("import no_such_module_anywhere\n")
     (folder / "empty_for_test.py").write_text("x = 1\n")
+    (folder / "ending_for_test.py").write_text("raise SystemExit(0)\n")
+    (folder / "serving_for_test.py").write_text(f"{SHOP}{RUN}")
     put_on_path(str(folder))
     yield
     for name in [name for name in sys.modules if name.endswith("_for_test")]:
@@ -62,6 +71,10 @@ def test_service_is_imported_from_the_working_directory() -> None:
         ("nosuch.module:service", "there is no module 'nosuch' here; run it in the folder that has it"),
         ("needy_for_test:service", "needs the module 'no_such_module_anywhere', which is not installed"),
         ("broken_for_test:service", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("ending_for_test:service", "ending_for_test ends the program while it is imported (0)"),
+        ("serving_for_test:stock", "serving_for_test starts a server while it is imported: put that line under `if"),
+        ("shop_for_test.py:stock", "is a file: name the service in it, such as shop_for_test:stock"),
+        ("shop/orders.py", "is a file: name the service in it, such as shop.orders:service"),
     ],
 )
 def test_what_cannot_be_served_is_said_with_what_can(reference: str, said: str) -> None:
