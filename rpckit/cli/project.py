@@ -164,8 +164,8 @@ README = """\
 A service made with rpckit: functions that other programs call.
 
 ```sh
-pip install -e ".[test]"
-pytest
+python -m pip install -e ".[test]"
+python -m pytest
 rpckit serve $name.service:service
 ```
 

@@ -19,7 +19,8 @@ Rpckit = Callable[..., Any]
 def test_it_writes_a_project_and_says_how_to_go_on(rpckit: Rpckit, folder: Path) -> None:
     ran = rpckit("new", "teashop")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.endswith("  cd teashop\n  rpckit serve teashop.service:service\n  pytest\n")
+    assert "\n  cd teashop\n  rpckit serve teashop.service:service\n  rpckit call teashop.menu " in ran.out
+    assert "\n  python -m pytest " in ran.out  # of this Python: another one's pytest would not find rpckit
     written = {path.relative_to(folder / "teashop").as_posix() for path in folder.rglob("*") if path.is_file()}
     assert written == set(project_files("teashop"))
     assert all(f"teashop/{path}\n" in ran.out for path in written)
