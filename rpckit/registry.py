@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rpckit.errors import UsageError
+from rpckit.spelling import did_you_mean
 from rpckit.transport import Transport, TransportFactory
 from rpckit.url import Url
 
@@ -31,6 +32,7 @@ _EXTRAS = {
     "ws": "websocket",
     "wss": "websocket",
 }
+_OFTEN_MEANT = {"http": "ws", "https": "wss", "rabbitmq": "amqp"}
 
 
 def open_transport(url: str | Url, defaults: Mapping[str, Any] | None = None) -> Transport:
@@ -45,7 +47,7 @@ def transport_options(url: Url, model: type[TransportOptions], defaults: Mapping
     try:
         return model.model_validate({**defaults, **url.query})
     except ValidationError as error:
-        raise UsageError(_explain(error, model, f"{url.scheme}:// option")) from None
+        raise UsageError(_explain(error, model, url.scheme)) from None
 
 
 def load_transport(scheme: str) -> TransportFactory:
@@ -74,14 +76,18 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _unknown_scheme(scheme: str) -> str:
-    extra = _EXTRAS.get(scheme.partition("+")[0])
-    advice = f'; pip install "rpckit[{extra}]"' if extra else ""
-    return f"no transport for {scheme[:40]}://; known: {', '.join(f'{name}://' for name in known_schemes())}{advice}"
+    known = known_schemes()
+    meant = did_you_mean(_OFTEN_MEANT.get(scheme, scheme), known, "{}://".format)
+    family = scheme.partition("+")[0]
+    missing = family in _EXTRAS and not any(name.partition("+")[0] == family for name in known)
+    advice = f'; pip install "rpckit[{_EXTRAS[family]}]"' if missing else ""
+    return f"no transport for {scheme[:40]}://.{meant} Known: {', '.join(f'{name}://' for name in known)}{advice}"
 
 
-def _explain(error: ValidationError, model: type[TransportOptions], what: str) -> str:
+def _explain(error: ValidationError, model: type[TransportOptions], scheme: str) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown {what} {name!r:.60}; known: {', '.join(sorted(model.model_fields))}"
-    return f"{what} {name!r:.60}: {problem['msg']}"
+        known = sorted(model.model_fields)
+        return f"unknown {scheme}:// option {name!r:.60}.{did_you_mean(name, known)} Known: {', '.join(known)}"
+    return f"{scheme}:// option {name!r:.60}: {problem['msg']}"

@@ -261,7 +261,7 @@ class Server:
 def _check_not_imported() -> None:
     if module := being_imported():
         raise UsageError(
-            f"{module} starts a server while it is imported: put that line under `if __name__ == \"__main__\":`, "
+            f'{module} starts a server while it is imported: put that line under `if __name__ == "__main__":`, '
             "so that others can import its services"
         )
 

@@ -22,7 +22,6 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +35,7 @@ from pydantic_settings import (
 
 from rpckit import registry
 from rpckit.errors import UsageError
+from rpckit.spelling import did_you_mean
 from rpckit.transport import TransportOptions
 from rpckit.url import Url
 
@@ -53,6 +53,7 @@ __all__ = [
 PREFIX = "RPCKIT_"
 _ARGUMENTS, _ENVIRONMENT = "the arguments", "the environment"
 BY_HAND = "RPCKIT_PROFILE_BY_HAND"  # set beside RPCKIT_PROFILE where an argument of a command chose it
+_OPTION = ".<option>"  # stands behind a family, where the known names are listed
 _NOT_SETTINGS = ("RPCKIT_CONFIG", "RPCKIT_TEST_", BY_HAND)
 _FAMILIES = {"amqps": "amqp", "rediss": "redis", "ws": "websocket", "wss": "websocket"}
 
@@ -155,6 +156,8 @@ def where_said() -> dict[str, str]:
             names = [f"{key}.{option}" for option in value] if key in _families() else [key]
             for name in names:
                 places.setdefault(name, layer.place)
+    if os.environ.get(BY_HAND):  # the variable beside it is ours
+        places["profile"] = _ARGUMENTS
     return places
 
 
@@ -194,7 +197,7 @@ class _Layer:
             if key in families:
                 self._check_options(key, _table(value, self.name(key)))
             elif key not in known:
-                raise UsageError(self._unknown((key,), known | {f"{family}.<option>" for family in families}))
+                raise UsageError(self._unknown((key,), known | {f"{family}{_OPTION}" for family in families}))
         return self
 
     def _check_options(self, family: str, options: Values) -> None:
@@ -211,8 +214,8 @@ class _Layer:
 
     def _unknown(self, keys: tuple[str, ...], known: Iterable[str]) -> str:
         *family, key = keys
-        close = get_close_matches(key, known, n=1)
-        hint = f" Did you mean {self._spelt(*family, close[0])}?" if close else ""
+        words = [name.removesuffix(_OPTION) for name in known]
+        hint = did_you_mean(key, words, lambda close: self._spelt(*family, close))
         return f"unknown setting {self.name(*keys)}.{hint} Known: {', '.join(sorted(known))}"
 
     def _spelt(self, *keys: str) -> str:

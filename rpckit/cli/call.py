@@ -13,6 +13,7 @@ from rpckit.cli import options
 from rpckit.cli.failures import reported
 from rpckit.client import Client
 from rpckit.contract import split_target
+from rpckit.errors import InvalidArgument
 from rpckit.message import NATIVE
 from rpckit.peer import Peer
 
@@ -50,7 +51,12 @@ def call(
         arguments, keywords = options.read_arguments(args), options.read_keywords(kw)
         using = {"headers": options.read_headers(header), "idempotent": idempotent}
         client = Client(url, dialect=dialect, **options.client_settings(timeout, wait))
-        result = asyncio.run(_call_once(client, target, arguments, keywords, using))
+        try:
+            result = asyncio.run(_call_once(client, target, arguments, keywords, using))
+        except InvalidArgument as error:
+            for note in options.misread(args, kw):
+                error.add_note(note)
+            raise
         typer.echo(render(result, indent=2 if sys.stdout.isatty() else None))
 
 

@@ -22,6 +22,7 @@ from rpckit.errors import (
     ConnectionLost,
     DeadlineExceeded,
     Expired,
+    InternalError,
     NoResponder,
     NotSent,
     OutcomeUnknown,
@@ -61,6 +62,7 @@ FAILURES = (  # the first that fits: subclasses before their bases
     Failure(ConnectionLost, NO_CONNECTION, "connection lost", "The call may have run."),
     Failure(Overloaded, REMOTE, "overloaded", "It did not run: try again later."),
     Failure(OutcomeUnknown, REMOTE, "outcome unknown", "The call may have run."),
+    Failure(InternalError, REMOTE, "remote error", "The traceback is in the server's log."),
     Failure(RemoteError, REMOTE, "remote error", ""),
     Failure(BadReply, REMOTE, "bad reply", "Is that an rpckit server? Otherwise try --dialect plain."),
     Failure(RpcError, REMOTE, "error", ""),
@@ -79,8 +81,8 @@ def show(error: RpcError, *, console: Console | None = None, serving: bool = Fal
     """The error on stderr: its kind, its own words, and what to do next, as a caller or as who is `serving`."""
     failure = describe(error)
     text = Text.assemble((f"{failure.label}: ", "bold red"), " ".join(_words(error).split()))
-    advice = NOT_SERVED if serving and failure.kind is NotSent else failure.advice
-    if advice:
+    what_next = NOT_SERVED if serving and failure.kind is NotSent else failure.advice
+    for advice in filter(None, [*getattr(error, "__notes__", ()), what_next]):
         text.append(f"\n{advice}", "dim")
     (console or Console(stderr=True)).print(text, soft_wrap=True)
 

@@ -45,7 +45,10 @@ def check_project_name(name: str) -> None:
     if not name.isascii() or not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         better = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name).strip("_")
         hint = f": try {better}" if better.isidentifier() and not keyword.iskeyword(better) else ""
-        raise UsageError(f"{name!r} cannot be the name of a package{hint or '; use letters, digits and _'}")
+        rule = (
+            "; it is a word of Python's" if keyword.iskeyword(name) else "; use letters, digits and _, a letter first"
+        )
+        raise UsageError(f"{name!r} cannot be the name of a package{hint or rule}")
     if name in sys.stdlib_module_names:
         raise UsageError(f"{name} is a module of Python's, which would not be found any more: try my_{name}")
     if name == "tests":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, get_args
 
 import typer
 
 from rpckit.errors import UsageError
+from rpckit.spelling import did_you_mean
 
 __all__ = [
     "Arguments",
@@ -25,6 +26,7 @@ __all__ = [
     "Wait",
     "client_settings",
     "from_settings",
+    "misread",
     "read_argument",
     "read_arguments",
     "read_headers",
@@ -115,6 +117,7 @@ Arguments = Annotated[
     typer.Argument(metavar="ARGS", help="The arguments: JSON each, or else taken as a string."),
 ]
 
+_KEYWORD = re.compile(r"[A-Za-z_]\w*=")
 _NUMBER = re.compile(r"-(\d|\.\d|Infinity)")
 
 
@@ -122,7 +125,8 @@ def read_argument(text: str) -> Any:
     """JSON, or the text itself: `30` is a number, `hello` a string. `"30"` in its quotes is a string."""
     if text.startswith("-") and not _NUMBER.match(text):
         option = text.partition("=")[0]
-        raise UsageError(f"no option {option} here; a string that begins with - is given as '\"{text}\"'")
+        meant = did_you_mean(option, _shared_options())
+        raise UsageError(f"no option {option} here.{meant} A string that begins with - is given as '\"{text}\"'")
     try:
         return json.loads(text)
     except ValueError:
@@ -136,6 +140,16 @@ def read_arguments(texts: Iterable[str] | None) -> list[Any]:
 def read_keywords(pairs: Iterable[str] | None) -> dict[str, Any]:
     """`n=30` as a keyword argument; the values are read as arguments are."""
     return {name: read_argument(value) for name, value in _split_pairs("--kw", pairs)}
+
+
+def misread(texts: Iterable[str] | None, pairs: Iterable[str] | None) -> Iterator[str]:
+    """What to say of arguments that were taken as strings, and look like something else."""
+    for text in texts or ():
+        if _KEYWORD.match(text):
+            yield f"{text!r:.60} was sent as a string by position: a keyword argument is --kw {text:.60}"
+    for text in [*(texts or ()), *(value for _, value in _split_pairs("--kw", pairs))]:
+        if text.startswith(("{", "[", '"')) and not _is_json(text):
+            yield f"{text!r:.60} is not JSON, and was sent as a string."
 
 
 def read_headers(pairs: Iterable[str] | None) -> dict[str, str]:
@@ -163,6 +177,20 @@ def client_settings(timeout: str | None = None, wait: bool = False) -> dict[str,
     if wait:
         overrides["no_server"] = "wait"
     return overrides
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _shared_options() -> list[str]:
+    shared = (Url, Profile, Timeout, Header, Kw, Dialect, Wait, Debug)
+    found = (option for kind in shared for option in get_args(kind)[1:])
+    return [name for option in found for name in (option.default, *option.param_decls)]  # the first is its `default`
 
 
 def _split_pairs(option: str, pairs: Iterable[str] | None) -> Iterable[tuple[str, str]]:

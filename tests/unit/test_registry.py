@@ -39,8 +39,16 @@ def test_a_third_partys_transport_is_found_by_its_entry_point(entry_points: dict
 
 def test_an_unknown_scheme_names_the_known_ones(entry_points: dict[str, EntryPoint]) -> None:
     entry_points["memory"] = EntryPoint("memory", "rpckit.memory:MemoryTransport", registry.GROUP)
-    with pytest.raises(UsageError, match=r"no transport for kafka://; known: memory://$"):
+    with pytest.raises(UsageError, match=r"no transport for kafka://\. Known: memory://$"):
         load_transport("kafka")
+
+
+@pytest.mark.parametrize("scheme, meant", [("redis+streams", "redis+stream"), ("http", "ws"), ("rabbitmq", "amqp")])
+def test_a_misspelt_scheme_is_answered_with_the_one_that_is_meant(scheme: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_transport(scheme)
+    assert f"no transport for {scheme}://. Did you mean {meant}://? Known: " in str(caught.value)
+    assert "pip install" not in str(caught.value)  # it is installed
 
 
 @pytest.mark.parametrize(
@@ -72,7 +80,9 @@ def test_a_third_partys_missing_driver_is_named(entry_points: dict[str, EntryPoi
 def test_an_unknown_option_lists_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
         transport_options(Url.parse("amqp://h?hartbeat=5"), Options, {})
-    assert str(caught.value) == ("unknown amqp:// option 'hartbeat'; known: connect_timeout, dialect, heartbeat")
+    assert str(caught.value) == (
+        "unknown amqp:// option 'hartbeat'. Did you mean heartbeat? Known: connect_timeout, dialect, heartbeat"
+    )
 
 
 def test_an_option_that_does_not_fit_is_named_without_its_value() -> None:

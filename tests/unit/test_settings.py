@@ -228,6 +228,8 @@ def test_unknown_key_names_place_and_known_ones(folder: Path) -> None:
     text = refusal()
     assert text.startswith("unknown setting timeot in rpckit.toml. Did you mean timeout? Known: amqp.<option>, ")
     assert "transports" not in text
+    (folder / "rpckit.toml").write_text("[ampq]\nheartbeat = 3\n")
+    assert refusal().startswith("unknown setting ampq in rpckit.toml. Did you mean amqp? Known: ")
 
 
 def test_unknown_variable_is_spelt_as_variables_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,13 @@ def test_error_has_its_exit_code_and_an_empty_stdout(
     assert said in ran.err
 
 
+def test_a_refused_argument_that_is_broken_json_is_told_so(rpckit: Rpckit, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, call, "_call_once", InvalidArgument("price: order: Input should be a dictionary"))
+    ran = rpckit("call", "a.b", '{"tea": 1', "--url", URL)
+    assert (ran.code, ran.out) == (1, "")
+    assert "Input should be a dictionary\n'{\"tea\": 1' is not JSON, and was sent as a string." in ran.err
+
+
 def test_nobody_serves_is_exit_code_3(rpckit: Rpckit) -> None:
     ran = rpckit("call", "rpc_queue.fib", "30", "--url", URL)
     assert (ran.code, ran.out) == (3, "")

@@ -44,6 +44,11 @@ def test_error_is_a_sentence_and_advice_on_stderr(capsys: pytest.CaptureFixture[
     assert err == "no responder: nobody serves 'orders'\nStart a server for it, or check address and URL.\n"
 
 
+def test_an_internal_error_says_where_its_traceback_is(capsys: pytest.CaptureFixture[str]) -> None:
+    show(errors.InternalError("internal error", error_id="12ab"))
+    assert capsys.readouterr().err.endswith("(error id 12ab)\nThe traceback is in the server's log.\n")
+
+
 def test_a_declared_error_goes_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     error = errors.RemoteError("over 100 kg", code="UNKNOWN", type="TooHeavy", details={"weight": 200})
     show(error)

@@ -37,6 +37,29 @@ def test_misspelt_option_is_not_taken_for_an_argument() -> None:
         options.read_argument("--timeot=3")
 
 
+def test_a_misspelt_option_is_answered_with_the_one_that_is_meant() -> None:
+    with pytest.raises(UsageError, match=r"no option --timout here\. Did you mean --timeout\? A string"):
+        options.read_argument("--timout")
+
+
+@pytest.mark.parametrize(
+    "text,said",
+    [
+        ('{"tea": "assam"', "is not JSON, and was sent as a string"),
+        ("[1, 2", "is not JSON"),
+        ("n=30", "was sent as a string by position: a keyword argument is --kw n=30"),
+    ],
+)
+def test_an_argument_that_looks_like_something_else_than_a_string_is_noted(text: str, said: str) -> None:
+    assert said in "".join(options.misread([text], None))
+
+
+def test_nothing_is_noted_of_what_was_read_as_it_looks() -> None:
+    words = ['{"a": 1}', "[1]", '"30"', "30", "hello", "a b=c"]
+    assert list(options.misread(words, [f"x={word}" for word in words])) == []
+    assert "is not JSON" in "".join(options.misread(None, ["x={"]))
+
+
 def test_keywords_keep_what_stands_behind_the_first_equals_sign() -> None:
     assert options.read_keywords(["n=30", "text=a=b", "empty="]) == {"n": 30, "text": "a=b", "empty": ""}
 

@@ -14,6 +14,7 @@ from rpckit import load_settings
 from rpckit.cli.app import COMMANDS, app
 from rpckit.cli.options import choose_profile, profiles_there
 from rpckit.cli.services import references_there
+from rpckit.settings import BY_HAND, where_said
 
 Rpckit = Callable[..., Any]
 PROFILES = """
@@ -58,6 +59,13 @@ def test_a_profile_asked_for_by_hand_is_stronger_than_variables(
     choose_profile("live")
     loaded = load_settings()
     assert (loaded.url, loaded.transports["amqp"], loaded.timeout) == ("memory://live", {"heartbeat": 3}, 7.0)
+
+
+def test_a_profile_chosen_by_hand_was_said_in_the_arguments(profiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose_profile("staging")
+    assert where_said()["profile"] == "the arguments"
+    monkeypatch.setenv(BY_HAND, "")
+    assert where_said()["profile"] == "the environment"
 
 
 @pytest.mark.parametrize("option", ["--profile", "-p"])
