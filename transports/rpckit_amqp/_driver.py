@@ -19,7 +19,7 @@ import aioamqp
 import pamqp.frame
 from aioamqp import exceptions as driver_errors
 from aioamqp.channel import Channel
-from aioamqp.protocol import CLOSED, AmqpProtocol
+from aioamqp.protocol import CLOSED, CONNECTING, AmqpProtocol
 
 from rpckit.tickwriter import TickWriter
 
@@ -65,6 +65,10 @@ DRIVER_ERRORS = (
     TypeError,
     AssertionError,
 )
+
+
+class NotAmqpError(ValueError):
+    """Something else than AMQP came in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +290,8 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
                     self._take_frame(kind, channel_id, buffer, position, stop)
                     position = stop
         except Exception as error:  # not AMQP, or a callback of ours failed: either way the stream is lost
-            if self.state != CLOSED and self.close_reason is None:
+            told = self.state == CONNECTING and isinstance(error, NotAmqpError)  # to who connects
+            if self.state != CLOSED and self.close_reason is None and not told:
                 log.exception("what came in could not be read; the connection is given up")
             self.abort(f"what came in could not be read as AMQP: {error}")
             return
@@ -315,7 +320,7 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
 
     def _check_head(self, kind: int, size: int) -> None:
         if kind not in (METHOD, HEADER, BODY, 8) or size > FRAME_MAX:
-            raise ValueError("this is not an AMQP 0-9-1 server")
+            raise NotAmqpError("this is not an AMQP 0-9-1 server")
 
     def _take_frame(self, kind: int, channel_id: int, buffer: bytes, position: int, stop: int) -> None:
         payload = buffer[position + FRAME_HEAD.size : stop - 1]

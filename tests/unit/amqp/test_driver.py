@@ -15,7 +15,7 @@ import pamqp.heartbeat
 import pytest
 from aioamqp import exceptions as driver_errors
 from aioamqp.channel import Channel
-from aioamqp.protocol import OPEN
+from aioamqp.protocol import CONNECTING, OPEN
 
 from rpckit.tickwriter import UNSENT_MAX
 from rpckit_amqp import _driver
@@ -255,6 +255,16 @@ async def test_bytes_that_are_no_amqp_end_the_connection_with_a_reason(
     assert not line.protocol.alive
     await asyncio.sleep(0)
     assert words in line.lost[0].text
+
+
+async def test_another_program_at_the_port_is_told_to_who_connects_and_not_logged_with_a_traceback(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    line.protocol.state = CONNECTING
+    line.feed(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    await asyncio.sleep(0)
+    assert "not an AMQP 0-9-1 server" in line.lost[0].text
+    assert caplog.text == ""
 
 
 async def test_a_callback_of_ours_that_fails_ends_the_connection(line: Line, caplog: pytest.LogCaptureFixture) -> None:
