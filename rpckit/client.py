@@ -607,6 +607,8 @@ class Client:
     def _not_ready(self) -> NotSent:
         if self._pending.full and self._state is State.CONNECTED:
             return NotSent(f"{self._pending.limit} calls are already pending; raise max_pending or call less at once")
+        if self._state is State.CONNECTING and self._why:  # of an attempt to connect: it names the place itself
+            return NotSent(self._why)
         return NotSent(f"{self.url} is {self._state}: {self._why or 'not connected yet'}")
 
     async def _connect(self) -> None:

@@ -81,6 +81,7 @@ class Server:
         self._stopping: asyncio.Event | None = None
         self._fatal: str | None = None
         self._watch: LoopWatch | None = None
+        self._told: dict[str, tuple[State, str]] = {}  # the last state of each transport
 
     @property
     def services(self) -> Sequence[Service]:
@@ -229,6 +230,12 @@ class Server:
         await caller.connect()
 
     def _on_state(self, url: Url | str, state: State, why: str) -> None:
+        before, self._told[str(url)] = self._told.get(str(url)), (state, why)
+        if before == (state, why) and state is not State.CLOSED:  # of another connection of the same transport
+            return
+        if state is State.CONNECTED and before is not None and before[0] is not State.CONNECTED:
+            log.warning("%s is %s again: %s", url, state, why)  # as loud as its loss was
+            return
         if state is State.CONNECTED:
             log.info("%s: %s", url, why)
             return

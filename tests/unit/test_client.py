@@ -615,6 +615,16 @@ async def test_waiting_to_be_ready_takes_seconds(url: str, timeout: Any) -> None
         await client.wait_ready(None)
 
 
+async def test_a_call_that_finds_no_connection_names_the_place_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: UnwillingTransport)
+    async with asyncio.timeout(5):
+        client = Client(url, send_wait=0.01)
+        with pytest.raises(NotSent) as told:
+            await client.call("desk.plus", 1)
+        await client.close()
+    assert str(told.value) == "no route to the broker"
+
+
 async def test_connect_fails_at_once_and_can_be_tried_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: UnwillingTransport)
     client = Client(url)

@@ -27,6 +27,7 @@ from rpckit import (
     UsageError,
 )
 from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport
+from rpckit.transport import State
 
 Serve = Callable[..., Awaitable[Server]]
 BRIEF = 0.01  # seconds: enough for a memory broker
@@ -282,6 +283,21 @@ async def test_run_ends_with_an_error_when_its_connection_is_lost_for_good(url: 
     await memory(server).close()
     with pytest.raises(NotSent, match="closed by this process"):
         await running
+
+
+async def test_a_lost_connection_is_said_once_and_its_return_as_loudly(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where one transport has two connections, and tells of both."""
+    async with Server(Work().service, url=url) as server:
+        with caplog.at_level(logging.WARNING):
+            memory(server).drop("lost")
+            memory(server).tell_state(State.RECONNECTING, "lost")
+            memory(server).restore()
+    said = [each.getMessage() for each in caplog.records if each.name == "rpckit.server"]
+    assert len(said) == 2
+    assert "is reconnecting: lost" in said[0]
+    assert "is connected again: " in said[1]
 
 
 async def test_stopping_says_what_was_still_in_flight(
