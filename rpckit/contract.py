@@ -444,7 +444,11 @@ def _compile_validator(name: str, signature: inspect.Signature) -> Callable[[Any
     try:
         return TypeAdapter[Arguments](capture).validator.validate_python  # type: ignore[arg-type]  # a callable's schema
     except PydanticUserError as error:
-        raise UsageError(f"{name}: its parameters cannot be checked: {error.message}") from error
+        unknown = error.code == "schema-for-unknown-type"  # what pydantic says to do then is for models only
+        problem = (
+            f"{error.message.partition('. ')[0]}. Take a dataclass, a model or a dict" if unknown else error.message
+        )
+        raise UsageError(f"{name}: its parameters cannot be checked: {problem}") from error
 
 
 def _invalid(spec: MethodSpec, error: ValidationError) -> InvalidArgument:

@@ -107,11 +107,12 @@ class TypedClient:
         except RemoteError as error:
             if (theirs := changed_contract(error)) is None:
                 raise
-            self._check(method, theirs)
-            left = None if options.timeout is None else options.timeout - (clock() - began)
-            return await self.client.invoke(self.address, method, args, kwargs, options.but(left))
-        self._agreed.add(method)
-        return value
+        else:
+            self._agreed.add(method)
+            return value
+        self._check(method, theirs)  # apart from the refusal: what is said now is the whole story
+        left = None if options.timeout is None else options.timeout - (clock() - began)
+        return await self.client.invoke(self.address, method, args, kwargs, options.but(left))
 
     async def _notify(
         self,

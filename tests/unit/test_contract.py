@@ -194,6 +194,12 @@ async def with_lost_name(a: Missing) -> None:  # type: ignore[name-defined]  # n
     ...
 
 
+class Opaque: ...
+
+
+async def unknown_type(a: Opaque) -> None: ...
+
+
 @pytest.mark.parametrize(
     "function, options, words",
     [
@@ -206,6 +212,7 @@ async def with_lost_name(a: Missing) -> None:  # type: ignore[name-defined]  # n
         (fib, {"name": "1st"}, "cannot be a method's name"),
         (fib, {"name": "$reply"}, "cannot be a method's name"),
         (fib, {"name": "n" * (MAX_NAME_BYTES + 1)}, "cannot be a method's name"),
+        (unknown_type, {}, "cannot be checked: .*<class '.*Opaque'>. Take a dataclass, a model or a dict$"),
         (fib, {"idempotnet": True}, "unknown option 'idempotnet'; known: .*idempotent"),
         (fib, {"delivery": "at_least_once"}, "must be idempotent=True"),
         (fib, {"timeout": "5"}, "timeout is in seconds, more than 0, or None; not '5'"),
