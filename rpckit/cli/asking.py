@@ -41,7 +41,9 @@ def ask(url: str | None, query: Query, address: str, wait: float, *, first: bool
 
 def nobody(client: Client, address: str, wait: float) -> NoResponder:
     what = f"who serves {address!r} " if address else ""
-    return NoResponder(f"nobody {what}answered on {client.url} within {wait:g} s. {_HINT}")
+    others = " `rpckit services` lists what runs." if address else ""
+    time = "" if client.transport.capabilities.sessions else f" within {wait:g} s"  # one server there says no at once
+    return NoResponder(f"nobody {what}answered on {client.url}{time}. {_HINT}{others}")
 
 
 def show(answers: list[Answer], wait: float, table: Callable[[list[Answer]], Table], as_json: list[Any] | None) -> None:

@@ -18,6 +18,7 @@ from rpckit.cli.asking import Collect
 from rpckit.cli.contract_file import is_file, read_contracts
 from rpckit.cli.failures import reported
 from rpckit.cli.files import write_file
+from rpckit.cli.services import references_there
 from rpckit.cli.targets import WAIT, contract_for
 from rpckit.compare import Change, compare
 from rpckit.documents import asyncapi, json_schema, openrpc
@@ -38,7 +39,12 @@ class Format(StrEnum):
 
 Targets = Annotated[
     list[str],
-    typer.Argument(metavar="TARGET", help="MODULE:SERVICE, or the address of a running service.", show_default=False),
+    typer.Argument(
+        metavar="TARGET",
+        help="MODULE:SERVICE, or the address of a running service.",
+        show_default=False,
+        autocompletion=references_there,
+    ),
 ]
 As = Annotated[Format, typer.Option("--format", "-f", help="Which document; contract is rpckit's own.")]
 Out = Annotated[

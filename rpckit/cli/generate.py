@@ -16,6 +16,7 @@ from rpckit.cli import options
 from rpckit.cli.asking import Collect
 from rpckit.cli.failures import reported
 from rpckit.cli.files import write_file
+from rpckit.cli.services import references_there
 from rpckit.cli.targets import WAIT, contract_for
 from rpckit.codegen import python_client, typescript_client
 from rpckit.errors import UsageError
@@ -34,7 +35,12 @@ class Language(StrEnum):
 
 Target = Annotated[
     str,
-    typer.Argument(metavar="TARGET", help="MODULE:SERVICE, or the address of a running service.", show_default=False),
+    typer.Argument(
+        metavar="TARGET",
+        help="MODULE:SERVICE, or the address of a running service.",
+        show_default=False,
+        autocompletion=references_there,
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -99,6 +105,8 @@ def _check(out: Path, text: str, target: str) -> None:
     stale = f"{out} is not what {target} is now; write it again without --check"
     console.print(stale if out.exists() else f"{out} is not there: write it without --check", soft_wrap=True)
     difference = unified_diff(there.splitlines(), text.splitlines(), str(out), target, lineterm="", n=1)
-    for line in list(difference)[:SHOWN_LINES]:
+    lines = list(difference)
+    more = len(lines) - SHOWN_LINES
+    for line in [*lines[:SHOWN_LINES], *([f"… and {more} lines more"] if more > 0 else [])]:
         console.print(line, soft_wrap=True)
     raise typer.Exit(STALE)

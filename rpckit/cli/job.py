@@ -106,5 +106,6 @@ class _AnnouncedServer(Server):
     def _interrupt(self) -> None:
         super()._interrupt()
         if self.in_flight:
-            words = f"draining {self.in_flight} calls for up to {self.settings.grace:g} s; once more stops at once"
+            calls = "1 call" if self.in_flight == 1 else f"{self.in_flight} calls"
+            words = f"draining {calls} for up to {self.settings.grace:g} s; once more stops at once"
             Console(stderr=True, highlight=False).print(words)

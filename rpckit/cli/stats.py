@@ -24,6 +24,7 @@ from rpckit.queries import Answer
 
 __all__ = ["Rates", "stats", "stats_table"]
 
+_SHORT = {"UNIMPLEMENTED": "no such method"}  # its one word is too long for the column of a narrow terminal
 EVERY_S = 1.0  # seconds from one look to the next
 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again once a second, until Ctrl-C.")]
@@ -142,7 +143,7 @@ def _key(answer: Answer, entry: dict[str, Any]) -> tuple[str, ...]:
 def _name(entry: dict[str, Any]) -> str:
     if "event" in entry:
         return f"{entry['service']} on {entry['event']}"
-    return f"{entry['address']}.{entry['method']}" if entry["method"] else f"{entry['address']} (unknown)"
+    return f"{entry['address']}.{entry['method']}" if entry["method"] else f"{entry['address']} (unknown)".strip()
 
 
 def _rate(per_second: float | None) -> str:
@@ -151,7 +152,8 @@ def _rate(per_second: float | None) -> str:
 
 def _errors(errors: dict[str, int]) -> str:
     """Codes as words, which a narrow column can break."""
-    return "\n".join(f"{count:,} {code.replace('_', ' ').lower()}" for code, count in sorted(errors.items())) or "0"
+    words = {code: _SHORT.get(code, code.replace("_", " ").lower()) for code in errors}
+    return "\n".join(f"{count:,} {words[code]}" for code, count in sorted(errors.items())) or "0"
 
 
 def _times(times: dict[str, float] | None) -> str:

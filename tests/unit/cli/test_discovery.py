@@ -13,8 +13,8 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
-from rpckit import RemoteError, Service
-from rpckit.cli.asking import where
+from rpckit import Client, RemoteError, Service
+from rpckit.cli.asking import nobody, where
 from rpckit.cli.instances import _table as services_table
 from rpckit.cli.ping import _span
 from rpckit.cli.signatures import described
@@ -95,6 +95,13 @@ def test_nobody_is_exit_code_3_and_says_what_to_look_at(rpckit: Rpckit, words: t
     assert "discovery = false" in ran.err
 
 
+def test_one_server_says_no_at_once_and_no_time_is_told() -> None:
+    said = str(nobody(Client("ws://localhost"), "shop", 3.0))
+    assert said.startswith("nobody who serves 'shop' answered on ws://localhost. ")
+    assert said.endswith(" `rpckit services` lists what runs.")
+    assert "answered on memory://x within 3 s. " in str(nobody(Client("memory://x"), "", 3.0))
+
+
 @pytest.mark.parametrize("command", ["services", "stats"])
 def test_nothing_that_runs_is_no_failure(rpckit: Rpckit, command: str) -> None:
     ran = rpckit(command, "--url", "memory://nobody", "--wait", "0.02")
@@ -128,6 +135,14 @@ def test_stats_fit_a_narrow_terminal_with_long_names_and_many_errors() -> None:
     shown = printed(stats_table([stats_of("a", long, entry("", 1), entry("hear", event="news"))], watching=True))
     for word in ("12,345,678", "12,346", "failed", "0.0/12", "1.0/250", "web-1:7", "unknown", "shop on"):
         assert word in shown
+
+
+def test_calls_of_what_is_not_there_are_counted_in_whole_words() -> None:
+    unknown = entry("", 1, errors={"UNIMPLEMENTED": 1}, per_second=1.0, address="")
+    times = {"run_ms": {"p50": 1000, "p99": 1500}}
+    shown = printed(stats_table([stats_of("a", unknown, entry("menu", 3_795, **times))], watching=True))
+    assert "\n (unknown)" in shown  # of an address that nobody here serves
+    assert all(word in shown.split() for word in ("1", "no", "such", "method"))
 
 
 def test_a_rate_is_what_was_counted_between_two_looks() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def test_it_writes_a_file_and_knows_whether_it_is_up_to_date(rpckit: Rpckit, tmp
     out = tmp_path / "client.py"
     missing = rpckit("generate", TARGET, "--out", str(out), "--check")
     assert missing.code == 1
+    assert re.search(r"\n… and \d+ lines more\n$", missing.err)  # told, not cut in silence
     assert not out.exists()
     assert rpckit("generate", TARGET, "--out", str(out)).code == 0
     assert out.read_text() == python_client(contract_of(service))

@@ -118,7 +118,8 @@ def test_services_are_completed_without_being_imported(complete: Callable[[str],
     (folder / "shop" / "orders.py").write_text('service = Service("orders")\n1 / 0\n')
     (folder / "stock.py").write_text('stock: Service = Service(\n  "stock")\nname = Service\n')
     assert complete("rpckit serve ") == {"shop.orders:service", "stock:stock"}
-    assert complete("rpckit serve shop") == {"shop.orders:service"}
+    for command in ("serve", "generate", "schema"):
+        assert complete(f"rpckit {command} shop") == {"shop.orders:service"}
 
 
 def test_files_that_cannot_be_read_complete_nothing(folder: Path) -> None:
