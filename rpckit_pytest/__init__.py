@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,3 +56,22 @@ def rpc_serve() -> Iterator[Callable[..., BlockingClient]]:
 
     with ExitStack() as pairs:
         yield lambda *services, **settings: pairs.enter_context(blocking_pair(*services, **settings))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A call that fails is shown where the test makes it, not in the depths of the client; --full-trace shows all."""
+    outcome = yield
+    if "rpc_serve" in getattr(item, "fixturenames", ()) and not item.config.getoption("fulltrace"):
+        from rpckit import RpcError
+
+        _, error, trace = outcome.excinfo or (None, None, None)  # type: ignore[attr-defined]  # pluggy's Result
+        if isinstance(error, RpcError):
+            _end_at_the_call(trace)
+
+
+def _end_at_the_call(trace: TracebackType | None) -> None:
+    while trace is not None:
+        if trace.tb_next is not None and trace.tb_next.tb_frame.f_globals.get("__name__") == "rpckit.blocking":
+            trace.tb_next = None
+        trace = trace.tb_next

@@ -90,6 +90,20 @@ def test_without_a_service_it_says_how_to_give_one(pytester: pytest.Pytester) ->
     result.stdout.no_fnmatch_line("*rpckit_pytest/__init__.py:*")
 
 
+def test_a_call_that_fails_is_shown_where_the_test_makes_it(pytester: pytest.Pytester) -> None:
+    tests = """
+def test_fib(rpc_client):
+    rpc_client.call("fibonacci.fib", "many")
+"""
+    result = run(pytester, SERVICE, OVERRIDE, tests)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ['>*rpc_client.call("fibonacci.fib", "many")', "E*InvalidArgument: *n: Input should be*"]
+    )
+    result.stdout.no_fnmatch_line("*client.py:*")
+    pytester.runpytest_inprocess(*ALONE, "--full-trace").stdout.fnmatch_lines("*client.py:*")
+
+
 def test_a_test_may_choose_what_is_served_and_how(pytester: pytest.Pytester) -> None:
     tests = """
 def test_two_servers(rpc_serve):
