@@ -20,8 +20,8 @@ __all__ = ["check_project_name", "new", "write_project"]
 NEXT = """\
   cd {name}
   rpckit serve {name}.service:service
-  rpckit call {name}.menu    # from another terminal, in the same folder
-  python -m pytest           # after: python -m pip install pytest"""
+  rpckit call {name}.menu  # from another terminal, in the same folder
+  python -m pytest  # after: python -m pip install pytest"""
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The project, its package and its service: letters, digits, _.")
