@@ -79,7 +79,7 @@ class CallOptions:
             timeout=self.timeout if isinstance(timeout, Unset) else seconds(timeout),
             headers=self.headers if headers is None else _checked(headers),
             idempotent=self.idempotent if idempotent is None else idempotent,
-            no_server=self.no_server if no_server is None else no_server,
+            no_server=self.no_server if no_server is None else _one_of_two(no_server),
         )
 
 
@@ -212,6 +212,13 @@ def named(call: Call, error: RpcError) -> RpcError:
     target = f"{call.address}.{call.method}" if call.method else call.address
     limit = "its time" if call.depth or call.options.timeout is None else f"{call.options.timeout:g} s"
     return DeadlineExceeded(f"no reply from {target} within {limit}; it may have run")
+
+
+def _one_of_two(no_server: Any) -> NoServer:
+    if no_server not in ("fail", "wait"):
+        raise UsageError(f'no_server is "fail" or "wait", not {no_server!r:.60}')
+    choice: NoServer = no_server
+    return choice
 
 
 def _checked(headers: Mapping[Any, Any]) -> Mapping[str, str]:

@@ -48,6 +48,12 @@ def test_none_is_a_timeout_and_unset_is_not() -> None:
     assert repr(UNSET) == "<from the settings>"
 
 
+@pytest.mark.parametrize("no_server", ["wiat", True, "", []])
+def test_a_misspelt_no_server_is_refused_and_does_not_wait(no_server: Any) -> None:
+    with pytest.raises(UsageError, match='no_server is "fail" or "wait", not'):
+        OPTIONS.but(no_server=no_server)
+
+
 @pytest.mark.parametrize("timeout", [math.inf, -math.inf, math.nan, "3", [], 1e30])
 def test_a_timeout_that_is_no_number_of_seconds_is_refused(timeout: Any) -> None:
     with pytest.raises(UsageError, match="timeout is in seconds, or None"):
