@@ -143,7 +143,9 @@ class RemoteError(RpcError):
 
     def __str__(self) -> str:
         reference = f" (error id {self.error_id})" if self.error_id else ""
-        return f"{self.code}: {self.message}{reference}"
+        named = self.type != self.__class__.__name__ and self.type.isidentifier()  # else a traceback has its name
+        kind = f"{self.type} ({self.code})" if named else self.code
+        return f"{kind}: {self.message}{reference}"
 
 
 class MethodNotFound(RemoteError):

@@ -63,3 +63,11 @@ def test_remote_error_made_of_another_exception_carries_its_text() -> None:
 def test_overloaded_without_a_time_has_no_retry_after() -> None:
     assert Overloaded("full").retry_after is None
     assert Overloaded("full", retry_after=0.5).retry_after == 0.5
+
+
+def test_a_fault_of_the_services_own_kind_says_its_name_once() -> None:
+    """A client without its class has a `RemoteError`, of which a traceback shows no more than this text."""
+    assert str(RemoteError("no milk left", type="OutOfStock")) == "OutOfStock (UNKNOWN): no milk left"
+    assert str(InvalidArgument("no", type="BadItem", error_id="7")) == "BadItem (INVALID_ARGUMENT): no (error id 7)"
+    assert str(RemoteError("own")) == "UNKNOWN: own"
+    assert str(RemoteError("own", type="not a name")) == "UNKNOWN: own"
