@@ -17,6 +17,8 @@ from rpckit.errors import UsageError
 
 __all__ = ["Reloader", "serve_and_reload"]
 
+NAMED = 3  # changed files named at once
+
 
 def serve_and_reload(job: Job, announce: Announce) -> int:
     """Serve, and start over at each change, until SIGINT or SIGTERM; returns the exit code. Raises `UsageError`."""
@@ -101,5 +103,13 @@ class Reloader(Supervisor):
     async def _watch_files(self) -> None:
         from watchfiles import PythonFilter, awatch
 
-        async for _ in awatch(os.getcwd(), watch_filter=PythonFilter(extra_extensions=["rpckit.toml"])):
+        folder = os.getcwd()
+        async for changes in awatch(folder, watch_filter=PythonFilter(extra_extensions=["rpckit.toml"])):
+            self._announce([f"{_named({path for _, path in changes}, folder)} changed; starting over"])
             self._changed.set()
+
+
+def _named(paths: set[str], folder: str) -> str:
+    names = sorted(os.path.relpath(path, folder) for path in paths)
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

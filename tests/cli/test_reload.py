@@ -77,6 +77,7 @@ def served(server: Program, times: int) -> None:
 def test_a_changed_module_is_served(server: Program, write: Write, env: dict[str, str], address: str) -> None:
     assert finish(rpckit("call", f"{address}.version"), env=env).out == "1\n"
     write(2)
+    server.wait_for("changing.py changed; starting over")
     served(server, 2)
     assert finish(rpckit("call", f"{address}.version"), env=env).out == "2\n"
 
@@ -110,6 +111,7 @@ def test_a_worker_that_ends_by_itself_is_said_and_the_next_change_starts_another
 
 def test_changed_settings_count_too(server: Program, tmp_path: Path) -> None:
     (tmp_path / "rpckit.toml").write_text("concurrency = 0\n")
+    server.wait_for("rpckit.toml changed; starting over")
     server.wait_for("usage: concurrency in rpckit.toml: should be greater than 0")
     (tmp_path / "rpckit.toml").write_text("concurrency = 1\n")
     served(server, 2)
