@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rpckit import BlockingClient, DeadlineExceeded, MethodNotFound, NoResponder, Server, Service
+from rpckit import BlockingClient, DeadlineExceeded, Expired, MethodNotFound, NoResponder, Server, Service
 from rpckit.ids import new_id
 from tests.interop.processes import finish, running
 
@@ -67,7 +67,7 @@ def test_several_threads_share_a_client(url: str, address: str) -> None:
     with BlockingClient(url, timeout=SOON) as client, ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda n: client.call(f"{address}.double", n), range(100)))
         assert results == [2 * n for n in range(100)]
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises((DeadlineExceeded, Expired)):  # the second where the machine stalls
             client.call(f"{address}.wait", timeout=0.2)
         with pytest.raises((NoResponder, MethodNotFound)):  # the second on a session
             client.call("blocking.nobody.double", 1)
