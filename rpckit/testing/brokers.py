@@ -24,7 +24,7 @@ from rpckit.testing._server import PROBE_TIMEOUT, BrokerError, BrokerMissing, Ow
 
 __all__ = ["BrokerError", "BrokerMissing", "RabbitMq"]
 
-START_TIMEOUT = 60.0  # seconds; 5 to 6 on two cores, most of it Erlang loading modules
+START_TIMEOUT = 120.0  # seconds; 5 to 10 on two cores, most of it Erlang loading modules, over 20 where they stall
 CTL_TIMEOUT = 30.0  # seconds; rabbitmqctl starts a virtual machine of its own, 0.7 s
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"  # AMQP 0-9-1, 4.2.2: a broker that is up answers with a method frame
 METHOD_FRAME = b"\x01"
