@@ -189,7 +189,10 @@ class Client:
             raise NotSent(f"{self.url}: {self._why}")
 
     async def wait_ready(self, timeout: float | None) -> None:
-        """Return when connected, trying for at most `timeout` seconds. Raises `NotSent` that says why it is not."""
+        """Return when connected, trying for at most `timeout` seconds, or for ever with None.
+
+        Raises `NotSent` that says why it is not, `UsageError`.
+        """
         loop = self._bind_to_loop()
         limit = seconds(timeout)
         await self._wait_until_ready(math.inf if limit is None else loop.time() + limit)

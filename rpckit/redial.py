@@ -15,7 +15,7 @@ from typing import TypeVar
 from rpckit.backoff import Backoff
 from rpckit.errors import NotSent, RpcError, UsageError
 
-__all__ = ["LOG_EVERY", "CredentialsRefused", "first_of", "redial"]
+__all__ = ["LOG_EVERY", "CredentialsRefused", "dial_in_turn", "redial"]
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,9 @@ class CredentialsRefused(UsageError):
     """The broker does not know this user, or not with this password: trying again cannot help."""
 
 
-async def first_of(targets: Iterable[Target], dial: Callable[[Target], Awaitable[Session]]) -> tuple[Session, Target]:
+async def dial_in_turn(
+    targets: Iterable[Target], dial: Callable[[Target], Awaitable[Session]]
+) -> tuple[Session, Target]:
     """The session of the first target that gives one, and which it was.
 
     Raises `UsageError` if that is what one of them said; else `NotSent` with what all of them said.

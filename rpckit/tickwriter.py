@@ -83,6 +83,12 @@ class TickWriter(asyncio.BaseProtocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
         self.transport.set_write_buffer_limits(high=UNSENT_MAX)
 
+    def _end_writing(self) -> bool:
+        """The connection is lost: nobody waits to write any more. False when that is known already."""
+        known, self._lost = self._lost, True
+        self._writable.set()
+        return not known
+
     def pause_writing(self) -> None:
         self._writable.clear()
         super().pause_writing()

@@ -148,7 +148,7 @@ def misread(texts: Iterable[str] | None, pairs: Iterable[str] | None) -> Iterato
         if _KEYWORD.match(text):
             yield f"{text!r:.60} was sent as a string by position: a keyword argument is --kw {text:.60}"
     for text in [*(texts or ()), *(value for _, value in _split_pairs("--kw", pairs))]:
-        if text.startswith(("{", "[", '"')) and not _is_json(text):
+        if text.startswith(("{", "[", '"')) and read_argument(text) is text:
             yield f"{text!r:.60} is not JSON, and was sent as a string."
 
 
@@ -177,14 +177,6 @@ def client_settings(timeout: str | None = None, wait: bool = False) -> dict[str,
     if wait:
         overrides["no_server"] = "wait"
     return overrides
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _shared_options() -> list[str]:

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from rpckit.errors import NotSent, UsageError
-from rpckit.redial import CredentialsRefused, first_of, redial
+from rpckit.redial import CredentialsRefused, dial_in_turn, redial
 
 
 class Answers:
@@ -31,30 +31,30 @@ class Answers:
 
 async def test_the_first_target_that_answers_is_taken() -> None:
     answers = Answers(NotSent("a is down"), "session")
-    assert await first_of(["a", "b", "c"], answers.dial) == ("session", "b")
+    assert await dial_in_turn(["a", "b", "c"], answers.dial) == ("session", "b")
     assert answers.dialled == ["a", "b"]
 
 
 async def test_when_none_answers_all_are_told() -> None:
     with pytest.raises(NotSent, match="a is down; b is down"):
-        await first_of(["a", "b"], Answers(NotSent("a is down"), NotSent("b is down")).dial)
+        await dial_in_turn(["a", "b"], Answers(NotSent("a is down"), NotSent("b is down")).dial)
 
 
 async def test_when_one_refuses_for_good_and_none_answers_that_is_told() -> None:
     with pytest.raises(UsageError, match="no such vhost"):
-        await first_of("ab", Answers(UsageError("no such vhost"), NotSent("b is down")).dial)
+        await dial_in_turn("ab", Answers(UsageError("no such vhost"), NotSent("b is down")).dial)
 
 
 async def test_the_only_target_speaks_for_itself() -> None:
     error = NotSent("a is down")
     with pytest.raises(NotSent) as caught:
-        await first_of(["a"], Answers(error).dial)
+        await dial_in_turn(["a"], Answers(error).dial)
     assert caught.value is error
 
 
 async def test_nothing_to_dial_is_not_sent() -> None:
     with pytest.raises(NotSent, match="there is nothing to dial"):
-        await first_of([], Answers().dial)
+        await dial_in_turn([], Answers().dial)
 
 
 async def test_it_goes_on_whatever_is_raised_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

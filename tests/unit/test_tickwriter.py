@@ -97,3 +97,13 @@ async def test_who_waits_goes_on_when_the_other_side_reads_again(writer: Writer)
     assert not waiting.done()
     writer.resume_writing()
     await asyncio.wait_for(waiting, 1)
+
+
+async def test_who_waits_goes_on_when_the_connection_is_lost(writer: Writer) -> None:
+    writer.pause_writing()
+    waiting = asyncio.create_task(writer.wait_writable())
+    await tick()
+    assert writer._end_writing()
+    await asyncio.wait_for(waiting, 1)
+    assert not writer.alive
+    assert not writer._end_writing()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import aioamqp
 
 from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
-from rpckit.redial import CredentialsRefused, first_of, redial
+from rpckit.redial import CredentialsRefused, dial_in_turn, redial
 from rpckit.tls import client_context, untrusted
 from rpckit.transport import State
 from rpckit.url import Host, Url
@@ -207,7 +207,7 @@ class Connection:
             self._enter(State.CLOSED, "closed by this process")
 
     async def _connect(self) -> None:
-        session, host = await first_of(self.url.hosts or (Host("localhost"),), self._dial)
+        session, host = await dial_in_turn(self.url.hosts or (Host("localhost"),), self._dial)
         self._adopt(session, host)
 
     async def _dial(self, host: Host) -> Session:

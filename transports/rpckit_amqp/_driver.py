@@ -219,10 +219,8 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._lost:
+        if not self._end_writing():
             return
-        self._lost = True
-        self._writable.set()
         reason = self.close_reason or CloseReason(0, f"the connection was lost ({exc or 'closed by the other side'})")
         self.close_reason = reason
         self.stop_now.set()

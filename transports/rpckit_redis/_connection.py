@@ -17,7 +17,7 @@ import hiredis
 
 from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
 from rpckit.ids import new_id
-from rpckit.redial import CredentialsRefused, first_of, redial
+from rpckit.redial import CredentialsRefused, dial_in_turn, redial
 from rpckit.tls import client_context, untrusted
 from rpckit.transport import State
 from rpckit.url import Host, Url
@@ -152,7 +152,7 @@ class Connection:
     # -- dialling -----------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        session, target = await first_of(await self._locate(), self._open_session)
+        session, target = await dial_in_turn(await self._locate(), self._open_session)
         self._adopt(session, target)
 
     async def _open_session(self, target: Target) -> Session:

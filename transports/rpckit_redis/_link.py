@@ -124,11 +124,9 @@ class Link(TickWriter, asyncio.Protocol):
             self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._lost:
+        if not self._end_writing():
             return
-        self._lost = True
         self.close_reason = self.close_reason or f"the connection was lost ({error or 'closed by Redis'})"
-        self._writable.set()
         awaiting, self._awaiting = self._awaiting, deque()
         for on_reply in awaiting:
             on_reply(self._loss())
