@@ -20,7 +20,7 @@ COMPACT_AFTER = 64  # dead heap entries tolerated on top of as many as are alive
 K = TypeVar("K")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(slots=True, order=True)  # not frozen: that costs three times as much to make, and each call makes one
 class Deadline:
     """The moment on the event loop's clock (seconds) when a call's time is up."""
 

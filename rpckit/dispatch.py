@@ -12,7 +12,7 @@ import contextvars
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -33,7 +33,7 @@ from rpckit.events import EventBacklog, EventDelivery
 from rpckit.fault import TOOLKIT, Fault, brief, contract_changed, fault_message
 from rpckit.ids import new_id
 from rpckit.inflight import Admission, InFlight
-from rpckit.job import Job, Link, Stop
+from rpckit.job import Job, Link, Stop, call_key
 from rpckit.message import CONTRACT_HEADER, NATIVE, Kind, Message
 from rpckit.middleware import Middleware, compose
 from rpckit.refusals import declared_fault, fault_for, not_one, response_headers, same_contract, unknown_method
@@ -42,6 +42,7 @@ from rpckit.slots import Slots
 from rpckit.stats import CallStats, MethodStats
 from rpckit.timer import TableTimer
 from rpckit.transport import Delivery
+from rpckit.turns import Turns
 
 __all__ = ["PREFETCH_AHEAD", "Dispatcher", "sent"]
 
@@ -75,18 +76,22 @@ class Dispatcher:
         self.debug = debug
         self.draining = False
         self.prefetch = self._step = concurrency + prefetch_ahead
+        self._most_lent = MAX_LENT_STEPS * self._step
         self.links: list[Link] = []
         self.events = EventBacklog()
         self.stats = CallStats()
         self.inflight: InFlight[Job] = InFlight()
-        self._running: dict[asyncio.Task[None], Job] = {}
+        self._running: set[Job] = set()  # with a slot, their handlers not yet over
         self._refusing: set[asyncio.Task[None]] = set()
         self._lent = 0
         self._plain_serial = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self.loop = asyncio.get_running_loop()
+        self._time = self.loop.time
         self._timer = TableTimer(self.loop, self._expire, self.inflight.next_deadline)
+        self._call_turns = Turns(self.loop, _enter, self._run)
+        self._event_turns = Turns(self.loop, _enter, self._run_event)
         self._call_handler = compose(middleware, self._call_function)
         self._pool: ThreadPoolExecutor | None = None
 
@@ -97,14 +102,14 @@ class Dispatcher:
         if self.draining:
             delivery.hand_back()
             return
-        message = delivery.message
-        spec = service.find(message.method)
+        spec = service.find(delivery.message.method)
         fault = self._refusal(link, service, spec, delivery)
-        if fault is not None:
+        if fault is not None or spec is None:  # and then there is a fault
+            assert fault is not None
             self._refuse(link, delivery, fault, self.stats.of(spec or service))
             return
-        assert spec is not None  # or there was a fault
-        self._admit(Job(self, link, service, spec, delivery, self._deadline(link, message)))
+        now = self._time()
+        self._admit(Job(self, link, service, spec, delivery, self._deadline(link, delivery.message, now)), now)
 
     def accept_bare(self, link: Link, services: Sequence[Service], delivery: Delivery) -> None:
         """On a session a method may be called without its service's address, if only one service has it."""
@@ -137,11 +142,14 @@ class Dispatcher:
         job.key = (link.name, "event", f"#{self._plain_serial}")
         self.inflight.admit(job.key, job, deadline=None)
         self._idle.clear()
-        self.slots.request(job.key, partial(self._start_event, job))
+        if self.slots.take():
+            self._start_event(job)
+        else:
+            self.slots.wait(job.key, partial(self._start_event, job))
 
     def cancel(self, link: Link, message: Message) -> None:
         """A caller's cancel, by address or to our inbox."""
-        job = self.inflight.cancel((link.name, message.reply_to, message.correlation_id), self.loop.time())
+        job = self.inflight.cancel(call_key(link, message), self.loop.time())
         if job is not None:
             self._stop(job, Stop.CANCELLED)
 
@@ -158,17 +166,20 @@ class Dispatcher:
         if len(message.body) > self.max_body:
             text = f"{len(message.body)} bytes: over max_body ({self.max_body})"
             return Fault(Code.INVALID_ARGUMENT, text, type="InvalidArgument")
-        if message.depth == 0 and self._lent >= MAX_LENT_STEPS * self._step:
+        if self._lent >= self._most_lent and message.depth == 0:
             text = f"{self._lent} handlers wait for nested calls here"
             return Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
-        key = (link.name, message.reply_to, message.correlation_id)
-        once = spec is None or not spec.idempotent
-        if delivery.redelivered and once and not link.claims and self.inflight.get(key) is None:
+        if delivery.redelivered and self._may_have_run(link, spec, message):
             text = f"{service.address}.{message.method} was delivered before and may have run; it is not idempotent"
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
-        if CONTRACT_HEADER in message.headers and not same_contract(service, message):
+        if message.headers and CONTRACT_HEADER in message.headers and not same_contract(service, message):
             return contract_changed(service.address, part_in(service, message.method))
         return unknown_method(service, message.method) if spec is None else None
+
+    def _may_have_run(self, link: Link, spec: MethodSpec | None, message: Message) -> bool:
+        """Elsewhere, once, and no claim would tell."""
+        once = spec is None or not spec.idempotent
+        return once and not link.claims and self.inflight.get(call_key(link, message)) is None
 
     def _refuse(self, link: Link, delivery: Delivery, fault: Fault, stats: MethodStats) -> None:
         """Where every server has the request, only one that claims it may say that it does not run."""
@@ -189,8 +200,8 @@ class Dispatcher:
         except RpcError as error:
             log.info("a refusal was not claimed, and is not sent: %s", error)
 
-    def _deadline(self, link: Link, message: Message) -> Deadline | None:
-        deadline, skewed = deadline_on_arrival(message.time_left_ms, message.deadline_ms, self.loop.time(), time.time())
+    def _deadline(self, link: Link, message: Message, now: float) -> Deadline | None:
+        deadline, skewed = deadline_on_arrival(message.time_left_ms, message.deadline_ms, now, time.time())
         if skewed and not link.skew_logged:
             link.skew_logged = True
             log.warning(
@@ -199,7 +210,7 @@ class Dispatcher:
             )
         return deadline
 
-    def _admit(self, job: Job) -> None:
+    def _admit(self, job: Job, now: float) -> None:
         if job.message.dialect != NATIVE or not job.message.correlation_id:
             self._plain_serial += 1
             job.key = (job.link.name, "plain", f"#{self._plain_serial}")
@@ -213,7 +224,10 @@ class Dispatcher:
             self._idle.clear()
             if deadline is not None:
                 self._timer.cover(deadline)
-            self.slots.request(job.key, partial(self._start, job))
+            if self.slots.take():
+                self._start(job, now)
+            else:
+                self.slots.wait(job.key, partial(self._start, job))
 
     def _adopt(self, job: Job) -> None:
         """The same attempt, delivered again while we run it: the new delivery is the one that can be settled."""
@@ -226,31 +240,31 @@ class Dispatcher:
 
     # -- running -----------------------------------------------------------------------------------
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job, now: float | None = None) -> None:
         """With a slot. A call whose time is up is not begun."""
-        now = self.loop.time()
+        now = self._time() if now is None else now
         if job.deadline is not None and job.deadline.at <= now:
             self.inflight.finish(job.key)
             self._end_unbegun(job, Stop.DEADLINE)
             self.slots.release()
             self._check_idle()
             return
-        self._limit(job, now)
-        job.task = self.loop.create_task(self._run(job))
-        self._running[job.task] = job
+        if job.spec.timeout is not None:
+            self._limit(job, now + job.spec.timeout)
+        job.placed = True
+        self._running.add(job)
+        self._call_turns.add(job)
 
-    def _limit(self, job: Job, now: float) -> None:
-        """A method's own time limit, if it is sooner than its caller's."""
-        own = job.spec.timeout
-        if own is not None and (job.deadline is None or now + own < job.deadline.at):
-            job.deadline = job.context.deadline = Deadline(now + own)
-            self.inflight.shorten(job.key, job.deadline.at)
-            self._timer.cover(job.deadline.at)
+    def _limit(self, job: Job, own: float) -> None:
+        """The end of a method's own time, if it is sooner than its caller's."""
+        if job.deadline is None or own < job.deadline.at:
+            job.deadline = job.context.deadline = Deadline(own)
+            self.inflight.shorten(job.key, own)
+            self._timer.cover(own)
 
-    async def _run(self, job: Job) -> None:
-        """The handler's task. It is never cancelled before its first step, so what stands here always runs."""
-        job.begun = True
-        enter_context(job.context)
+    async def _run(self, job: Job, task: asyncio.Task[Any]) -> None:
+        """The handler's own time. Its task is never cancelled before it, so what stands here always runs."""
+        job.task = task
         try:
             if job.stop is not None:
                 self._end_unbegun(job, job.stop)
@@ -286,13 +300,13 @@ class Dispatcher:
 
     def _start_event(self, job: Job) -> None:
         self.events.begin(len(job.message.body))
-        job.task = self.loop.create_task(self._run_event(job))
-        self._running[job.task] = job
+        job.placed = True
+        self._running.add(job)
+        self._event_turns.add(job)
 
-    async def _run_event(self, job: Job) -> None:
+    async def _run_event(self, job: Job, task: asyncio.Task[Any]) -> None:
         """As `_run`, for nobody who waits: whatever goes wrong is logged, once."""
-        job.begun = True
-        enter_context(job.context)
+        job.task = task
         name = f"{job.service.name}.{job.spec.name}"
         try:
             if job.stop is None:
@@ -319,25 +333,25 @@ class Dispatcher:
 
     def _finish(self, job: Job) -> None:
         job.finished = True
+        job.task = None
         if job.started:
             self.stats.of(job.spec).ended(job.started - job.arrived, perf_counter() - job.started)
-        if job.task is not None:
-            self._running.pop(job.task, None)
-        if self.inflight.get(job.key) is job:  # a cancelled call's key may by now be its redelivery's
-            self.inflight.finish(job.key)
+        self._running.discard(job)
+        self.inflight.leave(job.key, job)
         if job.lent:  # it never took back the slot it lent
             self._count_lent(-1)
         else:
             self.slots.release()
         self._check_idle()
 
-    async def _call_function(self, context: Context) -> Any:
+    def _call_function(self, context: Context) -> Awaitable[Any]:
         """The innermost of the middleware: the method itself."""
         spec = cast(Job, context.slot).spec
         args, kwargs = spec.add_context(context.arguments, context)
         if spec.in_thread:
-            return await self._run_in_thread(partial(_called, spec.function, *args, **kwargs))
-        return await spec.function(*args, **kwargs)
+            return self._run_in_thread(partial(_called, spec.function, *args, **kwargs))
+        called: Awaitable[Any] = spec.function(*args, **kwargs)
+        return called
 
     async def _run_in_thread(self, function: partial[Any]) -> Any:
         if self._pool is None:
@@ -428,9 +442,8 @@ class Dispatcher:
         """End a call that already left the table."""
         job.stop = job.stop or why
         if job.task is not None:
-            if job.begun:
-                job.task.cancel()
-        else:
+            job.task.cancel()
+        elif not job.placed:
             self.slots.withdraw(job.key)
             self._end_unbegun(job, why)
             self._check_idle()
@@ -476,7 +489,7 @@ class Dispatcher:
         last = min(LAST_S, grace / 2)
         if not await self._idle_within(grace - last):
             self.draining = True
-            for key, job in self.inflight.waiting(lambda job: job.task is None):
+            for key, job in self.inflight.waiting(lambda job: not job.placed):
                 self.inflight.finish(key)
                 self._stop(job, Stop.DRAIN)
             if not await self._idle_within(last):
@@ -484,9 +497,10 @@ class Dispatcher:
         self.draining = True
         for _, job in self.inflight.drain():
             self._stop(job, Stop.DRAIN)
-        ending = {*self._running, *self._refusing}
-        if ending:
-            await asyncio.wait(ending, timeout=ENDING_S)
+        if self._running:
+            await self._idle_within(ENDING_S)
+        if self._refusing:
+            await asyncio.wait(self._refusing, timeout=ENDING_S)
         for refusing in self._refusing:
             refusing.cancel()
         self.stop_timer()
@@ -554,13 +568,17 @@ class Dispatcher:
 
     def specs_in_flight(self) -> list[MethodSpec]:
         """The method of each call and event delivered and not yet ended, or still ending."""
-        jobs = {id(job): job for job in (*self.inflight.all(), *self._running.values())}
+        jobs = {id(job): job for job in (*self.inflight.all(), *self._running)}
         return [job.spec for job in jobs.values()]
 
     def handler_of(self, task: asyncio.Task[Any] | None) -> str | None:
         """The method that a task runs, for warnings."""
-        job = self._running.get(task) if task is not None else None
-        return f"{job.service.name}.{job.spec.name}" if job is not None else None
+        names = (f"{job.service.name}.{job.spec.name}" for job in list(self._running) if job.task is task)
+        return next(names, None) if task is not None else None
+
+
+def _enter(job: Job) -> None:
+    enter_context(job.context)
 
 
 def _called(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -65,6 +65,13 @@ class InFlight(Generic[J]):
         self._deadlines.discard(found[1])
         return found[0]
 
+    def leave(self, key: CallKey, job: J) -> None:
+        """`finish`, unless the key is by now another job's: after a cancel, that of its redelivery."""
+        found = self._jobs.get(key)
+        if found is not None and found[0] is job:
+            del self._jobs[key]
+            self._deadlines.discard(found[1])
+
     def cancel(self, key: CallKey, now: float) -> J | None:
         """Take a call out because its caller cancelled it; an unknown one leaves a tombstone for its request."""
         job = self.finish(key)

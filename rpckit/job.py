@@ -19,7 +19,7 @@ from rpckit.transport import Delivery, Receiver, Transport
 if TYPE_CHECKING:
     from rpckit.dispatch import Dispatcher
 
-__all__ = ["Job", "Link", "Stop"]
+__all__ = ["Job", "Link", "Stop", "call_key"]
 
 
 class Stop(Enum):
@@ -49,7 +49,6 @@ class Job:
 
     __slots__ = (
         "arrived",
-        "begun",
         "context",
         "deadline",
         "delivery",
@@ -58,7 +57,9 @@ class Job:
         "key",
         "lent",
         "link",
+        "message",
         "owner",
+        "placed",
         "service",
         "spec",
         "started",
@@ -75,28 +76,24 @@ class Job:
         delivery: Delivery,
         deadline: Deadline | None,
     ) -> None:
-        message = delivery.message
+        self.message = message = delivery.message
         self.owner = owner
         self.link = link
         self.service = service
         self.spec = spec
         self.delivery = delivery
         self.deadline = deadline
-        self.key: CallKey = (link.name, message.reply_to, message.correlation_id)
+        self.key = call_key(link, message)
         self.context = Context(message, service.name, spec.name, deadline, owner.loop)
         self.context.slot = self
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Any] | None = None  # while its handler runs; to be cancelled only while that waits
         self.stop: Stop | None = None
-        self.begun = False  # its task has taken its first step
+        self.placed = False  # it has got a slot
         self.ended = False  # settled, or about to be by its reply
         self.finished = False  # its task is over
         self.lent = 0  # nested calls it awaits now
         self.arrived = perf_counter()
         self.started = 0.0  # when it was claimed and its handler began; 0 before
-
-    @property
-    def message(self) -> Message:
-        return self.delivery.message
 
     @property
     def needs_claim(self) -> bool:
@@ -127,3 +124,7 @@ class Job:
         self.lent -= 1
         if self.lent == 0 and not self.finished:
             self.owner.reclaim_slot_now()
+
+
+def call_key(link: Link, message: Message) -> CallKey:
+    return (link.name, message.reply_to, message.correlation_id)

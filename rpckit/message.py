@@ -74,8 +74,11 @@ class Message:
         return Message(
             kind,
             self.reply_to,
-            correlation_id=self.correlation_id,
-            content_type=content_type,
+            "",
+            "",
+            self.correlation_id,
+            "",
+            content_type,
             body=body,
             dialect=self.dialect,
         )

@@ -32,20 +32,23 @@ class Slots:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def request(self, key: Hashable, start: Start) -> None:
-        """Call `start` with a slot, now or when one comes free; `key` withdraws it."""
-        if self._taken < self.limit and not self._resuming:
-            self._taken += 1
-            start()
-        else:
-            self._waiting[key] = start
+    def take(self) -> bool:
+        """Whether there was a slot; if not, `wait`."""
+        if self._taken >= self.limit or self._resuming:
+            return False
+        self._taken += 1
+        return True
+
+    def wait(self, key: Hashable, start: Start) -> None:
+        """Call `start` with a slot when one comes free; `key` withdraws it."""
+        self._waiting[key] = start
 
     def withdraw(self, key: Hashable) -> None:
         """Forget a start that has no slot yet; its owner disposes of the work."""
         self._waiting.pop(key, None)
 
     def resume(self, start: Start) -> None:
-        """As `request`, before all that has not begun."""
+        """Call `start` with a slot, now or when one comes free, before all that has not begun."""
         if self._taken < self.limit:
             self._taken += 1
             start()
@@ -58,6 +61,8 @@ class Slots:
 
     def release(self) -> None:
         self._taken -= 1
+        if not self._waiting and not self._resuming:
+            return
         if self._dealing:  # a start that gives its slot back at once; the loop below goes on
             return
         self._dealing = True

@@ -1,0 +1,92 @@
+"""Tasks for handlers, fewer than handlers: those that never wait share one.
+
+A task costs more than most handlers do. So the jobs of one turn of the event loop run one after the other
+in one task, and the first that waits keeps it: the others go on in tasks of their own. To a handler each
+looks like a task of its own, its context variables too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Turns"]
+
+J = TypeVar("J")
+Run = Callable[[J, "asyncio.Task[Any]"], Coroutine[Any, Any, None]]
+
+
+class Turns(Generic[J]):
+    """Runs jobs, each begun in the turn of the loop after the one in which it was added, in their order.
+
+    `enter(job)` makes a job the current one, `run(job, task)` runs it in that task, which is to be cancelled only
+    while the job waits.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, enter: Callable[[J], None], run: Run[J]) -> None:
+        self._loop = loop
+        self._enter = enter
+        self._run = run
+        self._ready: deque[J] = deque()
+        self._turn: object = None  # the one planned or going on
+        self._through = False  # it had no job that waited
+        self._apart = False  # the last one had: what comes in the same turn gets a task at once
+
+    def add(self, job: J) -> None:
+        if self._turn is None:
+            self._ready.append(job)
+            self._plan()
+        elif self._apart:
+            self._begin_apart(job)
+        else:
+            self._ready.append(job)
+
+    def _plan(self) -> None:
+        self._turn = turn = object()
+        self._through = False
+        self._loop.create_task(self._take(turn))
+        self._loop.call_soon(self._end)
+
+    async def _take(self, turn: object) -> None:
+        """All that is ready now; what these jobs let in has its own turn."""
+        task = asyncio.current_task()
+        assert task is not None
+        ready = self._ready
+        for _ in range(len(ready)):
+            job = ready.popleft()
+            self._enter(job)
+            own = copy_context()
+            await self._run(job, task)
+            if self._turn is not turn:  # it waited
+                return
+            if task.cancelling() or not _same(own):
+                break
+        self._through = True
+
+    def _end(self) -> None:
+        self._turn = None
+        self._apart = not self._through
+        if self._ready and self._through:
+            self._plan()
+        while self._ready and self._apart:
+            self._begin_apart(self._ready.popleft())
+
+    def _begin_apart(self, job: J) -> None:
+        self._loop.create_task(self._run_apart(job))
+
+    async def _run_apart(self, job: J) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._enter(job)
+        await self._run(job, task)
+
+
+def _same(context: Context) -> bool:
+    """Whether the current context is as it was."""
+    try:
+        return copy_context() == context
+    except Exception:  # a value that cannot be compared is another one
+        return False

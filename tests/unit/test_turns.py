@@ -1,0 +1,174 @@
+"""Jobs that never wait share a task; to each it looks like one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from rpckit.turns import Turns
+
+Body = Callable[[], Awaitable[Any]]
+current: ContextVar[int] = ContextVar("current", default=-1)
+mark: ContextVar[Any] = ContextVar("mark", default=None)
+
+
+class Runs:
+    """What ran, in which order and in which task."""
+
+    def __init__(self) -> None:
+        self.turns: Turns[tuple[int, Body]] = Turns(asyncio.get_running_loop(), _enter, self._run)
+        self.added = 0
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self.tasks: dict[int, asyncio.Task[Any]] = {}
+
+    def add(self, *bodies: Body) -> None:
+        for body in bodies:
+            self.turns.add((self.added, body))
+            self.added += 1
+
+    async def _run(self, job: tuple[int, Body], task: asyncio.Task[Any]) -> None:
+        number, body = job
+        assert task is asyncio.current_task()
+        self.tasks[number] = task
+        self.begun.append(number)
+        try:
+            await body()
+        except asyncio.CancelledError:
+            pass
+        finally:
+            assert current.get() == number
+            self.ended.append(number)
+
+    async def until_ended(self, count: int) -> None:
+        async with asyncio.timeout(2):
+            while len(self.ended) < count:
+                await asyncio.sleep(0)
+
+
+def _enter(job: tuple[int, Body]) -> None:
+    current.set(job[0])
+
+
+async def through() -> None:
+    pass
+
+
+async def waits() -> None:
+    await asyncio.sleep(0.001)
+
+
+async def test_jobs_that_never_wait_share_a_task_and_end_in_the_next_turn() -> None:
+    runs = Runs()
+    runs.add(*[through] * 5)
+    assert runs.begun == []
+    await asyncio.sleep(0)
+    assert runs.ended == [0, 1, 2, 3, 4]
+    assert len(set(runs.tasks.values())) == 1
+
+
+async def test_a_job_that_waits_keeps_its_task_and_holds_nobody_up() -> None:
+    runs = Runs()
+    go = asyncio.Event()
+    runs.add(through, go.wait, through, waits, through)
+    await runs.until_ended(4)
+    assert runs.begun == [0, 1, 2, 3, 4]
+    assert 1 not in runs.ended
+    assert runs.tasks[1] is runs.tasks[0]
+    assert len({runs.tasks[number] for number in (1, 2, 3, 4)}) == 4
+    go.set()
+    await runs.until_ended(5)
+
+
+async def test_where_jobs_wait_the_next_turn_gives_each_a_task_at_once() -> None:
+    runs = Runs()
+    runs.add(waits)
+    await runs.until_ended(1)
+    runs.add(*[waits] * 20)
+    await asyncio.sleep(0)
+    assert runs.begun == list(range(21))
+    await runs.until_ended(21)
+    assert len(set(runs.tasks.values())) == 21
+
+
+async def test_where_they_no_longer_wait_they_share_again() -> None:
+    runs = Runs()
+    runs.add(waits, waits)
+    await runs.until_ended(2)
+    runs.add(through)
+    await runs.until_ended(3)
+    await asyncio.sleep(0)
+    runs.add(*[through] * 5)
+    await runs.until_ended(8)
+    assert len({runs.tasks[number] for number in range(3, 8)}) == 1
+
+
+@pytest.mark.parametrize("value", [1, type("Odd", (), {"__eq__": lambda *_: 1 / 0, "__hash__": None})()])
+async def test_a_job_never_sees_what_another_left_in_a_context_variable(value: Any) -> None:
+    seen: list[Any] = []
+
+    async def leave() -> None:
+        seen.append(mark.get())
+        mark.set(value)
+
+    runs = Runs()
+    runs.add(*[leave] * 4)
+    await runs.until_ended(4)
+    assert seen == [None] * 4
+
+
+async def test_a_variable_that_was_set_and_reset_is_nothing_left() -> None:
+    async def visit() -> None:
+        mark.reset(mark.set(1))
+
+    runs = Runs()
+    runs.add(*[visit] * 4)
+    await asyncio.sleep(0)
+    assert runs.ended == [0, 1, 2, 3]
+
+
+async def test_a_cancel_hits_the_job_that_waits_and_no_other() -> None:
+    runs = Runs()
+    runs.add(through, asyncio.Event().wait, through)
+    await asyncio.sleep(0)
+    runs.tasks[1].cancel()
+    await runs.until_ended(3)
+    assert sorted(runs.ended) == [0, 1, 2]
+
+
+async def test_a_job_that_cancels_itself_cancels_no_other() -> None:
+    waited: list[int] = []
+
+    async def cancel_itself() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    async def wait() -> None:
+        await asyncio.sleep(0)
+        waited.append(1)
+
+    runs = Runs()
+    runs.add(cancel_itself, wait, wait)
+    await runs.until_ended(3)
+    assert waited == [1, 1]
+
+
+async def test_jobs_added_by_jobs_have_the_next_turn() -> None:
+    runs = Runs()
+
+    async def again() -> None:
+        if runs.added < 1_000:
+            runs.add(again)
+
+    turns = 0
+    runs.add(again)
+    async with asyncio.timeout(2):
+        while len(runs.ended) < 1_000:
+            turns += 1
+            await asyncio.sleep(0)
+    assert turns > 500
