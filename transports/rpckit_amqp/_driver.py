@@ -28,6 +28,7 @@ from ._frames import (
     FRAME_END,
     FRAME_HEAD,
     HEADER,
+    HEADER_START,
     HEARTBEAT_FRAME,
     METHOD,
     OVERHEAD,
@@ -36,7 +37,7 @@ from ._frames import (
     ReturnMethod,
     parse_ack,
     parse_deliver,
-    parse_header,
+    parse_properties,
     parse_return,
 )
 
@@ -87,7 +88,6 @@ class _Content:
     """A message whose frames are still coming in."""
 
     method: DeliverMethod | ReturnMethod
-    properties: Properties | None = None
     property_list: bytes = b""
     missing: int = 0
     chunks: list[bytes] = field(default_factory=list)
@@ -98,8 +98,7 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
 
     def __init__(self, protocol: FastProtocol, channel_id: int, **kwargs: Any) -> None:
         super().__init__(protocol, channel_id, **kwargs)
-        self.on_deliver: Callable[[DeliverMethod, Properties, bytes, bytes], None] = _ignore
-        self.on_undecodable: Callable[[DeliverMethod], None] = _ignore
+        self.on_deliver: Callable[[DeliverMethod, bytes, bytes], None] = _ignore  # its property list, and its body
         self.on_confirm: Callable[[int, bool, bool], None] = _ignore
         self.on_return: Callable[[ReturnMethod, Properties], None] = _ignore
         self.on_consumer_cancelled: Callable[[str], None] = _ignore
@@ -137,26 +136,12 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
             return False
         return True
 
-    def deliver(self, method: DeliverMethod, header: bytes, body: bytes) -> None:
-        """A delivery that came in one piece."""
-        try:
-            properties = parse_header(header)[1]
-        except Exception as error:  # any property of a stranger's may be undecodable, in any way
-            log.warning("a message whose header cannot be decoded was refused: %s", error)
-            self.on_undecodable(method)
-        else:
-            self.on_deliver(method, properties, body, header[12:])
-
     def header_frame(self, payload: bytes) -> None:
         content = self.content
         if content is None:
             raise ValueError("a header frame without its method")
         content.missing = int.from_bytes(payload[4:12], "big")
         content.property_list = payload[12:]
-        try:
-            _, content.properties = parse_header(payload)
-        except Exception as error:  # any property of a stranger's may be undecodable, in any way
-            log.warning("a message whose header cannot be decoded was refused: %s", error)
         if not content.missing:
             self._complete(content)
 
@@ -171,15 +156,14 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
 
     def _complete(self, content: _Content) -> None:
         self.content = None
-        method, properties = content.method, content.properties
-        if properties is None:
-            if isinstance(method, DeliverMethod):
-                self.on_undecodable(method)
-            return
+        method, chunks = content.method, content.chunks
         if isinstance(method, DeliverMethod):
-            chunks = content.chunks
-            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            self.on_deliver(method, properties, body, content.property_list)
+            self.on_deliver(method, content.property_list, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            return
+        try:
+            properties = parse_properties(content.property_list)
+        except Exception as error:  # any property of a stranger's may be undecodable, in any way
+            log.warning("a returned message whose header cannot be decoded was passed over: %s", error)
         else:
             self.on_return(method, properties)
 
@@ -301,17 +285,16 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
         Anything else goes frame by frame.
         """
         channel: FastChannel | None = self.channels.get(channel_id)
-        if channel is not None and end - header >= OVERHEAD:
-            kind, of, size = FRAME_HEAD.unpack_from(buffer, header)
+        if channel is not None and end - header >= HEADER_START.size:
+            kind, of, size, whole = HEADER_START.unpack_from(buffer, header)
             body = header + OVERHEAD + size
-            if kind == HEADER and of == channel_id and end - body >= OVERHEAD and buffer[body - 1] == FRAME_END:
+            stop: int = body + OVERHEAD + whole
+            if stop <= end and kind == HEADER and of == channel_id and buffer[body - 1] == FRAME_END:
                 kind, of, size = FRAME_HEAD.unpack_from(buffer, body)
-                stop: int = body + OVERHEAD + size
-                payload = buffer[header + FRAME_HEAD.size : body - 1]
-                whole = int.from_bytes(payload[4:12], "big") == size
-                if whole and kind == BODY and of == channel_id and stop <= end and buffer[stop - 1] == FRAME_END:
+                if size == whole and kind == BODY and of == channel_id and buffer[stop - 1] == FRAME_END:
                     method = parse_deliver(buffer, position + FRAME_HEAD.size)
-                    channel.deliver(method, payload, buffer[body + FRAME_HEAD.size : stop - 1])
+                    properties = buffer[header + HEADER_START.size : body - 1]
+                    channel.on_deliver(method, properties, buffer[body + FRAME_HEAD.size : stop - 1])
                     return stop
         self._take_frame(METHOD, channel_id, buffer, position, header)
         return header

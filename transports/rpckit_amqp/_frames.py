@@ -18,9 +18,20 @@ from rpckit.errors import UsageError
 
 __all__ = [
     "BODY",
+    "DEADLINE_HEAD",
     "FRAME_END",
     "FRAME_HEAD",
+    "F_APP_ID",
+    "F_CONTENT_TYPE",
+    "F_CORRELATION_ID",
+    "F_DELIVERY_MODE",
+    "F_EXPIRATION",
+    "F_HEADERS",
+    "F_MESSAGE_ID",
+    "F_REPLY_TO",
+    "F_TYPE",
     "HEADER",
+    "HEADER_START",
     "HEARTBEAT_FRAME",
     "H_DEADLINE",
     "MAX_BODY",
@@ -34,7 +45,7 @@ __all__ = [
     "content_frames",
     "parse_ack",
     "parse_deliver",
-    "parse_header",
+    "parse_properties",
     "parse_return",
     "property_list",
     "publish_frame",
@@ -44,6 +55,7 @@ __all__ = [
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
 FRAME_HEAD = struct.Struct(">BHI")  # type, channel, size of the payload
+HEADER_START = struct.Struct(">BHI4xQ")  # the head of a header frame, and the size of the body
 OVERHEAD = FRAME_HEAD.size + 1  # bytes of a frame around its payload
 HEARTBEAT_FRAME = FRAME_HEAD.pack(HEARTBEAT, 0, 0) + b"\xce"
 
@@ -52,7 +64,6 @@ MAX_BODY = 16 * 1024 * 1024  # bytes; RabbitMQ's limit from 4.0 on (max_message_
 MAX_SHORTS = 1024  # short strings remembered as bytes: addresses, content types, header names
 _END = b"\xce"
 _METHOD_ID = struct.Struct(">HH")
-_CONTENT_HEAD = struct.Struct(">HHQH")  # class, weight, body size, property flags
 _TAG_BIT = struct.Struct(">QB")
 _CLASS_BASIC = 60
 _PUBLISH = _METHOD_ID.pack(60, 40) + b"\x00\x00"
@@ -164,14 +175,14 @@ def parse_return(payload: bytes) -> ReturnMethod:
     return ReturnMethod(code, text, routing_key)
 
 
-def parse_header(payload: bytes) -> tuple[int, Properties]:
-    """Body size and properties. Raises any exception for properties that cannot be decoded.
+def parse_properties(payload: bytes) -> Properties:
+    """What a property list says. Raises any exception for one that cannot be decoded.
 
-    Written out rather than looped: it runs twice a call, and takes a third of the time so.
+    Written out rather than looped: it takes a third of the time so.
     """
-    _, _, size, flags = _CONTENT_HEAD.unpack_from(payload)
+    flags = int.from_bytes(payload[:2], "big")
     properties = Properties()
-    offset = _CONTENT_HEAD.size
+    offset = 2
     if flags & F_CONTENT_TYPE:
         end = offset + 1 + payload[offset]
         properties.content_type, offset = payload[offset + 1 : end].decode(), end
@@ -207,7 +218,7 @@ def parse_header(payload: bytes) -> tuple[int, Properties]:
         properties.app_id, offset = payload[offset + 1 : end].decode(), end
     if offset > len(payload):
         raise FrameError("a property runs past its frame")
-    return size, properties
+    return properties
 
 
 def property_list(
@@ -287,7 +298,7 @@ def _utf8(text: str, what: str) -> bytes:
 
 def _table(headers: Mapping[str, Any]) -> bytes:
     if len(headers) == 1 and type(deadline := headers.get(H_DEADLINE)) is int:
-        return _DEADLINE_HEAD + _INT64.pack(deadline)
+        return DEADLINE_HEAD + _INT64.pack(deadline)
     parts = []
     for name, value in headers.items():
         parts.append(_short(name, f"header name {name[:40]!r}"))
@@ -344,7 +355,7 @@ def _read_fields(payload: bytes, offset: int, position: int, end: int) -> Mappin
 H_DEADLINE = "x-deadline"  # unix milliseconds
 _DEADLINE_FIELD = b"\x0a" + H_DEADLINE.encode() + b"l"
 _DEADLINE_TABLE = len(_DEADLINE_FIELD) + 8  # bytes
-_DEADLINE_HEAD = _LONG.pack(_DEADLINE_TABLE) + _DEADLINE_FIELD
+DEADLINE_HEAD = _LONG.pack(_DEADLINE_TABLE) + _DEADLINE_FIELD
 
 _TEXT_NAMES = ("correlation id", "reply_to", "expiration", "message id", "method", "app_id")
 _SHORTS: dict[str, bytes] = {}

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from rpckit.errors import UsageError
+from rpckit.message import Kind, Message
 
 from ._acks import AckBook
 from ._connection import Session
 from ._driver import FastChannel
-from ._frames import DeliverMethod, Properties, ack_frame, reject_frame
+from ._frames import DeliverMethod, ack_frame, parse_properties, reject_frame
+from ._mapping import from_properties
+from ._shapes import Shapes
 
 __all__ = ["Handler", "Inbound"]
 
 ACK_WITHIN_S = 0.005  # an ack may wait so long for others: nobody waits for it until the prefetch is nearly used up
 
-Handler = Callable[["Inbound", DeliverMethod, Properties, bytes, bytes], None]
+log = logging.getLogger(__name__)
+
+Handler = Callable[["Inbound", DeliverMethod, Message, bytes], None]  # and the message's property list
+
+
+class _Consumer(NamedTuple):
+    handler: Handler
+    address: str  # of its messages
+    kind: Kind  # of the plain ones
+    acked: bool
 
 
 class Inbound:
@@ -26,7 +39,8 @@ class Inbound:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.handlers: dict[str, tuple[Handler, bool]] = {}
+        self._consumers: dict[str, _Consumer] = {}
+        self._shapes = Shapes()
         self.undecodable = 0
         self.book = AckBook()
         self._ack_at_once_from = sys.maxsize  # deliveries not acked: then the broker may be waiting for room
@@ -34,27 +48,38 @@ class Inbound:
         self._ack_later: asyncio.TimerHandle | None = None
         self._channel_id = session.data.channel_id
         session.data.on_deliver = self._on_deliver
-        session.data.on_undecodable = self._on_undecodable
 
-    def _on_deliver(self, method: DeliverMethod, properties: Properties, body: bytes, property_list: bytes) -> None:
-        known = self.handlers.get(method.consumer_tag)
-        if known is None:
+    def _on_deliver(self, method: DeliverMethod, property_list: bytes, body: bytes) -> None:
+        consumer = self._consumers.get(method.consumer_tag)
+        if consumer is None:
             return  # cancelled meanwhile: unsettled, it goes back with the channel
-        handler, acked = known
+        handler, address, kind, acked = consumer
+        try:
+            message = self._shapes.read(property_list, body, address)
+            if message is None:
+                message = from_properties(parse_properties(property_list), body, address, kind)
+        except Exception as error:  # any property of a stranger's may be undecodable, in any way
+            log.warning("a message whose header cannot be decoded was refused: %s", error)
+            self._refuse_undecodable(method, acked)
+            return
         if acked:
             self.book.add(method.delivery_tag)
-        handler(self, method, properties, body, property_list)
+        handler(self, method, message, property_list)
 
-    def _on_undecodable(self, method: DeliverMethod) -> None:
+    def _refuse_undecodable(self, method: DeliverMethod, acked: bool) -> None:
         """Never requeued: the next one could not read it either."""
         self.undecodable += 1
-        known = self.handlers.get(method.consumer_tag)
-        if known is not None and known[1]:
+        if acked:
             self.write(reject_frame(self._channel_id, method.delivery_tag, requeue=False))
 
-    async def consume(self, tag: str, queue: str, handler: Handler, *, acked: bool, prefetch: int = 0) -> None:
-        """Deliveries of `queue` to `handler`, from now on. The handler is known before the first one can come."""
-        self.handlers[tag] = (handler, acked)
+    async def consume(
+        self, tag: str, queue: str, handler: Handler, *, address: str, kind: Kind, acked: bool, prefetch: int = 0
+    ) -> None:
+        """Deliveries of `queue` to `handler`, from now on. The handler is known before the first one can come.
+
+        Their messages have that `address`; plain ones are of that `kind`.
+        """
+        self._consumers[tag] = _Consumer(handler, address, kind, acked)
         if acked:
             self._ack_at_once_from = min(self._ack_at_once_from, prefetch * 3 // 4)
 

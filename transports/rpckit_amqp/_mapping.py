@@ -13,7 +13,7 @@ from rpckit.message import NATIVE, PLAIN, Kind, Message
 
 from ._frames import H_DEADLINE, Properties, property_list
 
-__all__ = ["APP_ID", "from_properties", "lay_out"]
+__all__ = ["APP_ID", "KINDS", "from_properties", "lay_out"]
 
 APP_ID = "rpckit/1"
 PLAIN_FAULT = "fault"
@@ -22,8 +22,8 @@ H_ATTEMPT, H_DEPTH = "x-attempt", "x-depth"
 RESERVED = frozenset((H_DEADLINE, H_ATTEMPT, H_DEPTH))
 MAX_EXPIRATION_MS = 2**32 - 1  # RabbitMQ refuses more
 
-_TYPES = {f"${kind.value}": kind for kind in Kind if kind is not Kind.REQUEST}
-_TYPE_OF: dict[Kind, str] = {kind: name for name, kind in _TYPES.items()}
+KINDS = {f"${kind.value}": kind for kind in Kind if kind is not Kind.REQUEST}  # by type
+_TYPE_OF: dict[Kind, str] = {kind: name for name, kind in KINDS.items()}
 
 
 def lay_out(message: Message) -> bytes:
@@ -53,7 +53,7 @@ def from_properties(properties: Properties, body: bytes, address: str, kind: Kin
     if properties.app_id != APP_ID:
         return _from_plain(properties, body, address, kind)
     headers = properties.headers
-    message_kind = _TYPES.get(properties.type, Kind.REQUEST)
+    message_kind = KINDS.get(properties.type, Kind.REQUEST)
     message = Message(
         message_kind,
         address,

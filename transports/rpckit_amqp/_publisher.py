@@ -20,8 +20,9 @@ from rpckit.message import Message
 
 from ._connection import Session
 from ._driver import FRAME_MAX, CloseReason, FastChannel
-from ._frames import Properties, ReturnMethod, content_frames, publish_frame
+from ._frames import OVERHEAD, Properties, ReturnMethod, content_frames, publish_frame
 from ._mapping import lay_out
+from ._templates import Templates
 
 __all__ = ["Confirmed", "Express", "Publication", "Routes"]
 
@@ -37,21 +38,27 @@ OnReturn = Callable[[ReturnMethod, Properties], None]
 class Routes:
     """Messages laid out for one channel; the publish frame of each address only once."""
 
-    __slots__ = ("_channel_id", "_frame_max", "_frames")
+    __slots__ = ("_channel_id", "_frame_max", "_frames", "_templates")
 
     def __init__(self) -> None:
         self._frames: dict[tuple[str, str, bool], bytes] = {}
-        self._channel_id = 0
-        self._frame_max = FRAME_MAX
+        self._reset(0, FRAME_MAX)
 
     def attach(self, channel: FastChannel) -> None:
         self._frames.clear()
-        self._channel_id = channel.channel_id
-        self._frame_max = channel.protocol.server_frame_max or FRAME_MAX
+        self._reset(channel.channel_id, channel.protocol.server_frame_max or FRAME_MAX)
 
-    def lay_out(self, message: Message, *, mandatory: bool, exchange: str = "") -> bytes:
+    def _reset(self, channel_id: int, frame_max: int) -> None:
+        self._channel_id = channel_id
+        self._frame_max = frame_max
+        self._templates = Templates(self._lay_out, frame_max - OVERHEAD)
+
+    def lay_out(self, message: Message, *, mandatory: bool) -> bytes:
         """All frames of a message. Raises `UsageError` for what does not fit."""
-        return self.around(message.address, lay_out(message), message.body, mandatory=mandatory, exchange=exchange)
+        return self._templates.fill(message, mandatory) or self._lay_out(message, mandatory)
+
+    def _lay_out(self, message: Message, mandatory: bool) -> bytes:
+        return self.around(message.address, lay_out(message), message.body, mandatory=mandatory)
 
     def around(self, address: str, properties: bytes, body: bytes, *, mandatory: bool, exchange: str = "") -> bytes:
         key = (exchange, address, mandatory)

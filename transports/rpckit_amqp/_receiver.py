@@ -13,9 +13,8 @@ from rpckit.message import Kind, Message
 from rpckit.transport import OnDelivery, OnMessage, Subscribed
 
 from ._driver import FastChannel
-from ._frames import DeliverMethod, Properties
+from ._frames import DeliverMethod
 from ._inbound import Inbound
-from ._mapping import from_properties
 from ._queues import Queues
 from ._replier import Replier
 from ._topology import Route, events_queue, group_queue
@@ -161,20 +160,20 @@ class AmqpReceiver(_Consuming):
         while inbound is not None and inbound.session.alive and len(self._tags) != self._wanted:
             if len(self._tags) < self._wanted:
                 tag = self._name(len(self._tags))
-                await inbound.consume(tag, self.address, self._deliver, acked=True, prefetch=self._step)
+                await inbound.consume(
+                    tag,
+                    self.address,
+                    self._deliver,
+                    address=self.address,
+                    kind=Kind.REQUEST,
+                    acked=True,
+                    prefetch=self._step,
+                )
                 self._tags.append(tag)
             else:
                 await self._cancel([self._tags.pop()])
 
-    def _deliver(
-        self,
-        inbound: Inbound,
-        method: DeliverMethod,
-        properties: Properties,
-        body: bytes,
-        property_list: bytes,
-    ) -> None:
-        message = from_properties(properties, body, self.address, Kind.REQUEST)
+    def _deliver(self, inbound: Inbound, method: DeliverMethod, message: Message, property_list: bytes) -> None:
         self._on_delivery(AmqpDelivery(self._replier, inbound, method, message, property_list))
 
 
@@ -203,7 +202,7 @@ class AmqpSubscription(_Consuming, Subscribed):
 
         await inbound.session.control(f"binding to the exchange {route.exchange.name!r}", bind)
         tag = self._queues.next_consumer_tag()
-        await inbound.consume(tag, queue.name, self._deliver, acked=False)
+        await inbound.consume(tag, queue.name, self._deliver, address=self.topic, kind=Kind.EVENT, acked=False)
         self._tags = [tag]
 
     async def stop(self) -> None:
@@ -211,10 +210,10 @@ class AmqpSubscription(_Consuming, Subscribed):
         tags, self._tags = self._tags, []
         await self._cancel(tags)
 
-    def _deliver(self, inbound: Inbound, method: DeliverMethod, properties: Properties, body: bytes, _: bytes) -> None:
+    def _deliver(self, inbound: Inbound, method: DeliverMethod, message: Message, _: bytes) -> None:
         if not self.paused:
-            topic = self._route.topic(method.routing_key)
-            self._on_message(from_properties(properties, body, topic, Kind.EVENT))
+            message.address = self._route.topic(method.routing_key)  # ours may be a pattern
+            self._on_message(message)
 
 
 async def _basic_cancel(tag: str, channel: FastChannel) -> None:

@@ -14,7 +14,7 @@ from ._connection import Session
 from ._driver import FastChannel
 from ._frames import DeliverMethod, Properties, ReturnMethod
 from ._inbound import Inbound
-from ._mapping import from_properties, lay_out
+from ._mapping import lay_out
 from ._options import AmqpOptions
 from ._presence import Presence
 from ._publisher import Confirmed, Express, Publication, Routes
@@ -163,14 +163,13 @@ class Requester:
             name = queue.name
             await self._queues.declare(session, queue)
         assert self.inbound is not None  # made with the session
-        await self.inbound.consume(self._queues.next_consumer_tag(), name, self._deliver_reply, acked=False)
+        tag = self._queues.next_consumer_tag()
+        await self.inbound.consume(tag, name, self._deliver_reply, address=name, kind=Kind.REPLY, acked=False)
         self.inbox = name
 
-    def _deliver_reply(
-        self, inbound: Inbound, method: DeliverMethod, properties: Properties, body: bytes, _: bytes
-    ) -> None:
+    def _deliver_reply(self, inbound: Inbound, method: DeliverMethod, message: Message, _: bytes) -> None:
         if self._on_message is not None:
-            self._on_message(from_properties(properties, body, self.inbox, Kind.REPLY))
+            self._on_message(message)
 
 
 def _seconds_left(message: Message) -> float | None:

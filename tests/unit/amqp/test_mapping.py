@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpckit.message import NATIVE, PLAIN, Kind, Message
-from rpckit_amqp._frames import Properties, parse_header
+from rpckit_amqp._frames import Properties, parse_properties
 from rpckit_amqp._mapping import APP_ID, MAX_EXPIRATION_MS, RESERVED, from_properties, lay_out
 
 text = st.text(max_size=40)
@@ -34,7 +34,7 @@ native_requests = st.builds(
 
 
 def there_and_back(message: Message, found_as: Kind = Kind.REQUEST) -> Message:
-    _, properties = parse_header(bytes(12) + lay_out(message))
+    properties = parse_properties(lay_out(message))
     return from_properties(properties, message.body, message.address, found_as)
 
 
@@ -72,22 +72,20 @@ def test_a_tutorial_client_is_a_plain_request() -> None:
 
 
 def test_nothing_of_ours_is_written_to_a_plain_peer() -> None:
-    _, properties = parse_header(
-        bytes(12)
-        + lay_out(Message(Kind.REQUEST, "q", "fib", "m", "c", "r", deadline_ms=5, attempt=3, depth=2, dialect=PLAIN))
-    )
+    message = Message(Kind.REQUEST, "q", "fib", "m", "c", "r", deadline_ms=5, attempt=3, depth=2, dialect=PLAIN)
+    properties = parse_properties(lay_out(message))
     assert properties == Properties(correlation_id="c", reply_to="r")
 
 
 def test_a_plain_fault_has_a_type_that_says_so() -> None:
-    _, properties = parse_header(bytes(12) + lay_out(Message(Kind.FAULT, dialect=PLAIN)))
+    properties = parse_properties(lay_out(Message(Kind.FAULT, dialect=PLAIN)))
     assert properties.type == "fault"
     assert from_properties(properties, b"", "q", Kind.REPLY).kind is Kind.FAULT
     assert from_properties(properties, b"", "q", Kind.REQUEST).kind is Kind.REQUEST
 
 
 def test_a_native_message_says_so_in_its_app_id() -> None:
-    _, properties = parse_header(bytes(12) + lay_out(Message(Kind.REPLY)))
+    properties = parse_properties(lay_out(Message(Kind.REPLY)))
     assert (properties.app_id, properties.type) == (APP_ID, "$reply")
 
 
@@ -97,18 +95,18 @@ def test_a_kind_from_a_later_version_is_an_unknown_method() -> None:
 
 
 def test_time_left_is_the_expiration_and_no_more_than_rabbitmq_takes() -> None:
-    _, properties = parse_header(bytes(12) + lay_out(Message(Kind.REQUEST, time_left_ms=2**40)))
+    properties = parse_properties(lay_out(Message(Kind.REQUEST, time_left_ms=2**40)))
     assert properties.expiration == str(MAX_EXPIRATION_MS)
 
 
 @pytest.mark.parametrize("kind", [Kind.REPLY, Kind.FAULT, Kind.CANCEL])
 def test_only_requests_expire_in_a_queue(kind: Kind) -> None:
-    _, properties = parse_header(bytes(12) + lay_out(Message(kind, time_left_ms=5, deadline_ms=6)))
+    properties = parse_properties(lay_out(Message(kind, time_left_ms=5, deadline_ms=6)))
     assert (properties.expiration, properties.headers) == ("", None)
 
 
 def test_a_persistent_message_says_so_to_the_broker_only() -> None:
-    _, properties = parse_header(bytes(12) + lay_out(Message(Kind.REQUEST, persistent=True)))
+    properties = parse_properties(lay_out(Message(Kind.REQUEST, persistent=True)))
     assert properties.delivery_mode == 2
     assert not from_properties(properties, b"", "q", Kind.REQUEST).persistent
 
