@@ -238,7 +238,7 @@ class Client:
         """
         address, method = self._split(target)
         options = self.options.but(timeout, headers, idempotent, no_server)
-        return await self.invoke(address, method, args, kwargs, options)
+        return await self._run_call(self._prepare(address, method, args, kwargs, options))
 
     async def notify(
         self,
@@ -404,7 +404,8 @@ class Client:
         self, address: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> Call:
         loop = self._bind_to_loop()
-        self._check_wait(options.no_server)
+        if options.no_server != "fail":
+            self._check_wait(options.no_server)
         deadline, depth = inherit(options.timeout, loop)
         headers = dict(options.headers) if options.headers else {}
         return Call(address, method, args, kwargs, options, headers, deadline, new_id(), depth, self._dialect)
@@ -440,9 +441,7 @@ class Client:
         if not self._ready:
             await self._wait_ready(call)
         call.attempt += 1
-        message = self._message(call)
-        if call.reply_to:
-            message.reply_to, message.correlation_id = call.reply_to, new_id()
+        message = self._message(call, new_id() if call.reply_to else "", call.reply_to)
         await self._transport.send(message, must_be_served=call.options.no_server == "fail")
 
     async def _attempt_until_settled(self, call: Call) -> Message:
@@ -465,9 +464,8 @@ class Client:
             except NotSent as error:
                 raise in_view_of_earlier_attempts(call, error) from None
         call.attempt += 1
-        message = self._message(call)
-        message.correlation_id = correlation_id = new_id()
-        message.reply_to = self._transport.inbox
+        correlation_id = new_id()
+        message = self._message(call, correlation_id, self._transport.inbox)
         waiter = self._enter(correlation_id, call.deadline)
         try:
             await self._transport.send(message, must_be_served=call.options.no_server == "fail")
@@ -488,30 +486,30 @@ class Client:
             raise in_view_of_earlier_attempts(call, read_error(reply))
         return reply
 
-    def _message(self, call: Call) -> Message:
+    def _message(self, call: Call, correlation_id: str, reply_to: str) -> Message:
+        left_ms = unix_ms = None
+        if call.deadline is not None and self._loop is not None:
+            left_ms, unix_ms = call.deadline.on_the_wire(self._loop.time(), time.time())
         message = Message(
             Kind.REQUEST,
             call.address,
             call.method,
             call.message_id,
-            "",
-            "",
+            correlation_id,
+            reply_to,
             call.content_type,
-            None,
-            None,
+            left_ms,
+            unix_ms,
             call.attempt,
             call.depth,
             call.headers,
             call.body or b"",
             call.dialect,
             call.options.idempotent,
+            None,
+            call.to,
         )
-        message.to = call.to
         self._check_size(message)
-        if call.deadline is not None and self._loop is not None:
-            now = self._loop.time()
-            message.time_left_ms = call.deadline.time_left_ms(now)
-            message.deadline_ms = call.deadline.unix_ms(now, time.time())
         return message
 
     def _check_size(self, message: Message) -> None:

@@ -15,7 +15,7 @@ _HEX = ID_BYTES * 2
 class IdSource:
     """Calling it gives the next id: 32 hexadecimal digits. `entropy(n)` returns n random bytes."""
 
-    __slots__ = ("_drawn", "_entropy", "_offset")
+    __slots__ = ("_drawn", "_entropy")
 
     def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._entropy = entropy
@@ -23,16 +23,15 @@ class IdSource:
 
     def reset(self) -> None:
         """Forget what was drawn; a forked child must never repeat its parent's ids."""
-        self._drawn = ""
-        self._offset = 0
+        self._drawn: list[str] = []
 
     def __call__(self) -> str:
-        offset = self._offset
-        if offset >= len(self._drawn):
-            self._drawn = self._entropy(ID_BYTES * BATCH).hex()
-            offset = 0
-        self._offset = offset + _HEX
-        return self._drawn[offset : offset + _HEX]
+        try:
+            return self._drawn.pop()
+        except IndexError:
+            drawn = self._entropy(ID_BYTES * BATCH).hex()
+            self._drawn += [drawn[start : start + _HEX] for start in range(0, len(drawn), _HEX)]
+            return self._drawn.pop()
 
 
 new_id = IdSource()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Generic, TypeVar
 
-from rpckit.deadline import NO_DEADLINE, DeadlineHeap
+from rpckit.deadline import DeadlineHeap, Entry
 
 __all__ = ["MAX_TOMBSTONES", "TOMBSTONE_S", "Admission", "CallKey", "InFlight"]
 
@@ -28,7 +28,7 @@ class InFlight(Generic[J]):
     """Calls delivered and not yet answered. Each leaves exactly once."""
 
     def __init__(self) -> None:
-        self._jobs: dict[CallKey, tuple[J, int]] = {}  # each with the token of its deadline
+        self._jobs: dict[CallKey, tuple[J, Entry | None]] = {}  # each with its deadline
         self._deadlines: DeadlineHeap[CallKey] = DeadlineHeap()
         self._tombstones: OrderedDict[CallKey, float] = OrderedDict()
 
@@ -44,14 +44,14 @@ class InFlight(Generic[J]):
             return Admission.CANCELLED
         if key in self._jobs:
             return Admission.DUPLICATE
-        self._jobs[key] = job, NO_DEADLINE if deadline is None else self._deadlines.push(key, deadline)
+        self._jobs[key] = job, None if deadline is None else self._deadlines.push(key, deadline)
         return Admission.ADMITTED
 
     def shorten(self, key: CallKey, deadline: float) -> None:
         """Give a call in flight an earlier moment (a method's own time limit)."""
         found = self._jobs.get(key)
         if found is not None:
-            self._deadlines.discard(found[1])
+            self._discard(found[1])
             self._jobs[key] = found[0], self._deadlines.push(key, deadline)
 
     def get(self, key: CallKey) -> J | None:
@@ -62,7 +62,7 @@ class InFlight(Generic[J]):
         found = self._jobs.pop(key, None)
         if found is None:
             return None
-        self._deadlines.discard(found[1])
+        self._discard(found[1])
         return found[0]
 
     def leave(self, key: CallKey, job: J) -> None:
@@ -70,7 +70,7 @@ class InFlight(Generic[J]):
         found = self._jobs.get(key)
         if found is not None and found[0] is job:
             del self._jobs[key]
-            self._deadlines.discard(found[1])
+            self._discard(found[1])
 
     def cancel(self, key: CallKey, now: float) -> J | None:
         """Take a call out because its caller cancelled it; an unknown one leaves a tombstone for its request."""
@@ -103,6 +103,10 @@ class InFlight(Generic[J]):
 
     def next_deadline(self) -> float | None:
         return self._deadlines.next()
+
+    def _discard(self, entry: Entry | None) -> None:
+        if entry is not None:
+            self._deadlines.discard(entry)
 
     def _bury(self, key: CallKey, now: float) -> None:
         while self._tombstones:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from rpckit.deadline import NO_DEADLINE, DeadlineHeap
+from rpckit.deadline import DeadlineHeap, Entry
 
 __all__ = ["MAX_PENDING", "PendingCalls"]
 
@@ -21,7 +21,7 @@ class PendingCalls(Generic[W]):
 
     def __init__(self, limit: int = MAX_PENDING) -> None:
         self.limit = limit
-        self._calls: dict[str, tuple[W, int]] = {}  # each with the token of its deadline
+        self._calls: dict[str, tuple[W, Entry | None]] = {}  # each with its deadline
         self._deadlines: DeadlineHeap[str] = DeadlineHeap()
 
     def __len__(self) -> int:
@@ -37,16 +37,18 @@ class PendingCalls(Generic[W]):
             raise ValueError("that correlation id is already pending")
         if len(self._calls) >= self.limit:
             raise OverflowError(f"{self.limit} calls are pending")
-        token = NO_DEADLINE if deadline is None else self._deadlines.push(correlation_id, deadline)
-        self._calls[correlation_id] = waiter, token
+        entry = None if deadline is None else self._deadlines.push(correlation_id, deadline)
+        self._calls[correlation_id] = waiter, entry
 
     def settle(self, correlation_id: str) -> W | None:
         """Take a call out; None for one that is late or unknown."""
         found = self._calls.pop(correlation_id, None)
         if found is None:
             return None
-        self._deadlines.discard(found[1])
-        return found[0]
+        waiter, entry = found
+        if entry is not None:
+            self._deadlines.discard(entry)
+        return waiter
 
     def expire(self, now: float) -> list[tuple[str, W]]:
         """Take out the calls whose time is up."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpckit.deadline import COMPACT_AFTER, Deadline, DeadlineHeap, clocks_disagree, deadline_on_arrival
+from rpckit.deadline import COMPACT_AFTER, Deadline, DeadlineHeap, deadline_on_arrival
 
 UNIX = 1_700_000_000.0
 
@@ -20,11 +20,11 @@ def test_deadline_counts_from_now() -> None:
 
 @pytest.mark.parametrize("at, left", [(10.0, 1), (9.0, 1), (10.0004, 1), (10.0011, 2), (13.0, 3000)])
 def test_time_left_is_whole_milliseconds_rounded_up_and_never_zero(at: float, left: int) -> None:
-    assert Deadline(at).time_left_ms(10.0) == left
+    assert Deadline(at).on_the_wire(10.0, UNIX)[0] == left
 
 
 def test_unix_milliseconds_follow_the_wall_clock() -> None:
-    assert Deadline(13.0).unix_ms(10.0, UNIX) == 1_700_000_003_000
+    assert Deadline(13.0).on_the_wire(10.0, UNIX)[1] == 1_700_000_003_000
 
 
 def test_no_form_of_a_deadline_is_no_deadline() -> None:
@@ -52,7 +52,7 @@ def test_absolute_deadline_of_a_skewed_clock_is_ignored(apart: float) -> None:
 
 @pytest.mark.parametrize("apart, disagree", [(-4.9, False), (-5.1, True), (6.9, False), (7.1, True)])
 def test_clocks_disagree_beyond_five_seconds_of_what_is_possible(apart: float, disagree: bool) -> None:
-    assert clocks_disagree(2_000, int((UNIX + apart) * 1000), UNIX) is disagree
+    assert deadline_on_arrival(2_000, int((UNIX + apart) * 1000), 10.0, UNIX)[1] is disagree
 
 
 @given(st.integers(1, 10**9), st.integers(0, 2**53), st.floats(0, 1e6), st.floats(0, 4e9))

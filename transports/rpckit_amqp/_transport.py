@@ -10,10 +10,10 @@ confirmed. What a dead server left unacked is redelivered, and marked so: it is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from rpckit.errors import NotSent
 from rpckit.message import Message
@@ -122,8 +122,8 @@ class AmqpTransport(Observed):
     async def open_inbox(self, on_message: OnMessage) -> None:
         await self._requester.open_inbox(on_message)
 
-    async def send(self, message: Message, *, must_be_served: bool = True) -> None:
-        await self._requester.send(message, must_be_served=must_be_served)
+    def send(self, message: Message, *, must_be_served: bool = True) -> Coroutine[Any, Any, None]:
+        return self._requester.send(message, must_be_served=must_be_served)
 
     async def publish(self, topic: str, message: Message) -> None:
         await self._requester.publish(topic, message)
