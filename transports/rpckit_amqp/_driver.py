@@ -32,11 +32,10 @@ from ._frames import (
     HEARTBEAT_FRAME,
     METHOD,
     OVERHEAD,
-    DeliverMethod,
+    TAG_BIT,
     Properties,
     ReturnMethod,
     parse_ack,
-    parse_deliver,
     parse_properties,
     parse_return,
 )
@@ -83,11 +82,15 @@ class CloseReason:
         return f"{self.code} {self.text}" if self.code else self.text
 
 
+# consumer tag, delivery tag, whether it is redelivered, exchange and routing key as they came
+Deliver = tuple[bytes, int, bool, bytes]
+
+
 @dataclass(slots=True)
 class _Content:
     """A message whose frames are still coming in."""
 
-    method: DeliverMethod | ReturnMethod
+    method: Deliver | ReturnMethod
     property_list: bytes = b""
     missing: int = 0
     chunks: list[bytes] = field(default_factory=list)
@@ -98,7 +101,8 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
 
     def __init__(self, protocol: FastProtocol, channel_id: int, **kwargs: Any) -> None:
         super().__init__(protocol, channel_id, **kwargs)
-        self.on_deliver: Callable[[DeliverMethod, bytes, bytes], None] = _ignore  # its property list, and its body
+        # the parts of `Deliver`, its property list, and its body
+        self.on_deliver: Callable[[bytes, int, bool, bytes, bytes, bytes], None] = _ignore
         self.on_confirm: Callable[[int, bool, bool], None] = _ignore
         self.on_return: Callable[[ReturnMethod, Properties], None] = _ignore
         self.on_consumer_cancelled: Callable[[str], None] = _ignore
@@ -126,7 +130,9 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
         """Take a method frame off the slow path; False for the driver's own."""
         kind = payload[:4]
         if kind == _DELIVER:
-            self.content = _Content(parse_deliver(payload))
+            start, end = 5, 5 + payload[4]
+            tag, redelivered = TAG_BIT.unpack_from(payload, end)
+            self.content = _Content((payload[start:end], tag, redelivered & 1 == 1, payload[end + TAG_BIT.size :]))
         elif kind in _CONFIRMS:
             tag, multiple = parse_ack(payload)
             self.on_confirm(tag, multiple, kind == _ACK)
@@ -157,8 +163,8 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
     def _complete(self, content: _Content) -> None:
         self.content = None
         method, chunks = content.method, content.chunks
-        if isinstance(method, DeliverMethod):
-            self.on_deliver(method, content.property_list, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        if isinstance(method, tuple):
+            self.on_deliver(*method, content.property_list, chunks[0] if len(chunks) == 1 else b"".join(chunks))
             return
         try:
             properties = parse_properties(content.property_list)
@@ -292,9 +298,17 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
             if stop <= end and kind == HEADER and of == channel_id and buffer[body - 1] == FRAME_END:
                 kind, of, size = FRAME_HEAD.unpack_from(buffer, body)
                 if size == whole and kind == BODY and of == channel_id and buffer[stop - 1] == FRAME_END:
-                    method = parse_deliver(buffer, position + FRAME_HEAD.size)
-                    properties = buffer[header + HEADER_START.size : body - 1]
-                    channel.on_deliver(method, properties, buffer[body + FRAME_HEAD.size : stop - 1])
+                    start = position + FRAME_HEAD.size + 5
+                    tag_at = start + buffer[start - 1]
+                    tag, redelivered = TAG_BIT.unpack_from(buffer, tag_at)
+                    channel.on_deliver(
+                        buffer[start:tag_at],
+                        tag,
+                        redelivered & 1 == 1,
+                        buffer[tag_at + TAG_BIT.size : header - 1],
+                        buffer[header + HEADER_START.size : body - 1],
+                        buffer[body + FRAME_HEAD.size : stop - 1],
+                    )
                     return stop
         self._take_frame(METHOD, channel_id, buffer, position, header)
         return header

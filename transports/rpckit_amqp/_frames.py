@@ -37,19 +37,19 @@ __all__ = [
     "MAX_BODY",
     "METHOD",
     "OVERHEAD",
-    "DeliverMethod",
+    "TAG_BIT",
     "FrameError",
     "Properties",
     "ReturnMethod",
     "ack_frame",
     "content_frames",
     "parse_ack",
-    "parse_deliver",
     "parse_properties",
     "parse_return",
     "property_list",
     "publish_frame",
     "reject_frame",
+    "routing_key",
 ]
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
@@ -64,7 +64,7 @@ MAX_BODY = 16 * 1024 * 1024  # bytes; RabbitMQ's limit from 4.0 on (max_message_
 MAX_SHORTS = 1024  # short strings remembered as bytes: addresses, content types, header names
 _END = b"\xce"
 _METHOD_ID = struct.Struct(">HH")
-_TAG_BIT = struct.Struct(">QB")
+TAG_BIT = struct.Struct(">QB")
 _CLASS_BASIC = 60
 _PUBLISH = _METHOD_ID.pack(60, 40) + b"\x00\x00"
 _ACK = struct.Struct(">BHIHHQBB")
@@ -94,18 +94,6 @@ class Properties:
     message_id: str = ""
     type: str = ""
     app_id: str = ""
-
-
-@dataclass(slots=True)
-class DeliverMethod:
-    consumer_tag: str
-    delivery_tag: int
-    redelivered: bool
-    key: bytes = b""
-
-    @property
-    def routing_key(self) -> str:
-        return self.key.decode(errors="replace")
 
 
 @dataclass(slots=True)
@@ -151,19 +139,15 @@ def reject_frame(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
     return _ACK.pack(METHOD, channel, 13, _CLASS_BASIC, 90, delivery_tag, 1 if requeue else 0, FRAME_END)
 
 
-def parse_deliver(payload: bytes, start: int = 0) -> DeliverMethod:
-    """The arguments of a method frame whose class id stands at `start`."""
-    end = start + 5 + payload[start + 4]
-    delivery_tag, redelivered = _TAG_BIT.unpack_from(payload, end)
-    exchange = end + _TAG_BIT.size
-    key = exchange + 1 + payload[exchange]
-    routing_key = payload[key + 1 : key + 1 + payload[key]]
-    return DeliverMethod(payload[start + 5 : end].decode(), delivery_tag, redelivered & 1 == 1, routing_key)
+def routing_key(route: bytes) -> str:
+    """Of the end of a deliver method: exchange and routing key."""
+    start = route[0] + 2
+    return route[start : start + route[start - 1]].decode(errors="replace")
 
 
 def parse_ack(payload: bytes) -> tuple[int, bool]:
     """Delivery tag and multiple, of a confirm or a nack."""
-    tag, bits = _TAG_BIT.unpack_from(payload, 4)
+    tag, bits = TAG_BIT.unpack_from(payload, 4)
     return tag, bool(bits & 1)
 
 

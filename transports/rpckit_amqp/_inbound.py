@@ -14,7 +14,7 @@ from rpckit.message import Kind, Message
 from ._acks import AckBook
 from ._connection import Session
 from ._driver import FastChannel
-from ._frames import DeliverMethod, ack_frame, parse_properties, reject_frame
+from ._frames import ack_frame, parse_properties, reject_frame
 from ._mapping import from_properties
 from ._shapes import Shapes
 
@@ -24,7 +24,8 @@ ACK_WITHIN_S = 0.005  # an ack may wait so long for others: nobody waits for it 
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[["Inbound", DeliverMethod, Message, bytes], None]  # and the message's property list
+# a delivery's tag, whether it is redelivered, exchange and routing key, the message and its property list
+Handler = Callable[["Inbound", int, bool, bytes, Message, bytes], None]
 
 
 class _Consumer(NamedTuple):
@@ -39,7 +40,7 @@ class Inbound:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._consumers: dict[str, _Consumer] = {}
+        self._consumers: dict[bytes, _Consumer] = {}
         self._shapes = Shapes()
         self.undecodable = 0
         self.book = AckBook()
@@ -49,8 +50,10 @@ class Inbound:
         self._channel_id = session.data.channel_id
         session.data.on_deliver = self._on_deliver
 
-    def _on_deliver(self, method: DeliverMethod, property_list: bytes, body: bytes) -> None:
-        consumer = self._consumers.get(method.consumer_tag)
+    def _on_deliver(
+        self, consumer_tag: bytes, tag: int, redelivered: bool, route: bytes, property_list: bytes, body: bytes
+    ) -> None:
+        consumer = self._consumers.get(consumer_tag)
         if consumer is None:
             return  # cancelled meanwhile: unsettled, it goes back with the channel
         handler, address, kind, acked = consumer
@@ -60,17 +63,17 @@ class Inbound:
                 message = from_properties(parse_properties(property_list), body, address, kind)
         except Exception as error:  # any property of a stranger's may be undecodable, in any way
             log.warning("a message whose header cannot be decoded was refused: %s", error)
-            self._refuse_undecodable(method, acked)
+            self._refuse_undecodable(tag, acked)
             return
         if acked:
-            self.book.add(method.delivery_tag)
-        handler(self, method, message, property_list)
+            self.book.add(tag)
+        handler(self, tag, redelivered, route, message, property_list)
 
-    def _refuse_undecodable(self, method: DeliverMethod, acked: bool) -> None:
+    def _refuse_undecodable(self, tag: int, acked: bool) -> None:
         """Never requeued: the next one could not read it either."""
         self.undecodable += 1
         if acked:
-            self.write(reject_frame(self._channel_id, method.delivery_tag, requeue=False))
+            self.write(reject_frame(self._channel_id, tag, requeue=False))
 
     async def consume(
         self, tag: str, queue: str, handler: Handler, *, address: str, kind: Kind, acked: bool, prefetch: int = 0
@@ -79,7 +82,7 @@ class Inbound:
 
         Their messages have that `address`; plain ones are of that `kind`.
         """
-        self._consumers[tag] = _Consumer(handler, address, kind, acked)
+        self._consumers[tag.encode()] = _Consumer(handler, address, kind, acked)
         if acked:
             self._ack_at_once_from = min(self._ack_at_once_from, prefetch * 3 // 4)
 

@@ -13,7 +13,7 @@ from rpckit.message import Kind, Message
 from rpckit.transport import OnDelivery, OnMessage, Subscribed
 
 from ._driver import FastChannel
-from ._frames import DeliverMethod
+from ._frames import routing_key
 from ._inbound import Inbound
 from ._queues import Queues
 from ._replier import Replier
@@ -35,16 +35,17 @@ class AmqpDelivery:
         self,
         replier: Replier,
         inbound: Inbound,
-        method: DeliverMethod,
+        tag: int,
+        redelivered: bool,
         message: Message,
         property_list: bytes,
     ) -> None:
         self._replier = replier
         self._inbound = inbound
-        self._tag = method.delivery_tag
+        self._tag = tag
         self._property_list = property_list
         self.message = message
-        self.redelivered = method.redelivered
+        self.redelivered = redelivered
         self.arrived_at = inbound.session.protocol.last_read  # on the loop's clock
 
     async def begin(self) -> bool:
@@ -173,8 +174,10 @@ class AmqpReceiver(_Consuming):
             else:
                 await self._cancel([self._tags.pop()])
 
-    def _deliver(self, inbound: Inbound, method: DeliverMethod, message: Message, property_list: bytes) -> None:
-        self._on_delivery(AmqpDelivery(self._replier, inbound, method, message, property_list))
+    def _deliver(
+        self, inbound: Inbound, tag: int, redelivered: bool, route: bytes, message: Message, property_list: bytes
+    ) -> None:
+        self._on_delivery(AmqpDelivery(self._replier, inbound, tag, redelivered, message, property_list))
 
 
 class AmqpSubscription(_Consuming, Subscribed):
@@ -210,9 +213,9 @@ class AmqpSubscription(_Consuming, Subscribed):
         tags, self._tags = self._tags, []
         await self._cancel(tags)
 
-    def _deliver(self, inbound: Inbound, method: DeliverMethod, message: Message, _: bytes) -> None:
+    def _deliver(self, inbound: Inbound, tag: int, redelivered: bool, route: bytes, message: Message, _: bytes) -> None:
         if not self.paused:
-            message.address = self._route.topic(method.routing_key)  # ours may be a pattern
+            message.address = self._route.topic(routing_key(route))  # ours may be a pattern
             self._on_message(message)
 
 

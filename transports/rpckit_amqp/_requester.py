@@ -12,7 +12,7 @@ from rpckit.transport import OnGone, OnMessage, OnUndelivered
 
 from ._connection import Session
 from ._driver import FastChannel
-from ._frames import DeliverMethod, Properties, ReturnMethod
+from ._frames import Properties, ReturnMethod
 from ._inbound import Inbound
 from ._mapping import lay_out
 from ._options import AmqpOptions
@@ -167,7 +167,9 @@ class Requester:
         await self.inbound.consume(tag, name, self._deliver_reply, address=name, kind=Kind.REPLY, acked=False)
         self.inbox = name
 
-    def _deliver_reply(self, inbound: Inbound, method: DeliverMethod, message: Message, _: bytes) -> None:
+    def _deliver_reply(
+        self, inbound: Inbound, tag: int, redelivered: bool, route: bytes, message: Message, _: bytes
+    ) -> None:
         if self._on_message is not None:
             self._on_message(message)
 

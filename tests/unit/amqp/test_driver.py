@@ -19,8 +19,8 @@ from aioamqp.protocol import CONNECTING, OPEN
 
 from rpckit.tickwriter import UNSENT_MAX
 from rpckit_amqp import _driver
-from rpckit_amqp._driver import FRAME_MAX, CloseReason, FastChannel, FastProtocol
-from rpckit_amqp._frames import HEARTBEAT_FRAME, DeliverMethod, Properties, ReturnMethod, property_list
+from rpckit_amqp._driver import FRAME_MAX, CloseReason, Deliver, FastChannel, FastProtocol
+from rpckit_amqp._frames import HEARTBEAT_FRAME, Properties, ReturnMethod, property_list
 
 CHANNEL = 1
 
@@ -67,7 +67,7 @@ class Line:
         self.protocol.on_blocked = lambda why: self.told.append(("blocked", why))
         self.channel = FastChannel(self.protocol, CHANNEL)
         self.protocol.channels[CHANNEL] = self.channel
-        self.channel.on_deliver = lambda method, properties, body: self.told.append((method, properties, body))
+        self.channel.on_deliver = lambda *told: self.told.append((told[:4], *told[4:]))
         self.channel.on_confirm = lambda *confirm: self.told.append(confirm)
         self.channel.on_return = lambda method, properties: self.told.append((method, properties))
         self.channel.on_closed = self.channel_lost.append
@@ -144,8 +144,8 @@ STREAM = (
 )
 
 
-def deliver(tag: int) -> DeliverMethod:
-    return DeliverMethod("c1", tag, False, b"rpc_queue")
+def deliver(tag: int) -> Deliver:
+    return b"c1", tag, False, b"\0\x09rpc_queue"
 
 
 EMPTY = b"\0\0"  # a property list

@@ -21,19 +21,18 @@ from rpckit_amqp._frames import (
     FRAME_HEAD,
     HEARTBEAT_FRAME,
     OVERHEAD,
-    DeliverMethod,
     FrameError,
     Properties,
     ReturnMethod,
     ack_frame,
     content_frames,
     parse_ack,
-    parse_deliver,
     parse_properties,
     parse_return,
     property_list,
     publish_frame,
     reject_frame,
+    routing_key,
 )
 
 short = st.text(max_size=60)
@@ -171,14 +170,10 @@ def test_headers_are_read_by_pamqp(each: Properties, body: bytes) -> None:
 # -- written by pamqp, read by us -------------------------------------------------------------------
 
 
-@given(
-    st.text(max_size=60), st.integers(0, 2**63 - 1), st.booleans(), st.sampled_from(["", "logs"]), st.text(max_size=60)
-)
-def test_deliver_of_pamqp_is_read(tag: str, number: int, redelivered: bool, exchange: str, key: str) -> None:
-    frame = pamqp.commands.Basic.Deliver(tag, number, redelivered, exchange, key)
-    read = parse_deliver(payload(pamqp.frame.marshal(frame, 1)))
-    assert read == DeliverMethod(tag, number, redelivered, key.encode())
-    assert read.routing_key == key
+@given(st.sampled_from(["", "logs"]), st.text(max_size=60))
+def test_routing_keys_of_pamqp_are_read(exchange: str, key: str) -> None:
+    frame = pamqp.commands.Basic.Deliver("c1", 1, False, exchange, key)
+    assert routing_key(payload(pamqp.frame.marshal(frame, 1))[4 + 3 + 9 :]) == key
 
 
 @given(st.integers(0, 2**63 - 1), st.booleans())

@@ -10,10 +10,11 @@ import pytest
 
 from rpckit.message import PLAIN, Kind, Message
 from rpckit_amqp._connection import Session
-from rpckit_amqp._frames import DeliverMethod, ack_frame, reject_frame
+from rpckit_amqp._frames import ack_frame, reject_frame
 from rpckit_amqp._inbound import ACK_WITHIN_S, Inbound
 
 CHANNEL = 1
+ROUTE = b"\0\1q"  # exchange and routing key
 EMPTY = b"\0\0"  # a property list
 BAD = (1 << 13).to_bytes(2, "big") + b"\0\0\0\5\1nQ\0\0"  # a header of a type that nobody knows
 REQUESTS: Any = {"address": "q", "kind": Kind.REQUEST}
@@ -41,7 +42,7 @@ async def consuming(prefetch: int) -> tuple[Line, Inbound]:
 
 def deliver(line: Line, *tags: int) -> None:
     for tag in tags:
-        line.data.on_deliver(DeliverMethod("c1", tag, False), EMPTY, b"")
+        line.data.on_deliver(b"c1", tag, False, ROUTE, EMPTY, b"")
 
 
 async def test_few_acks_wait_for_others_and_leave_in_one_frame() -> None:
@@ -61,9 +62,9 @@ async def test_a_message_that_cannot_be_decoded_is_rejected_and_the_next_one_han
 ) -> None:
     line, handled = Line(), []
     inbound = Inbound(cast(Session, line))
-    await inbound.consume("c1", "q", lambda *args: handled.append(args[2]), **REQUESTS, acked=acked)
-    line.data.on_deliver(DeliverMethod("c1", 1, False), BAD, b"")
-    line.data.on_deliver(DeliverMethod("c1", 2, False), EMPTY, b"30")
+    await inbound.consume("c1", "q", lambda *args: handled.append(args[4]), **REQUESTS, acked=acked)
+    line.data.on_deliver(b"c1", 1, False, ROUTE, BAD, b"")
+    line.data.on_deliver(b"c1", 2, False, ROUTE, EMPTY, b"30")
     assert handled == [Message(Kind.REQUEST, "q", body=b"30", dialect=PLAIN)]
     assert line.frames == ([reject_frame(CHANNEL, 1, requeue=False)] if acked else [])
     assert inbound.undecodable == 1
