@@ -52,7 +52,7 @@ from rpckit.errors import (
 )
 from rpckit.gate import Gate
 from rpckit.ids import new_id
-from rpckit.message import NATIVE, PLAIN, Kind, Message
+from rpckit.message import FAULT, NATIVE, PLAIN, REQUEST, Kind, Message
 from rpckit.middleware import Middleware, compose
 from rpckit.nesting import await_lending, inherit
 from rpckit.peer import Peer
@@ -75,6 +75,7 @@ __all__ = ["Client"]
 log = logging.getLogger(__name__)
 
 MAX_TARGETS = 1024  # targets whose address and method are remembered
+CONNECTED = State.CONNECTED  # see `rpckit.message.REQUEST`
 CANCELS_S = 1.0  # seconds that the cancels of calls abandoned just before closing get to leave
 
 
@@ -119,6 +120,7 @@ class Client:
         self._exposed = [expose] if isinstance(expose, Service) else list(expose)
         self._hooks = (on_connect, on_disconnect)
         self.options = CallOptions(timeout=self.settings.timeout, no_server=self.settings.no_server)
+        self._max_body = self.settings.max_body  # of a model: each look at it takes the long way
         self.late_replies = 0
         self._run_call = compose(middleware, self._perform)
         self._run_request = compose(middleware, self._perform_raw)
@@ -479,10 +481,10 @@ class Client:
         except BaseException:
             self._leave(correlation_id)
             raise
-        if len(reply.body) > self.settings.max_body:
+        if len(reply.body) > self._max_body:
             call.may_have_run = True
-            raise BadReply(f"the reply has {len(reply.body)} bytes: over max_body ({self.settings.max_body})")
-        if reply.kind is Kind.FAULT:
+            raise BadReply(f"the reply has {len(reply.body)} bytes: over max_body ({self._max_body})")
+        if reply.kind is FAULT:
             raise in_view_of_earlier_attempts(call, read_error(reply))
         return reply
 
@@ -491,7 +493,7 @@ class Client:
         if call.deadline is not None and self._loop is not None:
             left_ms, unix_ms = call.deadline.on_the_wire(self._loop.time(), time.time())
         message = Message(
-            Kind.REQUEST,
+            REQUEST,
             call.address,
             call.method,
             call.message_id,
@@ -513,9 +515,9 @@ class Client:
         return message
 
     def _check_size(self, message: Message) -> None:
-        if len(message.body) > self.settings.max_body:
+        if len(message.body) > self._max_body:
             size = len(message.body)
-            raise UsageError(f"{size} bytes for {message.address}: over max_body ({self.settings.max_body})")
+            raise UsageError(f"{size} bytes for {message.address}: over max_body ({self._max_body})")
 
     def _enter(self, correlation_id: str, deadline: Deadline | None) -> Waiter[Message]:
         waiter: Waiter[Message] = Waiter()
@@ -587,7 +589,7 @@ class Client:
     @property
     def _ready(self) -> bool:
         return (
-            self._state is State.CONNECTED
+            self._state is CONNECTED
             and self._transport.inbox != ""  # connected, and able to hear the reply
             and not self._pending.full
         )

@@ -32,9 +32,9 @@ from rpckit.errors import (
 from rpckit.events import EventBacklog, EventDelivery
 from rpckit.fault import TOOLKIT, Fault, brief, contract_changed, fault_message
 from rpckit.ids import new_id
-from rpckit.inflight import Admission, InFlight
+from rpckit.inflight import ADMITTED, Admission, InFlight
 from rpckit.job import Job, Link, Stop, call_key
-from rpckit.message import CONTRACT_HEADER, NATIVE, Kind, Message
+from rpckit.message import CONTRACT_HEADER, NATIVE, REPLY, REQUEST, Kind, Message
 from rpckit.middleware import Middleware, compose
 from rpckit.refusals import declared_fault, fault_for, not_one, response_headers, same_contract, unknown_method
 from rpckit.schema import part_in
@@ -161,7 +161,7 @@ class Dispatcher:
     def _refusal(self, link: Link, service: Service, spec: MethodSpec | None, delivery: Delivery) -> Fault | None:
         """Why it is not run, if it is not. What may have run already is told first: the others say that nothing ran."""
         message = delivery.message
-        if message.kind is not Kind.REQUEST:
+        if message.kind is not REQUEST:
             return Fault(Code.INVALID_ARGUMENT, f"a {message.kind} is not a request", origin=TOOLKIT)
         if len(message.body) > self.max_body:
             text = f"{len(message.body)} bytes: over max_body ({self.max_body})"
@@ -216,11 +216,7 @@ class Dispatcher:
             job.key = (job.link.name, "plain", f"#{self._plain_serial}")
         deadline = job.deadline.at if job.deadline else None
         admission = self.inflight.admit(job.key, job, deadline=deadline)
-        if admission is Admission.CANCELLED:
-            job.delivery.settle()
-        elif admission is Admission.DUPLICATE:
-            self._adopt(job)
-        else:
+        if admission is ADMITTED:
             self._idle.clear()
             if deadline is not None:
                 self._timer.cover(deadline)
@@ -228,6 +224,10 @@ class Dispatcher:
                 self._start(job, now)
             else:
                 self.slots.wait(job.key, partial(self._start, job))
+        elif admission is Admission.CANCELLED:
+            job.delivery.settle()
+        else:
+            self._adopt(job)
 
     def _adopt(self, job: Job) -> None:
         """The same attempt, delivered again while we run it: the new delivery is the one that can be settled."""
@@ -373,7 +373,7 @@ class Dispatcher:
             body, content_type = write_result(request, result if response is None else response.body)
             if len(body) > self.max_body:
                 raise codec.CodecError(f"{len(body)} bytes: over max_body ({self.max_body})")
-            reply = request.reply(Kind.REPLY, body, content_type)
+            reply = request.reply(REPLY, body, content_type)
             if response is not None:
                 reply.headers = response_headers(response)
                 reply.maxlen = response.maxlen

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from rpckit.deadline import DeadlineHeap, Entry
 
-__all__ = ["MAX_TOMBSTONES", "TOMBSTONE_S", "Admission", "CallKey", "InFlight"]
+__all__ = ["ADMITTED", "MAX_TOMBSTONES", "TOMBSTONE_S", "Admission", "CallKey", "InFlight"]
 
 MAX_TOMBSTONES = 4096  # cancels remembered that came before their requests
 TOMBSTONE_S = 60.0  # seconds a cancel waits for its request
@@ -22,6 +22,9 @@ class Admission(Enum):
     ADMITTED = "admitted"
     DUPLICATE = "duplicate"  # the same attempt is already in flight
     CANCELLED = "cancelled"  # its cancel overtook it
+
+
+ADMITTED = Admission.ADMITTED  # see `rpckit.message.REQUEST`
 
 
 class InFlight(Generic[J]):
@@ -45,7 +48,7 @@ class InFlight(Generic[J]):
         if key in self._jobs:
             return Admission.DUPLICATE
         self._jobs[key] = job, None if deadline is None else self._deadlines.push(key, deadline)
-        return Admission.ADMITTED
+        return ADMITTED
 
     def shorten(self, key: CallKey, deadline: float) -> None:
         """Give a call in flight an earlier moment (a method's own time limit)."""

@@ -27,8 +27,11 @@ class Peer:
         if method.startswith("__"):
             raise AttributeError(method)
 
+        # read once: on a class with `__getattr__` each attribute takes the long way
+        invoke, address, options, to = self._client.invoke, self._address, self._options, self._to
+
         def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
-            return self._client.invoke(self._address, method, args, kwargs, self._options, self._to)
+            return invoke(address, method, args, kwargs, options, to)
 
         return call
 

@@ -31,6 +31,7 @@ class TickWriter(asyncio.BaseProtocol):
         self._out_bytes = 0
         self._flush_due = False
         self._lone = False  # the last tick that sent, sent one thing
+        self._held_up = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._lost = False
@@ -41,7 +42,7 @@ class TickWriter(asyncio.BaseProtocol):
 
     @property
     def congested(self) -> bool:
-        return self._out_bytes > UNSENT_MAX or not self._writable.is_set()
+        return self._held_up or self._out_bytes > UNSENT_MAX
 
     async def wait_writable(self) -> None:
         """Until less than `UNSENT_MAX` is unsent, or the connection is lost."""
@@ -86,13 +87,16 @@ class TickWriter(asyncio.BaseProtocol):
     def _end_writing(self) -> bool:
         """The connection is lost: nobody waits to write any more. False when that is known already."""
         known, self._lost = self._lost, True
+        self._held_up = False
         self._writable.set()
         return not known
 
     def pause_writing(self) -> None:
+        self._held_up = True
         self._writable.clear()
         super().pause_writing()
 
     def resume_writing(self) -> None:
+        self._held_up = False
         self._writable.set()
         super().resume_writing()

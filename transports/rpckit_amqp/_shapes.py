@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 
-from rpckit.message import Kind, Message
+from rpckit.message import REQUEST, Message
 
 from ._frames import (
     DEADLINE_HEAD,
@@ -67,11 +67,11 @@ class Shapes:
         if (left and not left.isdigit()) or (shape.deadline and deadline < 0):
             return None
         name = type_.decode()
-        kind = KINDS.get(name, Kind.REQUEST)
+        kind = KINDS.get(name, REQUEST)
         return Message(
             kind,
             address,
-            name if kind is Kind.REQUEST else "",
+            name if kind is REQUEST else "",
             message_id.decode(),
             correlation_id.decode(),
             reply_to.decode(),

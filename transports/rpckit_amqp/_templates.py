@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rpckit.message import NATIVE, Kind, Message
+from rpckit.message import NATIVE, REPLY, REQUEST, Message
 
 from ._frames import FRAME_HEAD, OVERHEAD
 
@@ -48,9 +48,9 @@ class Templates:
             or not 0 < len(body) <= self._most_body
         ):
             return None
-        if message.kind is Kind.REPLY:
+        if message.kind is REPLY:
             return self._reply(message, mandatory, correlation_id.encode(), body)
-        if message.kind is Kind.REQUEST:
+        if message.kind is REQUEST:
             return self._request(message, mandatory, correlation_id.encode(), body)
         return None
 
@@ -97,7 +97,7 @@ class Templates:
 
     def _make(self, message: Message, mandatory: bool) -> bytes:
         """Empty for a message that cannot be told from its sample."""
-        request = message.kind is Kind.REQUEST
+        request = message.kind is REQUEST
         sample = replace(message, correlation_id=_CORRELATION_ID, body=_BODY)
         if request:
             sample = replace(sample, message_id=_MESSAGE_ID, deadline_ms=_DEADLINE)
