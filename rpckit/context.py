@@ -15,11 +15,11 @@ from rpckit.errors import UsageError
 from rpckit.message import CONTRACT_HEADER, Kind, Message
 from rpckit.topics import user_topic
 
-__all__ = ["MAX_DEPTH", "CallLogFilter", "Context", "Response", "Slot", "current_context", "enter_context"]
+__all__ = ["MAX_DEPTH", "CallLogFilter", "Context", "Response", "Slot", "current_context", "enter_slot"]
 
 MAX_DEPTH = 32  # calls nested in one another; deeper is a loop
 
-_current: ContextVar[Context | None] = ContextVar("rpckit_context", default=None)
+_current: ContextVar[Slot | None] = ContextVar("rpckit_slot", default=None)
 
 
 @dataclass(slots=True)
@@ -37,6 +37,9 @@ class Response:
 
 class Slot(Protocol):
     """A handler's share of the concurrency limit, lent to others while it awaits a nested call."""
+
+    @property
+    def context(self) -> Context: ...
 
     @property
     def other(self) -> Any: ...
@@ -174,7 +177,7 @@ class CallLogFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        context = _current.get()
+        context = current_context()
         fields = context.log_fields() if context else {"correlation_id": "", "rpc_method": "", "deadline": None}
         for name, value in fields.items():
             if not hasattr(record, name):
@@ -184,9 +187,8 @@ class CallLogFilter(logging.Filter):
 
 def current_context() -> Context | None:
     """The call that the running code handles; None outside a handler."""
-    return _current.get()
+    slot = _current.get()
+    return None if slot is None else slot.context
 
 
-def enter_context(context: Context) -> None:
-    """Make `context` the running call, for the rest of this task."""
-    _current.set(context)
+enter_slot = _current.set  # makes the call that has it the running one, for the rest of this task

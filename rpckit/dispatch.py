@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from rpckit import codec
 from rpckit.call import check_carried, event_message
-from rpckit.context import Context, Response, enter_context
+from rpckit.context import Context, Response, enter_slot
 from rpckit.contract import MethodSpec, Service, read_arguments, write_result
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
 from rpckit.errors import (
@@ -90,9 +90,10 @@ class Dispatcher:
         self.loop = asyncio.get_running_loop()
         self._time = self.loop.time
         self._timer = TableTimer(self.loop, self._expire, self.inflight.next_deadline)
-        self._call_turns = Turns(self.loop, _enter, self._run)
-        self._event_turns = Turns(self.loop, _enter, self._run_event)
-        self._call_handler = compose(middleware, self._call_function)
+        self._call_turns = Turns(self.loop, enter_slot, self._run)
+        self._event_turns = Turns(self.loop, enter_slot, self._run_event)
+        through = compose(middleware, self._call_through)
+        self._call_handler = (lambda job: through(job.context)) if middleware else self._call_function
         self._pool: ThreadPoolExecutor | None = None
 
     # -- accepting: runs in a transport's reader --------------------------------------------------
@@ -258,7 +259,7 @@ class Dispatcher:
     def _limit(self, job: Job, own: float) -> None:
         """The end of a method's own time, if it is sooner than its caller's."""
         if job.deadline is None or own < job.deadline.at:
-            job.deadline = job.context.deadline = Deadline(own)
+            job.deadline = Deadline(own)
             self.inflight.shorten(job.key, own)
             self._timer.cover(own)
 
@@ -272,8 +273,8 @@ class Dispatcher:
                 job.ended = True
             else:
                 job.started = perf_counter()
-                job.context.arguments = job.spec.validate(read_arguments(job.message, job.spec))
-                self._answer(job, await self._call_handler(job.context))
+                job.arguments = job.spec.validate(read_arguments(job.message, job.spec))
+                self._answer(job, await self._call_handler(job))
         except asyncio.CancelledError:
             self._end_stopped(job)
         except job.spec.raises as error:
@@ -311,8 +312,8 @@ class Dispatcher:
         try:
             if job.stop is None:
                 job.started = perf_counter()
-                job.context.arguments = job.spec.validate(read_arguments(job.message, job.spec))
-                await self._call_handler(job.context)
+                job.arguments = job.spec.validate(read_arguments(job.message, job.spec))
+                await self._call_handler(job)
         except asyncio.CancelledError:
             self._count_failed(job, Code.CANCELLED)
             log.warning("%s was cancelled while it handled an event", name, extra=job.context.log_fields())
@@ -344,10 +345,17 @@ class Dispatcher:
             self.slots.release()
         self._check_idle()
 
-    def _call_function(self, context: Context) -> Awaitable[Any]:
-        """The innermost of the middleware: the method itself."""
-        spec = cast(Job, context.slot).spec
-        args, kwargs = spec.add_context(context.arguments, context)
+    def _call_through(self, context: Context) -> Awaitable[Any]:
+        """The innermost of the middleware."""
+        job = cast(Job, context.slot)
+        job.arguments = context.arguments
+        return self._call_function(job)
+
+    def _call_function(self, job: Job) -> Awaitable[Any]:
+        spec = job.spec
+        args, kwargs = job.arguments
+        if spec.context_parameter is not None:
+            args, kwargs = spec.add_context(job.arguments, job.context)
         if spec.in_thread:
             return self._run_in_thread(partial(_called, spec.function, *args, **kwargs))
         called: Awaitable[Any] = spec.function(*args, **kwargs)
@@ -575,10 +583,6 @@ class Dispatcher:
         """The method that a task runs, for warnings."""
         names = (f"{job.service.name}.{job.spec.name}" for job in list(self._running) if job.task is task)
         return next(names, None) if task is not None else None
-
-
-def _enter(job: Job) -> None:
-    enter_context(job.context)
 
 
 def _called(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -9,7 +9,7 @@ from time import perf_counter  # finer than the clock of every event loop
 from typing import TYPE_CHECKING, Any
 
 from rpckit.context import Context
-from rpckit.contract import MethodSpec, Service
+from rpckit.contract import Arguments, MethodSpec, Service
 from rpckit.deadline import Deadline
 from rpckit.errors import UsageError
 from rpckit.inflight import CallKey
@@ -48,8 +48,9 @@ class Job:
     """One call in flight. It is the `Slot` of its context."""
 
     __slots__ = (
+        "_context",
+        "arguments",
         "arrived",
-        "context",
         "deadline",
         "delivery",
         "ended",
@@ -83,9 +84,9 @@ class Job:
         self.spec = spec
         self.delivery = delivery
         self.deadline = deadline
-        self.key = call_key(link, message)
-        self.context = Context(message, service.name, spec.name, deadline, owner.loop)
-        self.context.slot = self
+        self.key = (link.name, message.reply_to, message.correlation_id)
+        self.arguments: Arguments = ((), {})
+        self._context: Context | None = None
         self.task: asyncio.Task[Any] | None = None  # while its handler runs; to be cancelled only while that waits
         self.stop: Stop | None = None
         self.placed = False  # it has got a slot
@@ -94,6 +95,15 @@ class Job:
         self.lent = 0  # nested calls it awaits now
         self.arrived = perf_counter()
         self.started = 0.0  # when it was claimed and its handler began; 0 before
+
+    @property
+    def context(self) -> Context:
+        """Made when somebody looks at it, as few handlers do."""
+        if self._context is None:
+            context = Context(self.message, self.service.name, self.spec.name, self.deadline, self.owner.loop)
+            context.slot, context.arguments = self, self.arguments
+            self._context = context
+        return self._context
 
     @property
     def needs_claim(self) -> bool:

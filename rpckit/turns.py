@@ -26,7 +26,7 @@ class Turns(Generic[J]):
     while the job waits.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, enter: Callable[[J], None], run: Run[J]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, enter: Callable[[J], object], run: Run[J]) -> None:
         self._loop = loop
         self._enter = enter
         self._run = run

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from rpckit.context import CallLogFilter, Context, Response, current_context, enter_context
+from rpckit.context import CallLogFilter, Context, Response, Slot, current_context, enter_slot
 from rpckit.deadline import Deadline
 from rpckit.message import Kind, Message
 
@@ -56,7 +58,7 @@ async def test_entering_makes_it_the_current_one_for_this_task_only() -> None:
     ctx = context()
 
     async def handler() -> Context | None:
-        enter_context(ctx)
+        enter_slot(cast(Slot, SimpleNamespace(context=ctx)))
         await asyncio.sleep(0)
         return current_context()
 
@@ -86,7 +88,7 @@ async def test_the_filter_stamps_records_of_any_logger_inside_a_call() -> None:
     ctx = context()
 
     async def handler() -> logging.LogRecord:
-        enter_context(ctx)
+        enter_slot(cast(Slot, SimpleNamespace(context=ctx)))
         stamped = record()
         assert CallLogFilter().filter(stamped)
         return stamped

@@ -82,8 +82,15 @@ class Templates:
         ):
             return None
         left = b"%d" % left_ms
-        to = message.address, message.method, message.reply_to, message.content_type
-        key = (*to, message.persistent, mandatory, len(left))
+        key = (
+            message.address,
+            message.method,
+            message.reply_to,
+            message.content_type,
+            message.persistent,
+            mandatory,
+            len(left),
+        )
         template = self._requests.get(key)
         if template is None:
             template = self._make(message, mandatory)
