@@ -343,7 +343,8 @@ class Dispatcher:
             self._count_lent(-1)
         else:
             self.slots.release()
-        self._check_idle()
+        if not self._running:
+            self._check_idle()
 
     def _call_through(self, context: Context) -> Awaitable[Any]:
         """The innermost of the middleware."""

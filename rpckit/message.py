@@ -83,6 +83,11 @@ class Message:
             self.correlation_id,
             "",
             content_type,
-            body=body,
-            dialect=self.dialect,
+            None,
+            None,
+            1,
+            0,
+            {},
+            body,
+            self.dialect,
         )

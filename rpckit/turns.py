@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
 __all__ = ["Turns"]
@@ -62,7 +62,11 @@ class Turns(Generic[J]):
             await self._run(job, task)
             if self._turn is not turn:  # it waited
                 return
-            if task.cancelling() or not _same(own):
+            try:
+                left = copy_context() != own
+            except Exception:  # a variable's value that cannot be compared is another one
+                break
+            if left or task.cancelling():
                 break
         self._through = True
 
@@ -82,11 +86,3 @@ class Turns(Generic[J]):
         assert task is not None
         self._enter(job)
         await self._run(job, task)
-
-
-def _same(context: Context) -> bool:
-    """Whether the current context is as it was."""
-    try:
-        return copy_context() == context
-    except Exception:  # a value that cannot be compared is another one
-        return False

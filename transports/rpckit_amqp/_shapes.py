@@ -78,7 +78,10 @@ class Shapes:
             content_type.decode(),
             int(left) if left else None,
             deadline if shape.deadline else None,
-            body=body,
+            1,
+            0,
+            {},
+            body,
         )
 
     def _learn(self, properties: bytes) -> None:
