@@ -176,7 +176,8 @@ class AmqpTransport(Observed):
     async def _prepare_consuming(self, session: Session) -> None:
         inbound = Inbound(session)
         session.data.on_consumer_cancelled = partial(_consumer_cancelled, session)
-        for receiver in self._receivers:
+        # subscriptions first: the cancel of a call that comes at once must be heard
+        for receiver in sorted(self._receivers, key=lambda each: isinstance(each, AmqpReceiver)):
             await receiver.attach(inbound)
         self._inbound = inbound
 
