@@ -471,7 +471,8 @@ class Client:
         waiter = self._enter(correlation_id, call.deadline)
         try:
             await self._transport.send(message, must_be_served=call.options.no_server == "fail")
-            reply = await (await_lending(waiter) if call.depth else waiter.wait())
+            await (await_lending(waiter) if call.depth else waiter.wait())
+            reply = waiter.outcome()
         except asyncio.CancelledError:
             self._abandon(message)
             raise
@@ -521,10 +522,12 @@ class Client:
 
     def _enter(self, correlation_id: str, deadline: Deadline | None) -> Waiter[Message]:
         waiter: Waiter[Message] = Waiter()
-        at = None if deadline is None else deadline.at
-        self._pending.add(correlation_id, waiter, deadline=at)
-        if at is not None and self._timer is not None:
-            self._timer.cover(at)
+        if deadline is None:
+            self._pending.add(correlation_id, waiter, deadline=None)
+        else:
+            self._pending.add(correlation_id, waiter, deadline=deadline.at)
+            if self._timer is not None:
+                self._timer.cover(deadline.at)
         return waiter
 
     def _leave(self, correlation_id: str) -> Waiter[Message] | None:

@@ -37,7 +37,8 @@ class Deadline:
     def on_the_wire(self, now: float, unix_now: float) -> tuple[int, int]:
         """Whole milliseconds left, at least 1, since 0 means "at once" to a broker; and unix milliseconds."""
         left = self.at - now
-        return max(1, ceil(left * 1000)), int((unix_now + left) * 1000)
+        left_ms = ceil(left * 1000)
+        return left_ms if left_ms > 0 else 1, int((unix_now + left) * 1000)
 
 
 def deadline_on_arrival(

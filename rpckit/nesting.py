@@ -6,7 +6,7 @@ import asyncio
 
 from rpckit.context import MAX_DEPTH, current_context
 from rpckit.deadline import Deadline
-from rpckit.errors import RpcError, UsageError
+from rpckit.errors import UsageError
 from rpckit.message import Message
 from rpckit.waiter import Waiter
 
@@ -26,19 +26,16 @@ def inherit(timeout: float | None, loop: asyncio.AbstractEventLoop) -> tuple[Dea
     return deadline, context.depth + 1
 
 
-async def await_lending(waiter: Waiter[Message]) -> Message:
+async def await_lending(waiter: Waiter[Message]) -> None:
     """A handler that waits for a nested call lends its slot meanwhile."""
     context = current_context()
     if context is None or context.slot is None or not context.runs_here:
-        return await waiter.wait()
+        await waiter.wait()
+        return
     context.slot.lend()
     try:
-        reply = await waiter.wait()
-    except RpcError:
-        await context.slot.reclaim()
-        raise
+        await waiter.wait()
     except BaseException:  # stopped: it must not wait for others now
         context.slot.reclaim_now()
         raise
     await context.slot.reclaim()
-    return reply

@@ -33,12 +33,12 @@ class PendingCalls(Generic[W]):
 
     def add(self, correlation_id: str, waiter: W, *, deadline: float | None) -> None:
         """Raises `ValueError` for an id already pending, `OverflowError` when full: both are the shell's to avoid."""
-        if correlation_id in self._calls:
+        calls = self._calls
+        if correlation_id in calls:
             raise ValueError("that correlation id is already pending")
-        if len(self._calls) >= self.limit:
+        if len(calls) >= self.limit:
             raise OverflowError(f"{self.limit} calls are pending")
-        entry = None if deadline is None else self._deadlines.push(correlation_id, deadline)
-        self._calls[correlation_id] = waiter, entry
+        calls[correlation_id] = waiter, None if deadline is None else self._deadlines.push(correlation_id, deadline)
 
     def settle(self, correlation_id: str) -> W | None:
         """Take a call out; None for one that is late or unknown."""

@@ -12,36 +12,29 @@ __all__ = ["Waiter"]
 T = TypeVar("T")
 
 
-class Waiter(Generic[T]):
+class Waiter(Event, Generic[T]):
     """Set once, by whoever takes the call out of its table; later outcomes are ignored.
 
-    Cancelling `wait` is safe: the outcome stays where it is.
+    ``await waiter.wait()``, then `outcome`. Cancelling `wait` is safe: the outcome stays where it is.
     """
 
-    __slots__ = ("_error", "_event", "_value")
-
     def __init__(self) -> None:
-        self._event = Event()
-        self._value: T | None = None
+        super().__init__()
+        self._result: T | None = None
         self._error: RpcError | None = None
 
-    @property
-    def done(self) -> bool:
-        return self._event.is_set()
-
-    def succeed(self, value: T) -> None:
-        if not self._event.is_set():
-            self._value = value
-            self._event.set()
+    def succeed(self, result: T) -> None:
+        if not self.is_set():
+            self._result = result
+            self.set()
 
     def fail(self, error: RpcError) -> None:
-        if not self._event.is_set():
+        if not self.is_set():
             self._error = error
-            self._event.set()
+            self.set()
 
-    async def wait(self) -> T:
-        """The value, or the error raised."""
-        await self._event.wait()
+    def outcome(self) -> T:
+        """The result, or the error raised, once it is set."""
         if self._error is not None:
             raise self._error
-        return self._value  # type: ignore[return-value]  # set by succeed before the event
+        return self._result  # type: ignore[return-value]  # set by succeed before the event
