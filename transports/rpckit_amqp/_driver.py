@@ -101,6 +101,8 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
 
     def __init__(self, protocol: FastProtocol, channel_id: int, **kwargs: Any) -> None:
         super().__init__(protocol, channel_id, **kwargs)
+        # a delivery by where its frames begin, its header frame begins and the bytes end: where it ends, or 0
+        self.take: Callable[[bytes, int, int, int], int] = _not_taken
         # the parts of `Deliver`, its property list, and its body
         self.on_deliver: Callable[[bytes, int, bool, bytes, bytes, bytes], None] = _ignore
         self.on_confirm: Callable[[int, bool, bool], None] = _ignore
@@ -291,10 +293,12 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
         Anything else goes frame by frame.
         """
         channel: FastChannel | None = self.channels.get(channel_id)
+        if channel is not None and (stop := channel.take(buffer, position, header, end)):
+            return stop
         if channel is not None and end - header >= HEADER_START.size:
             kind, of, size, whole = HEADER_START.unpack_from(buffer, header)
             body = header + OVERHEAD + size
-            stop: int = body + OVERHEAD + whole
+            stop = int(body + OVERHEAD + whole)
             if stop <= end and kind == HEADER and of == channel_id and buffer[body - 1] == FRAME_END:
                 kind, of, size = FRAME_HEAD.unpack_from(buffer, body)
                 if size == whole and kind == BODY and of == channel_id and buffer[stop - 1] == FRAME_END:
@@ -361,6 +365,10 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
 
 def _ignore(*_: object) -> None:
     """For what nobody listens to yet."""
+
+
+def _not_taken(*_: object) -> int:
+    return 0
 
 
 def _check_driver() -> None:

@@ -48,7 +48,23 @@ class Inbound:
         self._ack_due = False  # at the end of this tick
         self._ack_later: asyncio.TimerHandle | None = None
         self._channel_id = session.data.channel_id
+        session.data.take = self._take
         session.data.on_deliver = self._on_deliver
+
+    def _take(self, buffer: bytes, position: int, header: int, end: int) -> int:
+        """See `FastChannel.take`."""
+        shaped = self._shapes.read(buffer, position, header, end)
+        if shaped is None:
+            return 0
+        consumer_tag, tag, redelivered, route, message, property_list, stop = shaped
+        consumer = self._consumers.get(consumer_tag)
+        if consumer is None:
+            return 0
+        handler, message.address, _, acked = consumer
+        if acked:
+            self.book.add(tag)
+        handler(self, tag, redelivered, route, message, property_list)
+        return stop
 
     def _on_deliver(
         self, consumer_tag: bytes, tag: int, redelivered: bool, route: bytes, property_list: bytes, body: bytes
@@ -58,9 +74,7 @@ class Inbound:
             return  # cancelled meanwhile: unsettled, it goes back with the channel
         handler, address, kind, acked = consumer
         try:
-            message = self._shapes.read(property_list, body, address)
-            if message is None:
-                message = from_properties(parse_properties(property_list), body, address, kind)
+            message = from_properties(parse_properties(property_list), body, address, kind)
         except Exception as error:  # any property of a stranger's may be undecodable, in any way
             log.warning("a message whose header cannot be decoded was refused: %s", error)
             self._refuse_undecodable(tag, acked)

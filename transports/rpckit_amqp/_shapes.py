@@ -1,8 +1,8 @@
-"""Native property lists, read at one go. Pure.
+"""Deliveries of native messages, read at one go. Pure.
 
-Those of one sender differ in what they say, hardly ever in how long it is. So a list whose flags and lengths were
-seen before is taken apart by one compiled `Struct`; any other goes the general way, which also finds what is wrong
-with it.
+Those from one sender to one consumer differ in what they say, hardly ever in how long it is. So a delivery whose
+frames have the sizes, flags and lengths of one seen before is taken apart by one compiled `Struct`. Any other goes
+the general way, which also finds what is wrong with it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from struct import Struct
 from rpckit.message import REQUEST, Message
 
 from ._frames import (
+    BODY,
     DEADLINE_HEAD,
     F_APP_ID,
     F_CONTENT_TYPE,
@@ -23,99 +24,150 @@ from ._frames import (
     F_MESSAGE_ID,
     F_REPLY_TO,
     F_TYPE,
+    FRAME_END,
+    FRAME_HEAD,
+    HEADER_START,
+    TAG_BIT,
 )
 from ._mapping import APP_ID, KINDS
 
 __all__ = ["Shapes"]
 
 MAX_SHAPES = 256  # remembered; then all are learnt anew
+MAX_RELEARNT = 256  # times that one of the same sizes takes the place of another
 
 _FIELDS = (F_CONTENT_TYPE, F_HEADERS, F_CORRELATION_ID, F_REPLY_TO, F_EXPIRATION, F_MESSAGE_ID, F_TYPE)
 _KNOWN = sum(_FIELDS) | F_DELIVERY_MODE | F_APP_ID
-_END = bytes((len(APP_ID),)) + APP_ID.encode()
+_APP_ID = bytes((len(APP_ID),)) + APP_ID.encode()
+_TAG_AT = FRAME_HEAD.size + 5  # of the consumer tag in a method frame: after class, method and its length
+_HEAD = FRAME_HEAD.size
+
+# consumer tag, delivery tag, redelivered, exchange and routing key, the message without an address, its property list,
+# where it ends
+Shaped = tuple[bytes, int, bool, bytes, Message, bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """The struct yields at even places what is the same in all such lists, at odd ones the values of `_FIELDS`."""
+    """The struct yields at even places what is the same in all such deliveries, up to the bytes of the body.
+
+    At odd ones: delivery tag, size of the body, the values of `_FIELDS`, size of the body frame.
+    """
 
     struct: Struct
     same: tuple[bytes, ...]
+    consumer_tag: bytes
+    redelivered: bool
+    route: bytes  # exchange and routing key, as they come
+    properties: int  # where the property list begins
     deadline: bool
 
 
 class Shapes:
-    """The shapes of the lists that came by one connection, by length: the last one of each."""
+    """The shapes of one channel's deliveries, by the sizes of their frames: the last one of each."""
 
     def __init__(self) -> None:
-        self._shapes: dict[int, _Shape] = {}
+        self._shapes: dict[tuple[int, bytes], _Shape] = {}
+        self._relearnt = 0
 
-    def read(self, properties: bytes, body: bytes, address: str) -> Message | None:
-        """A native message as `from_properties` would give it; None for a shape that is not known yet.
-
-        Raises `UnicodeDecodeError`.
-        """
-        shape = self._shapes.get(len(properties))
+    def read(self, buffer: bytes, position: int, header: int, end: int) -> Shaped | None:
+        """The delivery whose method frame begins at `position` and ends at `header`; None: the general way."""
+        key = (header - position, buffer[header : header + _HEAD])
+        shape = self._shapes.get(key)
         if shape is None:
-            self._learn(properties)
+            self._learn(key, buffer, position, header, end)
             return None
-        fields = shape.struct.unpack(properties)
+        start = position + shape.struct.size
+        if start >= end:
+            return None
+        fields = shape.struct.unpack_from(buffer, position)
         if fields[::2] != shape.same:
-            del self._shapes[len(properties)]  # the next one is learnt
+            if self._relearnt < MAX_RELEARNT:
+                self._relearnt += 1
+                del self._shapes[key]  # the next one is learnt
             return None
-        _, content_type, _, deadline, _, correlation_id, _, reply_to, _, left, _, message_id, _, type_, _ = fields
+        tag, whole, content_type, deadline, correlation_id, reply_to, left, message_id, type_, size = fields[1::2]
+        stop: int = start + size
+        if stop >= end or size != whole or buffer[stop] != FRAME_END:
+            return None
         if (left and not left.isdigit()) or (shape.deadline and deadline < 0):
             return None
-        name = type_.decode()
-        kind = KINDS.get(name, REQUEST)
-        return Message(
-            kind,
-            address,
-            name if kind is REQUEST else "",
-            message_id.decode(),
-            correlation_id.decode(),
-            reply_to.decode(),
-            content_type.decode(),
-            int(left) if left else None,
-            deadline if shape.deadline else None,
-            1,
-            0,
-            {},
-            body,
-        )
+        try:
+            name = type_.decode()
+            kind = KINDS.get(name, REQUEST)
+            message = Message(
+                kind,
+                "",
+                name if kind is REQUEST else "",
+                message_id.decode(),
+                correlation_id.decode(),
+                reply_to.decode(),
+                content_type.decode(),
+                int(left) if left else None,
+                deadline if shape.deadline else None,
+                1,
+                0,
+                {},
+                buffer[start:stop],
+            )
+        except UnicodeDecodeError:
+            return None
+        properties = buffer[position + shape.properties : start - _HEAD - 1]
+        return shape.consumer_tag, tag, shape.redelivered, shape.route, message, properties, stop + 1
 
-    def _learn(self, properties: bytes) -> None:
-        shape = _shape_of(properties)
+    def _learn(self, key: tuple[int, bytes], buffer: bytes, position: int, header: int, end: int) -> None:
+        if end - header < HEADER_START.size:
+            return
+        _, _, size, _ = HEADER_START.unpack_from(buffer, header)
+        body = header + _HEAD + size + 1
+        if end - body < _HEAD or buffer[body] != BODY:
+            return
+        shape = _shape_of(buffer[position : body + _HEAD], header - position)
         if shape is None:
             return
         if len(self._shapes) >= MAX_SHAPES:
             self._shapes.clear()
-        self._shapes[len(properties)] = shape
+        self._shapes[key] = shape
 
 
-def _shape_of(properties: bytes) -> _Shape | None:
-    """None for a list of a stranger, or with anything that native messages seldom have."""
-    flags = int.from_bytes(properties[:2], "big")
-    if flags & ~_KNOWN or not properties.endswith(_END):
+def _shape_of(delivery: bytes, header: int) -> _Shape | None:
+    """Of a delivery up to its body, `header` bytes of it a method frame.
+
+    None for that of a stranger, or with anything that native messages seldom have.
+    """
+    properties = header + HEADER_START.size
+    flags = int.from_bytes(delivery[properties : properties + 2], "big")
+    if flags & ~_KNOWN or not flags & F_APP_ID:
         return None
-    layout, at, same = ">", 2, 2  # `same`: bytes since the last value
+    tag_at = _TAG_AT + delivery[_TAG_AT - 1]
+    layout = f">{tag_at}sQ{header + HEADER_START.size - 8 - tag_at - 8}sQ"
+    at, same = properties + 2, 2  # `same`: bytes since the last value
     for flag in _FIELDS:
         if flag == F_CORRELATION_ID and flags & F_DELIVERY_MODE:
             at, same = at + 1, same + 1
         if not flags & flag:
             head, size, value = 0, 0, "0s"
         elif flag == F_HEADERS:
-            if not properties.startswith(DEADLINE_HEAD, at):
+            if not delivery.startswith(DEADLINE_HEAD, at):
                 return None
             head, size, value = len(DEADLINE_HEAD), 8, "q"
         else:
-            if at >= len(properties):
-                return None
-            head, size = 1, properties[at]
+            head, size = 1, delivery[at]
             value = f"{size}s"
         layout += f"{same + head}s{value}"
         at, same = at + head + size, 0
-    if at + len(_END) != len(properties):
+        if at >= len(delivery):
+            return None
+    rest = len(_APP_ID) + 1 + _HEAD - 4  # to the size of the body frame: the end of the header frame is among it
+    if not delivery.startswith(_APP_ID, at) or at + rest + 4 != len(delivery):
         return None
-    struct = Struct(f"{layout}{len(_END)}s")
-    return _Shape(struct, struct.unpack(properties)[::2], bool(flags & F_HEADERS))
+    struct = Struct(f"{layout}{rest}sI")
+    return _Shape(
+        struct,
+        struct.unpack(delivery)[::2],
+        consumer_tag=delivery[_TAG_AT:tag_at],
+        redelivered=delivery[tag_at + 8] & 1 == 1,
+        route=delivery[tag_at + TAG_BIT.size : header - 1],
+        properties=properties,
+        deadline=bool(flags & F_HEADERS),
+    )
