@@ -322,9 +322,12 @@ def _write_foreign(content_type: str, args: tuple[Any, ...], kwargs: dict[str, A
     return codec.encode(content_type, value) if content_type else codec.encode_guess(value)[0]
 
 
+_SEQUENCES = (list, tuple)  # `list | tuple` would be made anew each call
+
+
 def _native_arguments(body: Any) -> Arguments:
     args, kwargs = (body.get("args", ()), body.get("kwargs", {})) if isinstance(body, dict) else (None, None)
-    if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
+    if not isinstance(args, _SEQUENCES) or not isinstance(kwargs, dict):
         raise codec.CodecError('the body must be {"args": […], "kwargs": {…}}')
     if kwargs and not all(type(name) is str for name in kwargs):
         raise codec.CodecError("keyword arguments have names that are strings")
