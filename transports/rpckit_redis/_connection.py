@@ -46,14 +46,11 @@ class Session:
         self.consumer = new_id()  # this session's name among those that read an address
         self.on_lost: Callable[[str], None] = _ignore
         self.close_reason = ""
+        self.alive = True  # while there is no reason
         self.fresh_since = main.loop.time()  # what is read from the main link now, Redis sent after this moment
         self._dial = dial
         self._links = [main]
         main.on_lost = self.abort
-
-    @property
-    def alive(self) -> bool:
-        return not self.close_reason
 
     async def open_link(self) -> Link:
         """One more link, for reads that block."""
@@ -69,13 +66,13 @@ class Session:
         """End all links now; the first reason stays."""
         if self.close_reason:
             return
-        self.close_reason = why
+        self.close_reason, self.alive = why, False
         for link in self._links:
             link.abort(why)
         self.on_lost(why)
 
     def close(self) -> None:
-        self.close_reason = self.close_reason or "closed by this process"
+        self.close_reason, self.alive = self.close_reason or "closed by this process", False
         for link in self._links:
             link.close()
 

@@ -23,6 +23,7 @@ Each step is one command or one script, so that a process may die before or afte
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from rpckit.errors import RpcError
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 class Source(Protocol):
     """What a delivery came from: a receiver of one kind."""
 
-    async def claim(self, delivery: RedisDelivery) -> bool:
+    def claim(self, delivery: RedisDelivery) -> Awaitable[bool]:
         """Take it out of what others could get; True for the one who did. Raises `RpcError`."""
         ...
 
@@ -63,7 +64,7 @@ class Source(Protocol):
 class RedisDelivery:
     """Settling one of a lost session does nothing: another consumer has it, or will."""
 
-    __slots__ = ("arrived_at", "begun", "data", "entry", "message", "open", "session", "source", "tries")
+    __slots__ = ("arrived_at", "begun", "data", "entry", "message", "open", "redelivered", "session", "source", "tries")
 
     def __init__(self, source: Source, session: Session, message: Message, data: bytes, entry: Any, tries: int) -> None:
         self.source = source
@@ -72,13 +73,10 @@ class RedisDelivery:
         self.data = data  # its envelope as it came
         self.entry = entry  # a stream's id of it
         self.tries = tries  # 1 for the first delivery
+        self.redelivered = tries > 1
         self.arrived_at = session.main.last_read  # on the loop's clock
         self.begun = False
         self.open = True
-
-    @property
-    def redelivered(self) -> bool:
-        return self.tries > 1
 
     async def begin(self) -> bool:
         if not self.open or not self.session.alive:

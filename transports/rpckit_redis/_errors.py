@@ -28,6 +28,8 @@ def kind_of(error: Exception) -> str:
 
 def explain(error: Exception, what: str) -> RpcError:
     """The error of ours for a reply that is one: what it did not do, and why."""
+    if isinstance(error, ConnectionLost):
+        return ConnectionLost(str(error))  # one for each who is told: a shared one would collect all their tracebacks
     if isinstance(error, RpcError):
         return error
     if not isinstance(error, hiredis.ReplyError):

@@ -3,7 +3,8 @@
 redis-py's client retries writes, resubscribes in silence and can freeze the loop under a pulled
 cable, so none of it stands between us and the socket. Its invariant: each command gets exactly one
 reply or the loss of the connection, in order; what is sent in one tick leaves in as few writes as
-`CONVOY` allows; however the connection ends, it ends in one call of `on_lost`.
+`CONVOY` allows, and what is gathered in one as few commands; however the connection ends, it ends in
+one call of `on_lost`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import hiredis
+from hiredis import PushNotification
 
 from rpckit.errors import ConnectionLost
 from rpckit.tickwriter import TickWriter
@@ -22,7 +24,7 @@ from rpckit.tickwriter import TickWriter
 from ._errors import is_error, kind_of
 from ._scripts import Script
 
-__all__ = ["Link", "OnPatternPush", "OnReply", "pack"]
+__all__ = ["Batch", "Link", "OnPatternPush", "OnReply", "pack", "pack_head"]
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +33,33 @@ CONVOY = 16  # commands of one tick that leave together: many more would keep bo
 OnReply = Callable[[Any], None]  # a reply, an error of Redis, or a ConnectionLost
 OnPush = Callable[[bytes, bytes], None]  # channel, message
 OnPatternPush = Callable[[bytes, bytes, bytes], None]  # pattern, channel, message
+T = TypeVar("T")
 
 
 def pack(*words: bytes | str | int) -> bytes:
     """A command as Redis reads it."""
     packed: bytes = hiredis.pack_command(cast(Any, words))  # its annotation takes one word
     return packed
+
+
+def pack_head(*words: bytes | str | int) -> bytes:
+    """What a command with one more word begins with, up to that word's length: `b"%b%d\\r\\n%b\\r\\n"` completes it."""
+    return pack(*words, b"").removesuffix(b"0\r\n\r\n")
+
+
+class Batch(Generic[T]):
+    """Steps of one tick that Redis takes as one command, which `lay_out(link, items)` sends."""
+
+    __slots__ = ("items", "lay_out")
+
+    def __init__(self, lay_out: Callable[[Link, list[T]], None]) -> None:
+        self.items: list[T] = []
+        self.lay_out = lay_out
+
+    def leave(self, link: Link) -> None:
+        if self.items:
+            items, self.items = self.items, []
+            self.lay_out(link, items)
 
 
 class Link(TickWriter, asyncio.Protocol):
@@ -54,6 +77,7 @@ class Link(TickWriter, asyncio.Protocol):
         self.id = 0  # Redis's number of this connection
         self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH)
         self._awaiting: deque[OnReply] = deque()
+        self._gathered: list[Batch[Any]] = []  # in the order they were begun in this tick
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -69,6 +93,36 @@ class Link(TickWriter, asyncio.Protocol):
             return
         self._awaiting.append(on_reply)
         self.write(command)
+
+    def gather(self, batch: Batch[T], item: T) -> None:
+        """Add to a batch, which leaves after whatever else is sent in this tick.
+
+        It leaves at once when it is full, and when the tick before had nothing else to send.
+        """
+        items = batch.items
+        items.append(item)
+        if len(items) == 1:
+            self._begin(batch)
+        elif len(items) == CONVOY:
+            batch.leave(self)
+            self._write_out()
+
+    def _begin(self, batch: Batch[Any]) -> None:
+        if self._flush_due or not self._lone:
+            self._gathered.append(batch)
+            if not self._flush_due:
+                self._flush_due = True
+                self.loop.call_soon(self._flush)
+        else:
+            batch.leave(self)
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        several = any(len(batch.items) > 1 for batch in gathered)
+        for batch in gathered:
+            batch.leave(self)
+        super()._flush()
+        self._lone = self._lone and not several
 
     def run(self, script: Script, keys: tuple[str, ...], args: tuple[bytes | str | int, ...], reply: OnReply) -> None:
         """Run a script, by its digest; in full where Redis has forgotten it."""
@@ -143,19 +197,19 @@ class Link(TickWriter, asyncio.Protocol):
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _NOT_ENOUGH:
-                if type(reply) is hiredis.PushNotification:
-                    self._pushed(reply)
-                else:
+                if type(reply) is not PushNotification:
                     self._awaiting.popleft()(reply)
+                elif reply[0] == b"message":
+                    self.on_push(reply[1], reply[2])
+                else:
+                    self._pushed(reply)
         except Exception as error:  # not Redis, or a callback of ours failed: either way the stream is lost
             if not self.close_reason:
                 log.exception("what came in could not be read; the connection is given up")
             self.abort(f"what came in could not be read: {error}")
 
     def _pushed(self, push: Any) -> None:
-        if push[0] == b"message":
-            self.on_push(push[1], push[2])
-        elif push[0] == b"pmessage":
+        if push[0] == b"pmessage":
             self.on_pattern_push(push[1], push[2], push[3])
         elif push[0] in _CONFIRMATIONS:  # stands where the reply to the command would
             self._awaiting.popleft()(None)

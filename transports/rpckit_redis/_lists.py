@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import partial
 
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
-from ._link import Link, pack
-from ._receiver import ALIVE_MS, PullingReceiver
+from ._link import Link
+from ._receiver import ALIVE_MS, PullingReceiver, Settling
 from ._scripts import ABANDON_LIST, REAP_LIST, REJECT_LIST, RETURN_LIST, SETTLE_LIST, TAKE_LIST
 
 __all__ = ["ListReceiver"]
@@ -44,23 +45,11 @@ class ListReceiver(PullingReceiver):
         taken = await session.main.ask_script(REAP_LIST, keys, *args)
         return [self._deliver(session, data, None, tries, math.inf) for data, tries in taken]
 
-    async def claim(self, delivery: RedisDelivery) -> bool:
-        doing = self.place.doing(delivery.session.consumer)
-        if delivery.redelivered:
-            mine = await delivery.session.main.ask_script(
-                SETTLE_LIST, (doing, self.place.tries), delivery.data, _name(delivery.data)
-            )
-        else:
-            mine = await delivery.session.main.ask("LREM", doing, 1, delivery.data)
-        return bool(mine == 1)
-
-    def settle(self, delivery: RedisDelivery) -> None:
-        doing, main = self.place.doing(delivery.session.consumer), delivery.session.main
-        if delivery.redelivered:
-            args = (delivery.data, _name(delivery.data))
-            main.run(SETTLE_LIST, (doing, self.place.tries), args, delivery.log_refusal)
-        else:
-            main.send(pack("LREM", doing, 1, delivery.data), delivery.log_refusal)
+    def lay_out_settling(self, link: Link, steps: Settling) -> None:
+        first, _ = steps[0]
+        keys = (self.place.doing(first.session.consumer), *([self.place.tries] if first.redelivered else []))
+        args = tuple(delivery.data for delivery, _ in steps)
+        link.run(SETTLE_LIST, keys, args, partial(self._settled, steps))
 
     def hand_back(self, delivery: RedisDelivery) -> None:
         """Those of one tick together, so that they keep their order."""

@@ -22,12 +22,12 @@ from ._channels import Channels
 from ._connection import Session
 from ._delivery import RedisDelivery
 from ._envelope import EnvelopeError, read
-from ._errors import explain, kind_of
+from ._errors import explain, is_error, kind_of
 from ._keys import Place
-from ._link import Link, pack
+from ._link import Batch, Link, pack
 from ._replier import REPLY_KEPT_S, Replier
 
-__all__ = ["ALIVE_MS", "MAX_TRIES", "PullingReceiver", "Receiver"]
+__all__ = ["ALIVE_MS", "MAX_TRIES", "PullingReceiver", "Receiver", "Settling"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ REAP_AT_ONCE = 32  # abandoned requests taken in one step
 STOP_S = 1.0  # seconds for a blocked read to end when it is told to
 
 Own = Callable[[Awaitable[None]], asyncio.Task[None]]
+Claim = asyncio.Future[bool]
+Settling = list[tuple[RedisDelivery, Claim | None]]  # those to be begun, and others with None
 
 
 class Receiver:
@@ -56,6 +58,7 @@ class Receiver:
         self._again: set[RedisDelivery] = set()  # delivered before, and open
         self._paused = False
         self._stopped = False
+        self._held_up = False  # something waits for room
 
     @property
     def room(self) -> int:
@@ -73,7 +76,7 @@ class Receiver:
         self._paused = False
         self._room_changed()
 
-    async def claim(self, delivery: RedisDelivery) -> bool:
+    def claim(self, delivery: RedisDelivery) -> Awaitable[bool]:
         raise NotImplementedError
 
     def settle(self, delivery: RedisDelivery) -> None:
@@ -94,10 +97,14 @@ class Receiver:
 
     def closed(self, delivery: RedisDelivery) -> None:
         if delivery.redelivered:
-            self._again.discard(delivery)
+            self._closed_again(delivery)
         if delivery.session is self._session:
             self._unsettled -= 1
-            self._room_changed()
+            if self._held_up:
+                self._room_changed()
+
+    def _closed_again(self, delivery: RedisDelivery) -> None:
+        self._again.discard(delivery)
 
     def _room_changed(self) -> None:
         raise NotImplementedError
@@ -118,7 +125,8 @@ class Receiver:
             self._unsettled += 1
             delivery.reject()
             return delivery
-        if message.time_left_ms is not None:
+        left = message.time_left_ms
+        if left is not None and (waited or age * 1000 > left):
             _age(message, age, waited)
         delivery = RedisDelivery(self, session, message, data, entry, tries)
         self._unsettled += 1
@@ -151,6 +159,8 @@ class PullingReceiver(Receiver):
         self._link: Link | None = None
         self._reading: asyncio.Task[None] | None = None
         self._alone: RedisDelivery | None = None  # one that was abandoned before: no other such runs beside it
+        self._settling = Batch(self.lay_out_settling)
+        self._settling_again = Batch(self.lay_out_settling)  # those that were delivered before
 
     # -- what kinds differ in -------------------------------------------------------------------
 
@@ -166,6 +176,37 @@ class PullingReceiver(Receiver):
     async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
         """Deliver what dead consumers left; only what was abandoned for the first time if `alone`."""
         raise NotImplementedError
+
+    def lay_out_settling(self, link: Link, steps: Settling) -> None:
+        """Settle these in one step that answers to `_settled`, with 1 for each that nobody had taken.
+
+        They are of one session; all of them were delivered before, or none.
+        """
+        raise NotImplementedError
+
+    # -- taking and settling: those of one tick together, as a script costs Redis more than what it does ------
+
+    def claim(self, delivery: RedisDelivery) -> Awaitable[bool]:
+        main = delivery.session.main
+        claim: Claim = main.loop.create_future()
+        main.gather(self._settling_again if delivery.redelivered else self._settling, (delivery, claim))
+        return claim
+
+    def settle(self, delivery: RedisDelivery) -> None:
+        batch = self._settling_again if delivery.redelivered else self._settling
+        delivery.session.main.gather(batch, (delivery, None))
+
+    def _settled(self, steps: Settling, reply: Any) -> None:
+        if is_error(reply):
+            for delivery, claim in steps:
+                if claim is None:
+                    delivery.log_refusal(reply)
+                elif not claim.done():
+                    claim.set_exception(explain(reply, f"claiming a request at {self.address!r}"))
+            return
+        for (_, claim), mine in zip(steps, reply, strict=True):
+            if claim is not None and not claim.done():
+                claim.set_result(mine == 1)
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -232,17 +273,18 @@ class PullingReceiver(Receiver):
             if delivery.tries > 2 and delivery.open:
                 self._alone = delivery
 
-    def closed(self, delivery: RedisDelivery) -> None:
-        super().closed(delivery)
+    def _closed_again(self, delivery: RedisDelivery) -> None:
+        super()._closed_again(delivery)
         if delivery is self._alone:
             self._alone = None
             self._reap_soon()
 
     def _room_changed(self) -> None:
-        if self.room or self._stopped:
-            self._has_room.set()
-        else:
+        self._held_up = not self.room and not self._stopped
+        if self._held_up:
             self._has_room.clear()
+        else:
+            self._has_room.set()
 
     async def _read(self, session: Session, link: Link) -> None:
         backoff, failures = Backoff(), 0

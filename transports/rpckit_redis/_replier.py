@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from rpckit.errors import ConnectionLost
 from rpckit.message import Message
@@ -15,7 +15,7 @@ from ._connection import Session
 from ._envelope import write
 from ._errors import is_error
 from ._keys import Kind, stored_at
-from ._link import pack
+from ._link import pack, pack_head
 
 __all__ = ["Replier"]
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 REPLY_KEPT_S = 30.0  # seconds a reply is kept for a caller that set no deadline
 MAX_KEPT = 16_384  # replies
 MAX_KEPT_BYTES = 8 * 1024 * 1024
+MAX_HEADS = 4096  # inboxes remembered; then forgotten all at once
 STORED_S = 3_600  # seconds a stored reply waits for its caller
 STORED_MAX = 1_000  # replies in one list or stream, unless the handler says otherwise
 
@@ -36,6 +37,7 @@ class Replier:
         self._session: Session | None = None
         self._kept: deque[tuple[float, str, bytes]] = deque()
         self._kept_bytes = 0
+        self._heads: dict[str, bytes] = {}  # of the commands to each inbox: laying one out costs as much as the reply
 
     def attach(self, session: Session) -> None:
         """A new session: what the old one may not have delivered goes out."""
@@ -51,8 +53,22 @@ class Replier:
 
     def reply(self, message: Message, until: float) -> None:
         """Publish to `message.address`; `until`, on the loop's clock, it is worth keeping. Raises `UsageError`."""
-        if message.address:
-            self._send(until, message.address, _command(message))
+        address = message.address
+        if not address:
+            return
+        head = self._heads.get(address) or self._head(address)
+        if head:
+            data = write(message)
+            self._send(until, address, b"%b%d\r\n%b\r\n" % (head, len(data), data))
+        else:
+            self._send(until, address, _storing(message))
+
+    def _head(self, address: str) -> bytes:
+        """What each reply to one inbox begins with; nothing for a place where replies are stored."""
+        if len(self._heads) >= MAX_HEADS:
+            self._heads.clear()
+        head = self._heads[address] = b"" if stored_at(address) else pack_head("PUBLISH", address)
+        return head
 
     def _send(self, until: float, address: str, command: bytes) -> None:
         session = self._session
@@ -76,11 +92,8 @@ class Replier:
             self._kept_bytes -= len(self._kept.popleft()[2])
 
 
-def _command(message: Message) -> bytes:
-    stored = stored_at(message.address)
-    if stored is None:
-        return pack("PUBLISH", message.address, write(message))
-    kind, key = stored
+def _storing(message: Message) -> bytes:
+    kind, key = cast(tuple[Kind, str], stored_at(message.address))
     most = message.maxlen or STORED_MAX
     return pack("EVAL", _STORE[kind], 1, key, write(message), most, STORED_S)
 

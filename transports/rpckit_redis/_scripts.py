@@ -77,19 +77,32 @@ if answer.err and not string.find(answer.err, 'BUSYGROUP') then return answer en
 return 1
 """)
 
-# ARGV: group, id. An entry leaves a stream of ours with its ack; a shared one only where nobody else reads.
-SETTLE_STREAM = Script("""
-local mine = redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-if mine == 1 and #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], ARGV[2]) end
+# ARGV: group, ids. What is answered is 1 for each that nobody had taken before.
+_ACK = """
+local mine, gone = {}, {}
+for i = 2, #ARGV do
+  mine[i - 1] = redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+  if mine[i - 1] == 1 then gone[#gone + 1] = ARGV[i] end
+end
+"""
+
+# An entry leaves a stream of ours with its ack; a shared one only where nobody else reads.
+SETTLE_STREAM = Script(
+    _ACK
+    + """
+if #gone > 0 and #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], unpack(gone)) end
 return mine
-""")
+"""
+)
 
 # The same where nobody else reads, which needs no look at the groups.
-SETTLE_OWN_STREAM = Script("""
-local mine = redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-if mine == 1 then redis.call('XDEL', KEYS[1], ARGV[2]) end
+SETTLE_OWN_STREAM = Script(
+    _ACK
+    + """
+if #gone > 0 then redis.call('XDEL', KEYS[1], unpack(gone)) end
 return mine
-""")
+"""
+)
 
 # ARGV: group, id, envelope. As if it had never been delivered, behind the others.
 RETURN_STREAM = Script("""
@@ -173,10 +186,13 @@ end
 return taken
 """)
 
-# KEYS: doing, tries. ARGV: envelope, its name among the tries.
+# KEYS: doing, and tries if they were delivered before. ARGV: envelopes. As SETTLE_STREAM.
 SETTLE_LIST = Script("""
-local mine = redis.call('LREM', KEYS[1], 1, ARGV[1])
-if mine == 1 then redis.call('HDEL', KEYS[2], ARGV[2]) end
+local mine = {}
+for i, item in ipairs(ARGV) do
+  mine[i] = redis.call('LREM', KEYS[1], 1, item)
+  if mine[i] == 1 and KEYS[2] then redis.call('HDEL', KEYS[2], redis.sha1hex(item)) end
+end
 return mine
 """)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
 from ._keys import GROUP
 from ._link import Link
-from ._receiver import ALIVE_MS, PullingReceiver
+from ._receiver import ALIVE_MS, PullingReceiver, Settling
 from ._scripts import (
     ABANDON_STREAM,
     CREATE_GROUP,
@@ -19,7 +20,6 @@ from ._scripts import (
     RETURN_STREAM,
     SETTLE_OWN_STREAM,
     SETTLE_STREAM,
-    Script,
 )
 
 __all__ = ["StreamReceiver"]
@@ -45,27 +45,24 @@ class StreamReceiver(PullingReceiver):
             *("BLOCK", int(BLOCK_S * 1000), "STREAMS", self.place.key, ">"),
         )
         for entries in (answer or {}).values():
+            now = self._redis_now(session)
             for entry, fields in entries:
-                self._deliver(session, _envelope(fields), entry, age=self._age(session, entry))
+                data = fields[1] if fields[0] == FIELD else _envelope(fields)
+                self._deliver(session, data, entry, 1, now - int(entry.partition(b"-")[0]) / 1000)
 
     async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
         args = (GROUP, session.consumer, most, ALIVE_MS, int(alone))
         taken = await session.main.ask_script(REAP_STREAM, (self.place.key,), *args)
+        now = self._redis_now(session)
         return [
-            self._deliver(session, _envelope(fields), entry, tries, self._age(session, entry))
+            self._deliver(session, _envelope(fields), entry, tries, now - int(entry.partition(b"-")[0]) / 1000)
             for entry, fields, tries in taken
         ]
 
-    @property
-    def _settling(self) -> Script:
-        return SETTLE_OWN_STREAM if self.place.own else SETTLE_STREAM
-
-    async def claim(self, delivery: RedisDelivery) -> bool:
-        key, main = self.place.key, delivery.session.main
-        return bool(await main.ask_script(self._settling, (key,), GROUP, delivery.entry) == 1)
-
-    def settle(self, delivery: RedisDelivery) -> None:
-        delivery.session.main.run(self._settling, (self.place.key,), (GROUP, delivery.entry), delivery.log_refusal)
+    def lay_out_settling(self, link: Link, steps: Settling) -> None:
+        script = SETTLE_OWN_STREAM if self.place.own else SETTLE_STREAM
+        args = (GROUP, *[delivery.entry for delivery, _ in steps])
+        link.run(script, (self.place.key,), args, partial(self._settled, steps))
 
     def hand_back(self, delivery: RedisDelivery) -> None:
         args = (GROUP, delivery.entry, delivery.data)
@@ -79,15 +76,13 @@ class StreamReceiver(PullingReceiver):
         args = (GROUP, delivery.entry, delivery.data)
         delivery.session.main.run(REJECT_STREAM, (self.place.key, self.place.dead), args, delivery.log_refusal)
 
-    def _age(self, session: Session, entry: bytes) -> float:
-        """Seconds since Redis was given it, by Redis's clock alone."""
-        return session.main.loop.time() + self._clock_ahead - int(entry.partition(b"-")[0]) / 1000
+    def _redis_now(self, session: Session) -> float:
+        """Seconds by Redis's clock alone, as entries are numbered: what they differ by is an entry's age."""
+        return session.main.loop.time() + self._clock_ahead
 
 
 def _envelope(fields: Sequence[bytes]) -> bytes:
     """The envelope in an entry; an entry of somebody else's is its fields, as a JSON object."""
-    if fields[0] == FIELD:
-        return fields[1]
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     if FIELD in pairs:
         return pairs[FIELD]

@@ -105,6 +105,7 @@ class ChannelReceiver(Receiver):
         elif self.room and not self._backlog:
             self._deliver(session, data, None)
         elif len(self._backlog) < MAX_BACKLOG and self._backlog_bytes + len(data) <= MAX_BACKLOG_BYTES:
+            self._held_up = True
             self._backlog.append((data, session.main.last_read))
             self._backlog_bytes += len(data)
         else:
@@ -115,6 +116,7 @@ class ChannelReceiver(Receiver):
     def _room_changed(self) -> None:
         while self._backlog and self.room and self._session is not None:
             self._deliver_next(self._session)
+        self._held_up = bool(self._backlog)
 
     def _deliver_next(self, session: Session) -> None:
         """From the backlog; the time it spent there is over."""
