@@ -31,6 +31,7 @@ from rpckit.message import Message
 
 from ._connection import Session
 from ._errors import explain
+from ._replier import Replier
 
 __all__ = ["RedisDelivery", "Source"]
 
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 class Source(Protocol):
     """What a delivery came from: a receiver of one kind."""
+
+    replier: Replier
 
     def claim(self, delivery: RedisDelivery) -> Awaitable[bool]:
         """Take it out of what others could get; True for the one who did. Raises `RpcError`."""
@@ -53,8 +56,6 @@ class Source(Protocol):
         ...
 
     def reject(self, delivery: RedisDelivery) -> None: ...
-
-    def reply(self, delivery: RedisDelivery, message: Message) -> None: ...
 
     def closed(self, delivery: RedisDelivery) -> None:
         """It takes up no room any more."""
@@ -93,12 +94,19 @@ class RedisDelivery:
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
         """Published before it is settled, on the same connection: so it is never lost between the two."""
-        self.source.reply(self, message)
+        self.source.replier.reply(message, self.arrived_at, self.message.time_left_ms)
         self.settle()
 
+    def answer(self, message: Message) -> None:
+        """Reply, and leave it open."""
+        self.source.replier.reply(message, self.arrived_at, self.message.time_left_ms)
+
     def settle(self) -> None:
-        if self._close() and not self.begun:
-            self.source.settle(self)
+        if self.open:
+            self.open = False
+            self.source.closed(self)
+            if not self.begun and self.session.alive:
+                self.source.settle(self)
 
     def hand_back(self) -> None:
         """What was redelivered stays so: it goes to another server when this one has closed."""

@@ -59,7 +59,24 @@ def write(message: Message) -> bytes:
     Raises `UsageError` for what the form cannot carry. Plain forms carry no deadline, attempt or method.
     """
     try:
-        return _WRITERS.get(message.dialect, _write_binary)(message)
+        if message.dialect != NATIVE:
+            return _write_json(message) if message.dialect == PLAIN_JSON else _write_binary(message)
+        return NATIVE_1 + _packer.pack(  # the fields in the order of `Message`, which reading relies on
+            (
+                message.kind,
+                message.method,
+                message.message_id,
+                message.correlation_id,
+                message.reply_to,
+                message.content_type,
+                message.time_left_ms,
+                message.deadline_ms,
+                message.attempt,
+                message.depth,
+                _checked(message.headers) if message.headers else None,
+                message.body,
+            )
+        )
     except (ValueError, TypeError, OverflowError) as error:
         raise UsageError(f"Redis cannot carry {message!r} in the {message.dialect} form: {error!s:.200}") from error
 
@@ -69,58 +86,16 @@ def read(data: bytes, address: str, kind: Kind) -> Message:
 
     Raises `EnvelopeError`, and nothing else whatever a stranger sends.
     """
-    if data.startswith(MARK):
-        return _read_native(data, address)
-    if data.startswith(MAGIC):
-        return _read_binary(data, address, kind)
-    return _read_json(data, address, kind) or Message(kind, address, body=data, dialect=PLAIN)
-
-
-# --- native ------------------------------------------------------------------------------------
-
-
-class _Packer(threading.local):
-    """One a thread, as in `rpckit.codec`."""
-
-    def __init__(self) -> None:
-        self.pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
-
-
-_packer = _Packer()
-
-
-def _write_native(message: Message) -> bytes:
-    """The fields in the order of `Message`, which reading relies on."""
-    return NATIVE_1 + _packer.pack(
-        (
-            message.kind,
-            message.method,
-            message.message_id,
-            message.correlation_id,
-            message.reply_to,
-            message.content_type,
-            message.time_left_ms,
-            message.deadline_ms,
-            message.attempt,
-            message.depth,
-            _checked(message.headers) if message.headers else None,
-            message.body,
-        )
-    )
-
-
-def _read_native(data: bytes, address: str) -> Message:
-    """Every field is looked at: a stranger wrote them. Laid out flat, since each call is read twice."""
     if not data.startswith(NATIVE_1):
-        raise EnvelopeError(f"rpckit's envelope, of unknown version {data[1:2].hex() or 'none'}; this reads 01")
+        return _read_other(data, address, kind)
     packed = data[2:] if len(data) < MAX_COPIED else memoryview(data)[2:]
     try:
         fields = msgpack.unpackb(packed, max_array_len=FIELDS, max_map_len=MAX_HEADERS, max_ext_len=0)
-        kind, method, message_id, correlation_id, reply_to, form, left, deadline, attempt, depth, headers, body = fields
-        fields[0] = _KINDS[kind]
+        word, method, message_id, correlation_id, reply_to, form, left, deadline, attempt, depth, headers, body = fields
+        fields[0] = _KINDS[word]
     except (ValueError, TypeError, LookupError) as error:
         raise EnvelopeError(f"rpckit's envelope is malformed: {error!r:.200}") from error
-    if not (
+    if not (  # every field is looked at: a stranger wrote them
         type(method) is type(message_id) is type(correlation_id) is type(reply_to) is type(form) is str
         and (left is None or (type(left) is int and left >= 0))
         and (deadline is None or (type(deadline) is int and deadline >= 0))
@@ -133,6 +108,14 @@ def _read_native(data: bytes, address: str) -> Message:
     fields[-2] = headers or {}
     fields.insert(1, address)
     return Message(*fields)
+
+
+def _read_other(data: bytes, address: str, kind: Kind) -> Message:
+    if data.startswith(MARK):
+        raise EnvelopeError(f"rpckit's envelope, of unknown version {data[1:2].hex() or 'none'}; this reads 01")
+    if data.startswith(MAGIC):
+        return _read_binary(data, address, kind)
+    return _read_json(data, address, kind) or Message(kind, address, body=data, dialect=PLAIN)
 
 
 # --- FastStream ----------------------------------------------------------------------------------
@@ -276,4 +259,11 @@ def _are_strings(headers: object) -> bool:
     return isinstance(headers, dict) and all(isinstance(text, str) for pair in headers.items() for text in pair)
 
 
-_WRITERS: dict[str, Callable[[Message], bytes]] = {NATIVE: _write_native, PLAIN_JSON: _write_json}
+class _Packer(threading.local):
+    """One a thread, as in `rpckit.codec`."""
+
+    def __init__(self) -> None:
+        self.pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
+
+
+_packer = _Packer()

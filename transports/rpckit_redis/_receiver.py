@@ -25,7 +25,7 @@ from ._envelope import EnvelopeError, read
 from ._errors import explain, is_error, kind_of
 from ._keys import Place
 from ._link import Batch, Link, pack
-from ._replier import REPLY_KEPT_S, Replier
+from ._replier import Replier
 
 __all__ = ["ALIVE_MS", "MAX_TRIES", "PullingReceiver", "Receiver", "Settling"]
 
@@ -51,7 +51,7 @@ class Receiver:
         self.address = address
         self._on_delivery = on_delivery
         self._prefetch = prefetch
-        self._replier = replier
+        self.replier = replier
         self._channels = channels
         self._session: Session | None = None
         self._unsettled = 0  # of the current session
@@ -90,10 +90,6 @@ class Receiver:
 
     def reject(self, delivery: RedisDelivery) -> None:
         raise NotImplementedError
-
-    def reply(self, delivery: RedisDelivery, message: Message) -> None:
-        left = delivery.message.time_left_ms
-        self._replier.reply(message, delivery.arrived_at + (REPLY_KEPT_S if left is None else left / 1000))
 
     def closed(self, delivery: RedisDelivery) -> None:
         if delivery.redelivered:
@@ -145,7 +141,7 @@ class Receiver:
         delivery.reject()  # first: whoever is told may look for it there
         if delivery.message.reply_to:
             fault = Fault(Code.ABORTED, text, origin=TOOLKIT)
-            self.reply(delivery, fault_message(delivery.message, fault))
+            delivery.answer(fault_message(delivery.message, fault))
 
 
 class PullingReceiver(Receiver):

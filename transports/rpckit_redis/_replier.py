@@ -51,17 +51,22 @@ class Replier:
     def detach(self) -> None:
         self._session = None
 
-    def reply(self, message: Message, until: float) -> None:
-        """Publish to `message.address`; `until`, on the loop's clock, it is worth keeping. Raises `UsageError`."""
+    def reply(self, message: Message, arrived_at: float, limit_ms: int | None) -> None:
+        """Publish to `message.address`. Raises `UsageError`.
+
+        It is kept while its caller waits: `limit_ms` from when the request arrived, on the loop's clock.
+        """
         address = message.address
         if not address:
             return
+        until = arrived_at + (REPLY_KEPT_S if limit_ms is None else limit_ms / 1000)
         head = self._heads.get(address) or self._head(address)
         if head:
             data = write(message)
-            self._send(until, address, b"%b%d\r\n%b\r\n" % (head, len(data), data))
+            command = b"%b%d\r\n%b\r\n" % (head, len(data), data)
         else:
-            self._send(until, address, _storing(message))
+            command = _storing(message)
+        self._send(until, address, command)
 
     def _head(self, address: str) -> bytes:
         """What each reply to one inbox begins with; nothing for a place where replies are stored."""

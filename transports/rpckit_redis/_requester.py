@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,15 +22,14 @@ from ._channels import Channels
 from ._connection import Session
 from ._envelope import EnvelopeError, read, write
 from ._errors import explain, is_error
-from ._keys import INBOXES, Kind, Place, inbox_channel, no_store, own_channel, place_of, stored_at, topic_place
-from ._link import Link, OnReply, pack
-from ._scripts import PUSH_LIST, PUSH_STREAM
+from ._keys import INBOXES, Kind, inbox_channel, no_store, own_channel, place_of, stored_at, topic_place
+from ._link import Link, pack
+from ._route import Route, Taken, Waiting
 
 __all__ = ["Requester"]
 
 log = logging.getLogger(__name__)
 
-FRESH_S = 0.25  # seconds for which an address seen served counts as served
 ANSWER_S = 30.0  # seconds for Redis to take a message that has no time limit of its own
 MAX_ADDRESSES = 4096  # remembered; then forgotten all at once
 
@@ -45,8 +45,7 @@ class Requester:
         self._on_undelivered = on_undelivered
         self._on_message: OnMessage | None = None
         self._session: Session | None = None
-        self._places: dict[str, Place] = {}
-        self._served_until: dict[str, float] = {}
+        self._routes: dict[str, Route] = {}
         self._hears_own_channels: Link | None = None
 
     async def attach(self, session: Session) -> None:
@@ -57,7 +56,7 @@ class Requester:
 
     def detach(self) -> None:
         self._session = None
-        self._served_until.clear()
+        self._routes.clear()
         if self.inbox:
             self._channels.forget(self.inbox)
             self.inbox = ""
@@ -80,16 +79,16 @@ class Requester:
                 raise NotSent("the connection was lost before the call was sent")
         if message.kind is not MessageKind.REQUEST:
             link.send(pack("PUBLISH", message.address, write(message)), _ignore)
-        elif not message.reply_to or stored_at(message.reply_to) is not None:
-            await self._push_and_wait(link, message, must_be_served)
-        elif message.reply_to != self.inbox:
-            if not message.reply_to.startswith(INBOXES):
-                raise UsageError(no_store(message.reply_to))
-            raise NotSent("the connection was lost before the call was sent")
-        else:
+        elif message.reply_to and message.reply_to == self.inbox:
             if message.dialect != NATIVE:
                 message = replace(message, reply_to=self._own_channel(link, message))
-            self._push(link, message, must_be_served, partial(self._pushed, message.address, message.correlation_id))
+            self._push(link, message, must_be_served, message.correlation_id)
+        elif not message.reply_to or stored_at(message.reply_to) is not None:
+            await self._push_and_wait(link, message, must_be_served)
+        elif not message.reply_to.startswith(INBOXES):
+            raise UsageError(no_store(message.reply_to))
+        else:
+            raise NotSent("the connection was lost before the call was sent")
 
     async def publish(self, topic: str, message: Message) -> None:
         session = self._session
@@ -102,20 +101,16 @@ class Requester:
         place = topic_place(topic)
         session.main.send(pack("PUBLISH", place.channel, _bare(message) if place.foreign else write(message)), _ignore)
 
-    def _push(self, link: Link, message: Message, must_be_served: bool, on_reply: OnReply) -> None:
-        place = self._place(message.address)
+    def _push(self, link: Link, message: Message, must_be_served: bool, waiting: Waiting) -> None:
+        route = self._routes.get(message.address) or self._route(message.address)
         data = write(message)
-        if place.kind is Kind.CHANNEL:
-            if not must_be_served:
-                raise UsageError(f"{message.address!r} is a channel, which keeps nothing for a server to come")
-            link.send(pack("PUBLISH", place.key, data), on_reply)
-        elif must_be_served and message.dialect == NATIVE and not self._known_served(link, message.address):
-            script = PUSH_STREAM if place.kind is Kind.STREAM else PUSH_LIST
-            link.run(script, (place.key,), (place.alive, data), partial(self._asked, link, message.address, on_reply))
-        elif place.kind is Kind.STREAM:
-            link.send(pack("XADD", place.key, "*", "__data__", data), on_reply)
+        if route.place.kind is not Kind.CHANNEL:
+            route.push(link, data, waiting, asks=must_be_served and message.dialect == NATIVE)
+        elif must_be_served:
+            command = b"%b%d\r\n%b\r\n" % (route.head, len(data), data)
+            link.send(command, partial(self._published, message.address, waiting))
         else:
-            link.send(pack("RPUSH", place.key, data), on_reply)
+            raise UsageError(f"{message.address!r} is a channel, which keeps nothing for a server to come")
 
     def _own_channel(self, link: Link, message: Message) -> str:
         """Where a plain call is answered: FastStream replaces correlation ids, and knows a reply by its channel.
@@ -127,49 +122,42 @@ class Requester:
             link.send(pack("PSUBSCRIBE", own_channel(self.inbox, "*")), _warn)
         return own_channel(self.inbox, message.correlation_id)
 
-    def _pushed(self, address: str, correlation_id: str, reply: Any) -> None:
-        """The fate of a request: a lost connection is told to all callers at once, and not here."""
-        error = self._refusal(address, reply)
-        if error is not None and self._session is not None and self._session.alive:
-            self._on_undelivered(correlation_id, error)
+    def _published(self, address: str, waiting: Waiting, reply: Any) -> None:
+        if type(reply) is not int or reply == 0:
+            self._refused(address, [waiting], reply)
+        elif isinstance(waiting, asyncio.Future):
+            _resolve(waiting, None)
 
-    def _refusal(self, address: str, reply: Any) -> RpcError | None:
-        if is_error(reply):
-            return explain(reply, f"sending to {address!r}")
-        if reply == 0:
-            self._served_until.pop(address, None)
-            return NoResponder(f"nobody serves {address!r}")
-        return None
+    def _refused(self, address: str, waiting: Iterable[Waiting], reply: Any) -> None:
+        """The fate of requests: a lost connection is told to all callers at once, and not here."""
+        for each in waiting:
+            error = (
+                explain(reply, f"sending to {address!r}")
+                if is_error(reply)
+                else NoResponder(f"nobody serves {address!r}")
+            )
+            if isinstance(each, asyncio.Future):
+                _resolve(each, error)
+            elif self._session is not None and self._session.alive:
+                self._on_undelivered(each, error)
 
     async def _push_and_wait(self, link: Link, message: Message, must_be_served: bool) -> None:
-        taken: asyncio.Future[Any] = link.loop.create_future()
-        self._push(link, message, must_be_served, partial(_resolve, taken))
+        taken: Taken = link.loop.create_future()
+        self._push(link, message, must_be_served, taken)
         try:
             async with asyncio.timeout(_seconds_left(message) or ANSWER_S):
-                error = self._refusal(message.address, await taken)
+                error = await taken
         except TimeoutError:
             text = f"Redis did not say in time whether it has the message to {message.address!r}; it may have run"
             raise OutcomeUnknown(text) from None
         if error is not None:
             raise error
 
-    def _known_served(self, link: Link, address: str) -> bool:
-        return self._served_until.get(address, 0.0) > link.loop.time()
-
-    def _asked(self, link: Link, address: str, on_reply: OnReply, reply: Any) -> None:
-        if reply == 1:
-            if len(self._served_until) >= MAX_ADDRESSES:
-                self._served_until.clear()
-            self._served_until[address] = link.loop.time() + FRESH_S
-        on_reply(reply)
-
-    def _place(self, address: str) -> Place:
-        place = self._places.get(address)
-        if place is None:
-            if len(self._places) >= MAX_ADDRESSES:
-                self._places.clear()
-            place = self._places[address] = place_of(address, self._kind)
-        return place
+    def _route(self, address: str) -> Route:
+        if len(self._routes) >= MAX_ADDRESSES:
+            self._routes.clear()
+        route = self._routes[address] = Route(place_of(address, self._kind), partial(self._refused, address))
+        return route
 
     async def _open_inbox(self) -> None:
         name = inbox_channel(new_id())
@@ -217,9 +205,9 @@ async def _wait_writable(link: Link, message: Message) -> None:
         raise NotSent("the connection is full: 8 MiB wait to be sent") from None
 
 
-def _resolve(taken: asyncio.Future[Any], reply: Any) -> None:
+def _resolve(taken: Taken, error: RpcError | None) -> None:
     if not taken.done():
-        taken.set_result(reply)
+        taken.set_result(error)
 
 
 def _warn(reply: Any) -> None:

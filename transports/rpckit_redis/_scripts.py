@@ -48,21 +48,26 @@ class Script:
         object.__setattr__(self, "sha", hashlib.sha1(self.source.encode()).hexdigest().encode())
 
 
-# -- sending: pushed only if somebody serves; 0 when nobody does ------------------------------------
+# -- sending ----------------------------------------------------------------------------------------
+
+# ARGV: the channel of those who serve, or nothing; envelopes. 0, and nothing is pushed, when nobody serves.
+_ASK = """
+if ARGV[1] ~= '' and redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then return 0 end
+"""
 
 PUSH_STREAM = Script(
-    """
-if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then return 0 end
-redis.call('XADD', KEYS[1], '*', '__data__', ARGV[2])
+    _ASK
+    + """
+for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', '__data__', ARGV[i]) end
 return 1
 """,
     grows=True,
 )
 
 PUSH_LIST = Script(
-    """
-if redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then return 0 end
-redis.call('RPUSH', KEYS[1], ARGV[2])
+    _ASK
+    + """
+redis.call('RPUSH', KEYS[1], unpack(ARGV, 2))
 return 1
 """,
     grows=True,
