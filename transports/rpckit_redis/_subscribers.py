@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -12,8 +15,9 @@ from rpckit.errors import RpcError
 
 from ._connection import Session
 from ._delivery import RedisDelivery
-from ._errors import explain
+from ._errors import explain, is_error
 from ._keys import claim_key
+from ._link import Link, pack
 from ._receiver import Receiver
 
 __all__ = ["ChannelReceiver"]
@@ -56,27 +60,32 @@ class ChannelReceiver(Receiver):
         while self._backlog and self._session is not None:
             self._deliver_next(self._session)
 
-    async def claim(self, delivery: RedisDelivery) -> bool:
-        message = delivery.message
+    def claim(self, delivery: RedisDelivery) -> Awaitable[bool]:
+        message, main = delivery.message, delivery.session.main
+        claim: asyncio.Future[bool] = main.loop.create_future()
         if self._broadcast or not message.message_id:
-            return True
+            claim.set_result(True)
+            return claim
         left = NO_LIMIT_S if message.time_left_ms is None else message.time_left_ms / 1000
         key = claim_key(message.message_id, message.attempt)
         milliseconds = int((left + CLAIM_LEFT_S) * 1000)
-        try:
-            answer = await delivery.session.main.ask("SET", key, "1", "NX", "PX", milliseconds)
-        except hiredis.ReplyError as error:
-            if await self._is_claimed(delivery, key):
-                return False
-            raise explain(error, f"claiming a request at {self.address!r}") from error
-        return answer is not None
+        main.send(pack("SET", key, "1", "NX", "PX", milliseconds), partial(self._claimed, main, key, claim))
+        return claim
 
-    async def _is_claimed(self, delivery: RedisDelivery, key: str) -> bool:
-        """A claim was refused, for want of memory; then another server may have had its own before."""
-        try:
-            return bool(await delivery.session.main.ask("EXISTS", key))
-        except hiredis.ReplyError:
-            return False
+    def _claimed(self, main: Link, key: str, claim: asyncio.Future[bool], reply: Any) -> None:
+        """Refused for want of memory, another server may have had its own before."""
+        if is_error(reply):
+            main.send(pack("EXISTS", key), partial(self._refused, claim, reply))
+        elif not claim.done():
+            claim.set_result(reply is not None)
+
+    def _refused(self, claim: asyncio.Future[bool], error: Exception, exists: Any) -> None:
+        if claim.done():
+            return
+        if exists == 1:
+            claim.set_result(False)
+        else:
+            claim.set_exception(explain(error, f"claiming a request at {self.address!r}"))
 
     def settle(self, delivery: RedisDelivery) -> None:
         """Nobody keeps it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import hiredis
 
@@ -136,8 +136,8 @@ class RedisTransport(Observed):
     async def open_inbox(self, on_message: OnMessage) -> None:
         await self._requester.open_inbox(on_message)
 
-    async def send(self, message: Message, *, must_be_served: bool = True) -> None:
-        await self._requester.send(message, must_be_served=must_be_served)
+    def send(self, message: Message, *, must_be_served: bool = True) -> Coroutine[Any, Any, None]:
+        return self._requester.send(message, must_be_served=must_be_served)
 
     async def collect(self, address: str, timeout: float | None) -> Message:
         session = self._connection.session
