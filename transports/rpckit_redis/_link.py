@@ -94,6 +94,10 @@ class Link(TickWriter, asyncio.Protocol):
         self._awaiting.append(on_reply)
         self.write(command)
 
+    def wait_for_more(self) -> None:
+        """What is sent now leaves at the end of the tick, with what follows it."""
+        self._lone = False
+
     def gather(self, batch: Batch[T], item: T) -> None:
         """Add to a batch, which leaves after whatever else is sent in this tick.
 
@@ -146,6 +150,21 @@ class Link(TickWriter, asyncio.Protocol):
         answer: asyncio.Future[Any] = self.loop.create_future()
         self.run(script, keys, args, lambda reply: _tell(answer, reply))
         return await answer
+
+    def handing(self, take: Callable[[Any], None]) -> tuple[OnReply, asyncio.Future[None]]:
+        """For a reply that `take` gets as soon as it is read, and the future that is done then, or raises as `ask`.
+
+        A tick sooner than `ask`. Once the future is cancelled, nothing is taken any more.
+        """
+        taken: asyncio.Future[None] = self.loop.create_future()
+
+        def on_reply(reply: Any) -> None:
+            if not (taken.done() or is_error(reply)):
+                take(reply)
+                reply = None
+            _tell(taken, reply)
+
+        return on_reply, taken
 
     async def subscribe(self, channel: str) -> None:
         """Returns when Redis has confirmed it: what is published from then on comes. Raises as `ask`."""

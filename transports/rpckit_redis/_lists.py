@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import partial
+from typing import Any
 
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
-from ._link import Link
+from ._errors import is_error
+from ._link import Link, pack
 from ._receiver import ALIVE_MS, PullingReceiver, Settling
 from ._scripts import ABANDON_LIST, REAP_LIST, REJECT_LIST, RETURN_LIST, SETTLE_LIST, TAKE_LIST
 
 __all__ = ["ListReceiver"]
 
+QUICK_S = 0.1  # seconds for which a list that was seen empty counts as empty
+MAX_TAKEN = 1_000  # requests taken at once: more than a script can hand on to a command
+
 
 class ListReceiver(PullingReceiver):
-    """One move waits for the first request, a script takes those behind it."""
+    """One move waits for the first request, and a script takes those behind it in the same turn.
+
+    The script comes alone where the list was not seen empty of late: else nobody could tell how old the first is.
+    """
 
     key_type = b"list"
 
@@ -26,16 +34,33 @@ class ListReceiver(PullingReceiver):
         self._empty_at = -math.inf  # when the list was last seen empty: what comes from it is younger
 
     async def pull(self, session: Session, link: Link, most: int) -> None:
+        most, asked_at, refusals = min(most, MAX_TAKEN), link.loop.time(), list[Exception]()
         key, doing = self.place.key, self.place.doing(session.consumer)
-        empty_at, asked_at = self._empty_at, link.loop.time()
-        taken = await link.ask_script(TAKE_LIST, (key, doing, self.place.consumers), most, session.consumer)
-        if len(taken) < most:
-            self._empty_at = asked_at
-        if not taken and self.room and not self._stopped:  # else nobody unblocks what would block now
-            first = await link.ask("BLMOVE", key, doing, "LEFT", "RIGHT", int(BLOCK_S))
-            taken, empty_at = [] if first is None else [first], asked_at
-        age = link.loop.time() - empty_at
-        for data in taken:
+        if asked_at - self._empty_at < QUICK_S:
+            move = pack("BLMOVE", key, doing, "LEFT", "RIGHT", int(BLOCK_S))
+            link.wait_for_more()
+            link.send(move, partial(self._moved, session, asked_at, self._empty_at, refusals))
+            most -= 1
+        on_reply, taken = link.handing(partial(self._taken, session, most, asked_at))
+        link.run(TAKE_LIST, (key, doing, self.place.consumers), (most, session.consumer), on_reply)
+        await taken
+        if refusals:
+            raise refusals[0]
+
+    def _moved(self, session: Session, asked_at: float, empty_at: float, refusals: list[Exception], reply: Any) -> None:
+        now = session.main.loop.time()
+        if is_error(reply):
+            refusals.append(reply)
+        elif reply is not None:
+            self._deliver(session, reply, None, age=now - empty_at)
+        elif now - asked_at >= BLOCK_S:
+            self._empty_at = asked_at + BLOCK_S
+
+    def _taken(self, session: Session, most: int, asked_at: float, items: list[bytes]) -> None:
+        age = session.main.loop.time() - self._empty_at
+        if len(items) < most:
+            self._empty_at = max(self._empty_at, asked_at)
+        for data in items:
             self._deliver(session, data, None, age=age)
 
     async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:

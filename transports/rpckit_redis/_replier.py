@@ -46,7 +46,7 @@ class Replier:
         now = session.main.loop.time()
         for until, address, command in kept:
             if until > now:
-                self._send(until, address, command)
+                session.main.send(command, partial(self._sent, until, address, command))
 
     def detach(self) -> None:
         self._session = None
@@ -66,7 +66,11 @@ class Replier:
             command = b"%b%d\r\n%b\r\n" % (head, len(data), data)
         else:
             command = _storing(message)
-        self._send(until, address, command)
+        session = self._session
+        if session is None or not session.alive:
+            self._keep(until, address, command)
+        else:
+            session.main.send(command, partial(self._sent, until, address, command))
 
     def _head(self, address: str) -> bytes:
         """What each reply to one inbox begins with; nothing for a place where replies are stored."""
@@ -74,13 +78,6 @@ class Replier:
             self._heads.clear()
         head = self._heads[address] = b"" if stored_at(address) else pack_head("PUBLISH", address)
         return head
-
-    def _send(self, until: float, address: str, command: bytes) -> None:
-        session = self._session
-        if session is None or not session.alive:
-            self._keep(until, address, command)
-        else:
-            session.main.send(command, partial(self._sent, until, address, command))
 
     def _sent(self, until: float, address: str, command: bytes, count: Any) -> None:
         if count == 0:

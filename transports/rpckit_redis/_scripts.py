@@ -181,13 +181,9 @@ return taken
 
 # KEYS: list, doing, consumers. ARGV: most items, this consumer, which is known as one before it has anything.
 TAKE_LIST = Script("""
-local taken = {}
 redis.call('SADD', KEYS[3], ARGV[2])
-for i = 1, tonumber(ARGV[1]) do
-  local item = redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
-  if not item then break end
-  taken[i] = item
-end
+local taken = redis.call('LPOP', KEYS[1], ARGV[1]) or {}
+if #taken > 0 then redis.call('RPUSH', KEYS[2], unpack(taken)) end
 return taken
 """)
 

@@ -10,7 +10,7 @@ from typing import Any
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
 from ._keys import GROUP
-from ._link import Link
+from ._link import Link, pack
 from ._receiver import ALIVE_MS, PullingReceiver, Settling
 from ._scripts import (
     ABANDON_STREAM,
@@ -40,12 +40,14 @@ class StreamReceiver(PullingReceiver):
         await session.main.ask_script(CREATE_GROUP, (self.place.key,), GROUP)
 
     async def pull(self, session: Session, link: Link, most: int) -> None:
-        answer: Mapping[bytes, Any] | None = await link.ask(
-            *("XREADGROUP", "GROUP", GROUP, session.consumer, "COUNT", most),
-            *("BLOCK", int(BLOCK_S * 1000), "STREAMS", self.place.key, ">"),
-        )
+        on_reply, taken = link.handing(partial(self._take, session))
+        words = ("XREADGROUP", "GROUP", GROUP, session.consumer, "COUNT", most)
+        link.send(pack(*words, "BLOCK", int(BLOCK_S * 1000), "STREAMS", self.place.key, ">"), on_reply)
+        await taken
+
+    def _take(self, session: Session, answer: Mapping[bytes, Any] | None) -> None:
+        now = self._redis_now(session)
         for entries in (answer or {}).values():
-            now = self._redis_now(session)
             for entry, fields in entries:
                 data = fields[1] if fields[0] == FIELD else _envelope(fields)
                 self._deliver(session, data, entry, 1, now - int(entry.partition(b"-")[0]) / 1000)
