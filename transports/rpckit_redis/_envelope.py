@@ -23,6 +23,7 @@ from typing import Any
 import msgpack
 
 from rpckit.call import CORRELATION_HEADER
+from rpckit.codec import MSGPACK
 from rpckit.errors import Code, UsageError
 from rpckit.fault import FAULT_STATUS_HEADER
 from rpckit.message import NATIVE, PLAIN, Kind, Message
@@ -45,6 +46,15 @@ SHORT = struct.Struct(">H")  # a count of headers, or the bytes of a text
 
 CORRELATION_ID, CONTENT_TYPE, REPLY_TO, MESSAGE_ID = "correlation_id", "content-type", "reply_to", "message_id"
 RESERVED = frozenset((CORRELATION_ID, CONTENT_TYPE, REPLY_TO, MESSAGE_ID))
+
+# The usual reply, as msgpack writes it: all of them are the same but for the id, of 32 digits, and a short body.
+# Taking these two out costs half of what reading field by field does.
+REPLY = Kind.REPLY
+_reply = msgpack.packb((REPLY, "", "", "0" * 32, "", MSGPACK, None, None, 1, 0, None, b""))
+REPLY_HEAD, _, REPLY_TAIL = (NATIVE_1 + _reply[:-1]).partition(b"0" * 32)
+ID_AT = len(REPLY_HEAD)
+ID_END = ID_AT + 32
+BODY_AT = ID_END + len(REPLY_TAIL) + 1  # after its length, in one byte
 
 _KINDS: dict[str, Kind] = {kind.value: kind for kind in Kind}
 
@@ -86,6 +96,10 @@ def read(data: bytes, address: str, kind: Kind) -> Message:
 
     Raises `EnvelopeError`, and nothing else whatever a stranger sends.
     """
+    if data.startswith(REPLY_HEAD) and data.startswith(REPLY_TAIL, ID_END) and len(data) >= BODY_AT:
+        body, correlation_id = data[BODY_AT:], data[ID_AT:ID_END]
+        if data[BODY_AT - 1] == len(body) and correlation_id.isalnum():
+            return Message(REPLY, address, "", "", correlation_id.decode(), "", MSGPACK, None, None, 1, 0, {}, body)
     if not data.startswith(NATIVE_1):
         return _read_other(data, address, kind)
     packed = data[2:] if len(data) < MAX_COPIED else memoryview(data)[2:]

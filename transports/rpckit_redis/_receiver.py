@@ -31,6 +31,7 @@ __all__ = ["ALIVE_MS", "MAX_TRIES", "PullingReceiver", "Receiver", "Settling"]
 
 log = logging.getLogger(__name__)
 
+REQUEST = Kind.REQUEST  # looking up a member costs as much as a call
 ALIVE_MS = 5_000  # a consumer that has not beaten for so long is dead: frozen, or cut off
 MAX_TRIES = 5  # deliveries of a request whose servers died; then it is a dead letter
 REAP_AT_ONCE = 32  # abandoned requests taken in one step
@@ -113,10 +114,10 @@ class Receiver:
         The age decides where the clocks of client and server cannot.
         """
         try:
-            message = read(data, self.address, Kind.REQUEST)
+            message = read(data, self.address, REQUEST)
         except EnvelopeError as error:
             log.warning("a request at %r cannot be read, and is with the dead letters: %s", self.address, error)
-            message = Message(Kind.REQUEST, self.address)
+            message = Message(REQUEST, self.address)
             delivery = RedisDelivery(self, session, message, data, entry, tries)
             self._unsettled += 1
             delivery.reject()

@@ -31,6 +31,7 @@ __all__ = ["Requester"]
 log = logging.getLogger(__name__)
 
 ANSWER_S = 30.0  # seconds for Redis to take a message that has no time limit of its own
+REQUEST, REPLY = MessageKind.REQUEST, MessageKind.REPLY  # looking up a member costs as much as a call
 MAX_ADDRESSES = 4096  # remembered; then forgotten all at once
 
 
@@ -77,7 +78,7 @@ class Requester:
             await _wait_writable(link, message)
             if not link.alive:
                 raise NotSent("the connection was lost before the call was sent")
-        if message.kind is not MessageKind.REQUEST:
+        if message.kind is not REQUEST:
             link.send(pack("PUBLISH", message.address, write(message)), _ignore)
         elif message.reply_to and message.reply_to == self.inbox:
             if message.dialect != NATIVE:
@@ -104,7 +105,7 @@ class Requester:
     def _push(self, link: Link, message: Message, must_be_served: bool, waiting: Waiting) -> None:
         route = self._routes.get(message.address) or self._route(message.address)
         data = write(message)
-        if route.place.kind is not Kind.CHANNEL:
+        if not route.is_channel:
             route.push(link, data, waiting, asks=must_be_served and message.dialect == NATIVE)
         elif must_be_served:
             command = b"%b%d\r\n%b\r\n" % (route.head, len(data), data)
@@ -174,7 +175,7 @@ class Requester:
 
     def _on_data(self, data: bytes, correlation_id: str = "") -> None:
         try:
-            message = read(data, self.inbox, MessageKind.REPLY)
+            message = read(data, self.inbox, REPLY)
         except EnvelopeError as error:
             log.warning("a message to our inbox cannot be read: %s", error)
             return

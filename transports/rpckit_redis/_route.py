@@ -30,10 +30,11 @@ OnRefused = Callable[[Iterable[Waiting], Any], None]  # and the reply: an error,
 class Route:
     """`head`: what a command with one request begins with."""
 
-    __slots__ = ("_asks", "_batch", "_on_refused", "_served_until", "head", "place")
+    __slots__ = ("_asks", "_batch", "_on_refused", "_served_until", "head", "is_channel", "place")
 
     def __init__(self, place: Place, on_refused: OnRefused) -> None:
         self.place = place
+        self.is_channel = place.kind is Kind.CHANNEL
         self.head = pack_head(*_WORDS[place.kind][0], place.key, *_WORDS[place.kind][1])
         self._on_refused = on_refused
         self._batch: Batch[tuple[bytes, Waiting]] = Batch(self._lay_out)

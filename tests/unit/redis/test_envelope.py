@@ -84,6 +84,27 @@ def test_a_native_message_is_two_bytes_and_one_array() -> None:
     assert FIELDS == ["request", "fib", "m", "c", "r", "t", 5, 6, 2, 1, {"user": "ü"}, b"body"]
 
 
+USUAL = Message(Kind.REPLY, "inbox", correlation_id="0f" * 16, content_type="application/msgpack", body=b"\x08")
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 5_000])
+def test_the_usual_reply_is_read_as_any_other(size: int) -> None:
+    reply = replace(USUAL, body=bytes(size))
+    assert read(write(reply), "inbox", Kind.REPLY) == reply
+
+
+def test_what_only_looks_like_the_usual_reply_is_read_field_by_field() -> None:
+    usual = write(USUAL)
+    other = replace(USUAL, correlation_id="ü" * 16)
+    assert read(write(other), "inbox", Kind.REPLY) == other
+    for end in range(2, len(usual)):
+        with pytest.raises(EnvelopeError, match="malformed"):
+            read(usual[:end], "inbox", Kind.REPLY)
+    for spoilt in (usual + b"\x00", usual.replace(b"0f", b"\xff\xff")):
+        with pytest.raises(EnvelopeError, match="malformed"):
+            read(spoilt, "inbox", Kind.REPLY)
+
+
 def test_no_headers_take_one_byte() -> None:
     assert msgpack.unpackb(write(Message(Kind.REPLY))[2:])[10] is None
 

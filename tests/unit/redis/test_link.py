@@ -10,7 +10,7 @@ import pytest
 
 from rpckit.errors import ConnectionLost
 from rpckit.tickwriter import UNSENT_MAX
-from rpckit_redis._link import Link, pack
+from rpckit_redis._link import CONVOY, Batch, Link, pack
 from rpckit_redis._scripts import TAKE_LIST
 
 
@@ -69,6 +69,86 @@ async def test_commands_of_one_tick_leave_as_one_write(wire: Wire, link: Link) -
     assert wire.writes == []
     await asyncio.sleep(0)
     assert wire.writes == [b"12"]
+
+
+class Gathering:
+    """A batch that is laid out as its items, joined."""
+
+    def __init__(self) -> None:
+        self.batch: Batch[bytes] = Batch(lambda link, items: link.send(b"".join(items) + b";", lambda _: None))
+
+
+async def test_what_is_gathered_in_one_tick_leaves_as_one_command_behind_the_others(wire: Wire, link: Link) -> None:
+    batch = Gathering().batch
+    link.gather(batch, b"a")
+    link.send(b"1", lambda _: None)
+    link.gather(batch, b"b")
+    await asyncio.sleep(0)
+    assert wire.writes == [b"1ab;"]
+    assert link.awaiting == 2
+
+
+async def test_what_is_gathered_alone_leaves_at_once_if_the_tick_before_had_one_thing_to_send(
+    wire: Wire, link: Link
+) -> None:
+    batch = Gathering().batch
+    for _ in range(2):
+        link.gather(batch, b"a")
+        await asyncio.sleep(0)
+    link.gather(batch, b"b")
+    assert wire.writes == [b"a;", b"a;", b"b;"]
+    link.gather(batch, b"c")
+    link.gather(batch, b"d")
+    await asyncio.sleep(0)
+    link.gather(batch, b"e")
+    assert wire.writes[3:] == [b"cd;"], "several were sent in the tick before"
+
+
+async def test_a_full_batch_leaves_at_once(wire: Wire, link: Link) -> None:
+    batch = Gathering().batch
+    for _ in range(CONVOY + 1):
+        link.gather(batch, b"a")
+    assert wire.writes == [b"a" * CONVOY + b";"]
+    await asyncio.sleep(0)
+    assert wire.writes[1:] == [b"a;"]
+
+
+async def test_closing_sends_what_is_gathered(wire: Wire, link: Link) -> None:
+    link.gather(Gathering().batch, b"a")
+    link.close()
+    assert wire.writes == [b"a;"]
+
+
+async def test_commands_that_wait_for_more_leave_together(wire: Wire, link: Link) -> None:
+    link.send(b"1", lambda _: None)
+    await asyncio.sleep(0)
+    link.wait_for_more()
+    link.send(b"2", lambda _: None)
+    link.send(b"3", lambda _: None)
+    await asyncio.sleep(0)
+    assert wire.writes == [b"1", b"23"]
+
+
+async def test_a_reply_is_handed_over_as_it_is_read(link: Link) -> None:
+    taken: list[Any] = []
+    on_reply, done = link.handing(taken.append)
+    link.send(pack("GET", "a"), on_reply)
+    link.data_received(b"+A\r\n")
+    assert taken == [b"A"]
+    await done
+
+
+async def test_nothing_is_handed_over_of_an_error_or_to_who_was_cancelled(link: Link) -> None:
+    taken: list[Any] = []
+    on_reply, refused = link.handing(taken.append)
+    link.send(pack("GET", "a"), on_reply)
+    on_reply, cancelled = link.handing(taken.append)
+    link.send(pack("GET", "b"), on_reply)
+    cancelled.cancel()
+    link.data_received(b"-WRONGTYPE no\r\n+B\r\n")
+    with pytest.raises(hiredis.ReplyError, match="WRONGTYPE"):
+        await refused
+    assert taken == []
 
 
 async def test_an_error_of_redis_is_a_reply(link: Link) -> None:

@@ -1,0 +1,183 @@
+"""Claims and settlings of one tick: one step of Redis, and each delivery's own outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import hiredis
+import pytest
+
+from rpckit.errors import ConnectionLost, RpcError
+from rpckit.message import Kind, Message
+from rpckit.transport import Delivery
+from rpckit_redis._channels import Channels
+from rpckit_redis._envelope import write
+from rpckit_redis._keys import Kind as Waiting
+from rpckit_redis._keys import place_of
+from rpckit_redis._link import Link
+from rpckit_redis._lists import ListReceiver
+from rpckit_redis._receiver import PullingReceiver
+from rpckit_redis._replier import Replier
+from rpckit_redis._scripts import SETTLE_LIST, SETTLE_OWN_STREAM, TAKE_LIST
+from rpckit_redis._streams import StreamReceiver
+
+
+class Redis:
+    """The other end of a link: the commands it gets, as words, write by write."""
+
+    def __init__(self) -> None:
+        self.link = Link()
+        self.writes: list[list[list[bytes]]] = []
+        self.link.connection_made(cast(asyncio.Transport, self))
+
+    def write(self, data: bytes) -> None:
+        reader = hiredis.Reader()
+        reader.feed(data)
+        self.writes.append([])
+        while (command := reader.gets()) is not False:
+            self.writes[-1].append(command)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def set_write_buffer_limits(self, *, high: int) -> None: ...
+
+    def abort(self) -> None:
+        self.link.connection_lost(None)
+
+
+class Server:
+    """A receiver, its session's main link, and a link to read by."""
+
+    def __init__(self, receiver: type[PullingReceiver], kind: Waiting) -> None:
+        self.main, self.reader = Redis(), Redis()
+        self.deliveries: list[Delivery] = []
+        self.session: Any = SimpleNamespace(main=self.main.link, consumer="me", alive=True)
+        self.replier = Replier(on_gone=lambda _: None)
+        self.replier.attach(self.session)
+        place = place_of("x", kind)
+        parts = (place, "x", self.deliveries.append, 100, self.replier, Channels())
+        self.receiver = receiver(*parts, own=cast(Any, None), reap_soon=lambda: None)
+        self.receiver._session = self.session
+
+    def deliver(self, count: int, tries: int = 1) -> list[Delivery]:
+        for n in range(count):
+            data = write(Message(Kind.REQUEST, "x", message_id=f"m{n}", correlation_id=f"c{n}", reply_to="inbox"))
+            self.receiver._deliver(self.session, data, b"1-%d" % n, tries)
+        return self.deliveries[-count:]
+
+    async def commands(self) -> list[list[bytes]]:
+        await asyncio.sleep(0)
+        commands = [command for write in self.main.writes for command in write]
+        self.main.writes.clear()
+        return commands
+
+
+@pytest.fixture
+async def stream() -> Server:
+    return Server(StreamReceiver, Waiting.STREAM)
+
+
+@pytest.fixture
+async def in_list() -> Server:
+    return Server(ListReceiver, Waiting.LIST)
+
+
+async def begun(deliveries: list[Delivery]) -> list[asyncio.Task[bool]]:
+    tasks = [asyncio.ensure_future(delivery.begin()) for delivery in deliveries]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_claims_of_one_tick_are_one_step_and_each_has_its_outcome(stream: Server) -> None:
+    claims = await begun(stream.deliver(3))
+    assert await stream.commands() == [
+        [b"EVALSHA", SETTLE_OWN_STREAM.sha, b"1", b"rpckit:{x}:stream", b"rpckit", b"1-0", b"1-1", b"1-2"]
+    ]
+    stream.main.link.data_received(b"*3\r\n:1\r\n:0\r\n:1\r\n")
+    assert await asyncio.gather(*claims) == [True, False, True]
+
+
+async def test_a_claim_that_was_cancelled_keeps_its_place(stream: Server) -> None:
+    claims = await begun(stream.deliver(3))
+    await stream.commands()
+    claims[1].cancel()
+    await asyncio.sleep(0)
+    stream.main.link.data_received(b"*3\r\n:1\r\n:1\r\n:0\r\n")
+    assert await claims[0] is True
+    assert await claims[2] is False
+
+
+async def test_claims_that_redis_refuses_are_errors_of_their_own(stream: Server) -> None:
+    claims = await begun(stream.deliver(2))
+    await stream.commands()
+    stream.main.link.data_received(b"-OOM full\r\n")
+    outcomes = await asyncio.gather(*claims, return_exceptions=True)
+    assert all(isinstance(outcome, RpcError) for outcome in outcomes)
+    assert outcomes[0] is not outcomes[1]
+
+
+async def test_claims_of_a_lost_connection_are_not_won(stream: Server) -> None:
+    claims = await begun(stream.deliver(2))
+    await stream.commands()
+    stream.session.alive = False
+    stream.main.abort()
+    assert await asyncio.gather(*claims) == [False, False]
+
+
+async def test_a_loss_is_told_with_an_error_for_each(stream: Server) -> None:
+    claims = await begun(stream.deliver(2))
+    await stream.commands()
+    stream.main.abort()
+    outcomes = await asyncio.gather(*claims, return_exceptions=True)
+    assert all(isinstance(outcome, ConnectionLost) for outcome in outcomes)
+    assert outcomes[0] is not outcomes[1]
+
+
+async def test_replies_leave_before_their_requests_are_settled(in_list: Server) -> None:
+    for delivery in in_list.deliver(2):
+        delivery.reply(delivery.message.reply(Kind.REPLY, b""))
+    commands = await in_list.commands()
+    assert [command[0] for command in commands] == [b"PUBLISH", b"PUBLISH", b"EVALSHA"]
+    assert commands[2][1:5] == [
+        SETTLE_LIST.sha,
+        b"1",
+        b"rpckit:{x}:list:doing:me",
+        write(in_list.deliveries[0].message),
+    ]
+
+
+async def test_what_was_delivered_before_is_settled_with_its_tries(in_list: Server) -> None:
+    claims = await begun(in_list.deliver(1) + in_list.deliver(1, tries=2))
+    once, again = await in_list.commands()
+    assert once[2:4] == [b"1", b"rpckit:{x}:list:doing:me"]
+    assert again[2:5] == [b"2", b"rpckit:{x}:list:doing:me", b"rpckit:{x}:list:tries"]
+    in_list.main.link.data_received(b"*1\r\n:1\r\n*1\r\n:1\r\n")
+    assert await asyncio.gather(*claims) == [True, True]
+
+
+async def test_a_list_not_seen_empty_of_late_is_looked_into_before_it_is_waited_at(in_list: Server) -> None:
+    link = in_list.reader.link
+    for _ in range(2):
+        pulling = asyncio.ensure_future(in_list.receiver.pull(in_list.session, link, 10))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        link.data_received(b"$1\r\na\r\n" * (link.awaiting - 1) + b"*1\r\n$1\r\nb\r\n")
+        await pulling
+    looked, waited = in_list.reader.writes
+    assert [command[0] for command in looked] == [b"EVALSHA"]
+    assert [command[0] for command in waited] == [b"BLMOVE", b"EVALSHA"]
+    assert [command[1] for command in (looked[0], waited[1])] == [TAKE_LIST.sha] * 2
+    assert [delivery.message.body for delivery in in_list.deliveries] == [b"b", b"a", b"b"]
+
+
+async def test_a_move_that_redis_refuses_is_raised(in_list: Server) -> None:
+    link = in_list.reader.link
+    in_list.receiver._empty_at = link.loop.time()  # type: ignore[attr-defined]
+    pulling = asyncio.ensure_future(in_list.receiver.pull(in_list.session, link, 10))
+    await asyncio.sleep(0)
+    link.data_received(b"-NOPERM no\r\n*0\r\n")
+    with pytest.raises(hiredis.ReplyError, match="NOPERM"):
+        await pulling
