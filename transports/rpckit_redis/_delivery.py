@@ -1,10 +1,11 @@
 """One request in the hands of this process, and what each kind of place does with it.
 
-Each step is one command or one script, so that a process may die before or after it, never in it:
+Each step is one command or one script, so that a process may die before or after it, never in it; the same
+step of several requests may be taken in one, which is no less:
 
 | step      | stream                      | list                         | Pub/Sub          |
 |-----------|-----------------------------|------------------------------|------------------|
-| delivered | XREADGROUP                  | LMOVE to the consumer's list | the message      |
+| delivered | XREADGROUP                  | BLMOVE, or LPOP and RPUSH    | the message      |
 | begin     | XACK = 1, XDEL              | LREM = 1                     | SET NX PX        |
 | settle    | XACK, XDEL                  | LREM                         | nothing          |
 | hand_back | XACK, XADD a copy, XDEL     | LREM, LPUSH                  | nothing          |

@@ -104,6 +104,19 @@ async def test_what_is_gathered_alone_leaves_at_once_if_the_tick_before_had_one_
     assert wire.writes[3:] == [b"cd;"], "several were sent in the tick before"
 
 
+async def test_what_answers_to_a_read_costs_a_lone_caller_no_turn_of_the_loop(wire: Wire, link: Link) -> None:
+    link.send(b"1", lambda _: None)
+    await asyncio.sleep(0)
+    link.data_received(b"+A\r\n")
+    link.send(b"2", lambda _: None)
+    assert wire.writes == [b"1", b"2"]
+    assert not link._flush_due
+    for command in (b"3", b"4", b"5"):
+        link.send(command, lambda _: None)
+    await asyncio.sleep(0)
+    assert wire.writes == [b"1", b"2", b"3", b"45"]
+
+
 async def test_a_full_batch_leaves_at_once(wire: Wire, link: Link) -> None:
     batch = Gathering().batch
     for _ in range(CONVOY + 1):
