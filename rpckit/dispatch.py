@@ -41,7 +41,7 @@ from rpckit.schema import part_in
 from rpckit.slots import Slots
 from rpckit.stats import CallStats, MethodStats
 from rpckit.timer import TableTimer
-from rpckit.transport import Delivery
+from rpckit.transport import Delivery, begins
 from rpckit.turns import Turns
 
 __all__ = ["PREFETCH_AHEAD", "Dispatcher", "sent"]
@@ -195,7 +195,7 @@ class Dispatcher:
     async def _refuse_if_claimed(self, delivery: Delivery, fault: Fault, stats: MethodStats) -> None:
         await asyncio.sleep(OTHERS_FIRST_S)
         try:
-            if await delivery.begin():
+            if await begins(delivery):
                 stats.refused(fault.code)
                 self._answer_fault(delivery, fault)
         except RpcError as error:
@@ -254,7 +254,20 @@ class Dispatcher:
             self._limit(job, now + job.spec.timeout)
         job.placed = True
         self._running.add(job)
-        self._call_turns.add(job)
+        if job.needs_claim:
+            job.delivery.begin(partial(self._claimed, job))
+        else:
+            self._call_turns.add(job)
+
+    def _claimed(self, job: Job, outcome: bool | RpcError) -> None:
+        """A claim that the broker refuses is answered: it did not run here."""
+        if outcome is True:
+            self._call_turns.add(job)
+            return
+        if isinstance(outcome, RpcError):
+            self._answer_fault(job.delivery, replace(fault_for(outcome), origin=TOOLKIT), job)
+        job.ended = True
+        self._finish(job)
 
     def _limit(self, job: Job, own: float) -> None:
         """The end of a method's own time, if it is sooner than its caller's."""
@@ -267,10 +280,10 @@ class Dispatcher:
         """The handler's own time. Its task is never cancelled before it, so what stands here always runs."""
         job.task = task
         try:
-            if job.stop is not None:
+            if job.stop is Stop.DRAIN and job.needs_claim:
+                self._end_stopped(job)  # claimed, it cannot be handed back
+            elif job.stop is not None:
                 self._end_unbegun(job, job.stop)
-            elif job.needs_claim and not await self._claimed(job):
-                job.ended = True
             else:
                 job.started = perf_counter()
                 job.arguments = job.spec.validate(read_arguments(job.message, job.spec))
@@ -323,14 +336,6 @@ class Dispatcher:
         finally:
             job.ended = True
             self._finish(job)
-
-    async def _claimed(self, job: Job) -> bool:
-        """Whether it is ours to run. A claim that the broker refuses is answered: it did not run here."""
-        try:
-            return await job.delivery.begin()
-        except RpcError as error:
-            self._answer_fault(job.delivery, replace(fault_for(error), origin=TOOLKIT), job)
-            return False
 
     def _finish(self, job: Job) -> None:
         job.finished = True

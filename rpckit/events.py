@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from rpckit.message import Message
+from rpckit.transport import OnBegun
 
 __all__ = ["MAX_WAITING", "EventBacklog", "EventDelivery"]
 
@@ -24,8 +25,8 @@ class EventDelivery:
     def __init__(self, message: Message) -> None:
         self.message = message
 
-    async def begin(self) -> bool:
-        return True
+    def begin(self, told: OnBegun) -> None:
+        told(True)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None: ...
 

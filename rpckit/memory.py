@@ -22,6 +22,7 @@ from rpckit.topics import TopicTable
 from rpckit.transport import (
     Capabilities,
     Observed,
+    OnBegun,
     OnDelivery,
     OnMessage,
     State,
@@ -269,9 +270,9 @@ class _MemoryDelivery:
     def redelivered(self) -> bool:
         return self.queued.redelivered
 
-    async def begin(self) -> bool:
+    def begin(self, told: OnBegun) -> None:
         self.claimed = self.open
-        return self.open
+        told(self.open)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
         self._receiver.transport.route_reply(message)

@@ -7,6 +7,7 @@ Whoever writes a transport runs `rpckit.testing.conformance` against it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,7 @@ __all__ = [
     "Capabilities",
     "Delivery",
     "Observed",
+    "OnBegun",
     "OnDelivery",
     "OnGone",
     "OnMessage",
@@ -37,6 +39,7 @@ __all__ = [
     "Transport",
     "TransportFactory",
     "TransportOptions",
+    "begins",
 ]
 
 if not TYPE_CHECKING:
@@ -110,8 +113,11 @@ class Delivery(Protocol):
         """It was handed to a server before, and may have run there."""
         ...
 
-    async def begin(self) -> bool:
-        """Awaited before each start that may not happen twice. False: somebody else has it; do not start."""
+    def begin(self, told: OnBegun) -> None:
+        """Asked before each start that may not happen twice; `told` is called once, now or later.
+
+        With True: start. False: somebody else has it; do not. An `RpcError`: it cannot be known, and was not begun.
+        """
         ...
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
@@ -134,6 +140,17 @@ class Delivery(Protocol):
         ...
 
 
+async def begins(delivery: Delivery) -> bool:
+    """Whether it is to be started. Raises `RpcError`."""
+    outcome: asyncio.Future[bool | RpcError] = asyncio.get_running_loop().create_future()
+    delivery.begin(lambda told: None if outcome.done() else outcome.set_result(told))
+    answer = await outcome
+    if isinstance(answer, bool):
+        return answer
+    raise answer
+
+
+OnBegun = Callable[[bool | RpcError], None]
 OnMessage = Callable[[Message], None]
 OnDelivery = Callable[[Delivery], None]
 OnState = Callable[[State, str], None]

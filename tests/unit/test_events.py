@@ -17,7 +17,7 @@ from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport
 from rpckit.message import Kind, Message
 from rpckit.queries import TOPIC
 from rpckit.topics import event_topic
-from rpckit.transport import OnMessage
+from rpckit.transport import OnMessage, begins
 
 Serve = Callable[..., Awaitable[Server]]
 BRIEF = 0.01  # seconds: enough for a memory broker
@@ -75,7 +75,7 @@ def test_events_over_the_limit_are_dropped_counted_and_warned_of_once_a_burst(
 async def test_an_event_is_a_delivery_of_which_nothing_is_kept() -> None:
     message = Message(Kind.EVENT)
     delivery = EventDelivery(message)
-    assert await delivery.begin()
+    assert await begins(delivery)
     assert not delivery.redelivered
     delivery.reply(message)
     for step in (delivery.settle, delivery.hand_back, delivery.reject):

@@ -11,7 +11,7 @@ from rpckit.errors import NoResponder, NotSent
 from rpckit.memory import MAX_DELIVERIES, MemoryBroker, MemoryTransport
 from rpckit.message import Kind, Message
 from rpckit.testing import FakeClock
-from rpckit.transport import Delivery, State, TransportOptions
+from rpckit.transport import Delivery, State, TransportOptions, begins
 from rpckit.url import Url
 
 OPTIONS = TransportOptions.model_validate({})
@@ -199,10 +199,10 @@ async def test_a_claimed_delivery_is_nobody_elses(connect: Connect, broker: Memo
     server, received = await connect(), Received()
     await server.receive("q", received, prefetch=2)
     await send(server, b"begun", b"not begun")
-    assert await received.deliveries[0].begin()
+    assert await begins(received.deliveries[0])
     server.drop()
     assert broker.depth("q") == 1
-    assert not await received.deliveries[1].begin()
+    assert not await begins(received.deliveries[1])
 
 
 async def test_a_poisonous_message_goes_to_the_dead_letters(connect: Connect, broker: MemoryBroker) -> None:

@@ -22,7 +22,7 @@ from rpckit.message import NATIVE, Kind, Message
 from rpckit.serving import Serving, check_capabilities, serve_on
 from rpckit.settings import Settings
 from rpckit.topics import event_topic
-from rpckit.transport import Delivery, OnDelivery, OnGone, OnMessage, Transport
+from rpckit.transport import Delivery, OnBegun, OnDelivery, OnGone, OnMessage, Transport
 
 SESSIONS = replace(CAPABILITIES, sessions=True)
 
@@ -71,8 +71,8 @@ class FakeDelivery:
         self.replies: list[Message] = []
         self.ends: list[str] = []
 
-    async def begin(self) -> bool:
-        return True
+    def begin(self, told: OnBegun) -> None:
+        told(True)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
         self.replies.append(message)

@@ -10,7 +10,7 @@ from functools import partial
 from rpckit.errors import RpcError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
-from rpckit.transport import OnDelivery, OnMessage, Subscribed
+from rpckit.transport import OnBegun, OnDelivery, OnMessage, Subscribed
 
 from ._driver import FastChannel
 from ._frames import routing_key
@@ -48,9 +48,9 @@ class AmqpDelivery:
         self.redelivered = redelivered
         self.arrived_at = inbound.session.protocol.last_read  # on the loop's clock
 
-    async def begin(self) -> bool:
+    def begin(self, told: OnBegun) -> None:
         """AMQP has no claim: what was redelivered is refused by the server instead."""
-        return True
+        told(True)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
         self._replier.reply(message, self, confirmed=confirmed)

@@ -24,11 +24,11 @@ step of several requests may be taken in one, which is no less:
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from rpckit.errors import RpcError
 from rpckit.message import Message
+from rpckit.transport import OnBegun
 
 from ._connection import Session
 from ._errors import explain
@@ -44,8 +44,8 @@ class Source(Protocol):
 
     replier: Replier
 
-    def claim(self, delivery: RedisDelivery) -> Awaitable[bool]:
-        """Take it out of what others could get; True for the one who did. Raises `RpcError`."""
+    def claim(self, delivery: RedisDelivery, told: OnBegun) -> None:
+        """Take it out of what others could get; `delivery.claimed` says later who did."""
         ...
 
     def settle(self, delivery: RedisDelivery) -> None: ...
@@ -80,18 +80,21 @@ class RedisDelivery:
         self.begun = False
         self.open = True
 
-    async def begin(self) -> bool:
+    def begin(self, told: OnBegun) -> None:
         if not self.open or not self.session.alive:
-            return False
-        if self.begun:
-            return True
-        try:
-            self.begun = await self.source.claim(self)
-        except RpcError as error:
-            if self.session.alive:
-                raise  # it is answered
-            log.info("a request could not be claimed, and is not run here: %s", error)
-        return self.begun
+            told(False)
+        elif self.begun:
+            told(True)
+        else:
+            self.source.claim(self, told)
+
+    def claimed(self, told: OnBegun, outcome: bool | RpcError) -> None:
+        """What became of a claim; one lost with its session is nobody's to answer."""
+        if isinstance(outcome, RpcError) and not self.session.alive:
+            log.info("a request could not be claimed, and is not run here: %s", outcome)
+            outcome = False
+        self.begun = outcome is True
+        told(outcome)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
         """Published before it is settled, on the same connection: so it is never lost between the two."""

@@ -16,7 +16,7 @@ from rpckit.deadline import MAX_SKEW_S
 from rpckit.errors import Code, ConnectionLost, RpcError, UsageError
 from rpckit.fault import TOOLKIT, Fault, fault_message
 from rpckit.message import Kind, Message
-from rpckit.transport import OnDelivery
+from rpckit.transport import OnBegun, OnDelivery
 
 from ._channels import Channels
 from ._connection import Session
@@ -38,8 +38,7 @@ REAP_AT_ONCE = 32  # abandoned requests taken in one step
 STOP_S = 1.0  # seconds for a blocked read to end when it is told to
 
 Own = Callable[[Awaitable[None]], asyncio.Task[None]]
-Claim = asyncio.Future[bool]
-Settling = list[tuple[RedisDelivery, Claim | None]]  # those to be begun, and others with None
+Settling = list[tuple[RedisDelivery, OnBegun | None]]  # those to be begun, and others with None
 
 
 class Receiver:
@@ -77,7 +76,7 @@ class Receiver:
         self._paused = False
         self._room_changed()
 
-    def claim(self, delivery: RedisDelivery) -> Awaitable[bool]:
+    def claim(self, delivery: RedisDelivery, told: OnBegun) -> None:
         raise NotImplementedError
 
     def settle(self, delivery: RedisDelivery) -> None:
@@ -183,11 +182,9 @@ class PullingReceiver(Receiver):
 
     # -- taking and settling: those of one tick together, as a script costs Redis more than what it does ------
 
-    def claim(self, delivery: RedisDelivery) -> Awaitable[bool]:
-        main = delivery.session.main
-        claim: Claim = main.loop.create_future()
-        main.gather(self._settling_again if delivery.redelivered else self._settling, (delivery, claim))
-        return claim
+    def claim(self, delivery: RedisDelivery, told: OnBegun) -> None:
+        batch = self._settling_again if delivery.redelivered else self._settling
+        delivery.session.main.gather(batch, (delivery, told))
 
     def settle(self, delivery: RedisDelivery) -> None:
         batch = self._settling_again if delivery.redelivered else self._settling
@@ -195,15 +192,15 @@ class PullingReceiver(Receiver):
 
     def _settled(self, steps: Settling, reply: Any) -> None:
         if is_error(reply):
-            for delivery, claim in steps:
-                if claim is None:
+            for delivery, told in steps:
+                if told is None:
                     delivery.log_refusal(reply)
-                elif not claim.done():
-                    claim.set_exception(explain(reply, f"claiming a request at {self.address!r}"))
+                else:
+                    delivery.claimed(told, explain(reply, f"claiming a request at {self.address!r}"))
             return
-        for (_, claim), mine in zip(steps, reply, strict=True):
-            if claim is not None and not claim.done():
-                claim.set_result(mine == 1)
+        for (delivery, told), mine in zip(steps, reply, strict=True):
+            if told is not None:
+                delivery.claimed(told, mine == 1)
 
     # -- life -----------------------------------------------------------------------------------
 

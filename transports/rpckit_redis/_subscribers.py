@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
 import hiredis
 
 from rpckit.errors import RpcError
+from rpckit.transport import OnBegun
 
 from ._connection import Session
 from ._delivery import RedisDelivery
 from ._errors import explain, is_error
 from ._keys import claim_key
-from ._link import Link, pack
+from ._link import pack
 from ._receiver import Receiver
 
 __all__ = ["ChannelReceiver"]
@@ -60,32 +59,26 @@ class ChannelReceiver(Receiver):
         while self._backlog and self._session is not None:
             self._deliver_next(self._session)
 
-    def claim(self, delivery: RedisDelivery) -> Awaitable[bool]:
+    def claim(self, delivery: RedisDelivery, told: OnBegun) -> None:
         message, main = delivery.message, delivery.session.main
-        claim: asyncio.Future[bool] = main.loop.create_future()
         if self._broadcast or not message.message_id:
-            claim.set_result(True)
-            return claim
+            delivery.claimed(told, True)
+            return
         left = NO_LIMIT_S if message.time_left_ms is None else message.time_left_ms / 1000
         key = claim_key(message.message_id, message.attempt)
         milliseconds = int((left + CLAIM_LEFT_S) * 1000)
-        main.send(pack("SET", key, "1", "NX", "PX", milliseconds), partial(self._claimed, main, key, claim))
-        return claim
+        main.send(pack("SET", key, "1", "NX", "PX", milliseconds), partial(self._claimed, delivery, told, key))
 
-    def _claimed(self, main: Link, key: str, claim: asyncio.Future[bool], reply: Any) -> None:
+    def _claimed(self, delivery: RedisDelivery, told: OnBegun, key: str, reply: Any) -> None:
         """Refused for want of memory, another server may have had its own before."""
         if is_error(reply):
-            main.send(pack("EXISTS", key), partial(self._refused, claim, reply))
-        elif not claim.done():
-            claim.set_result(reply is not None)
-
-    def _refused(self, claim: asyncio.Future[bool], error: Exception, exists: Any) -> None:
-        if claim.done():
-            return
-        if exists == 1:
-            claim.set_result(False)
+            delivery.session.main.send(pack("EXISTS", key), partial(self._refused, delivery, told, reply))
         else:
-            claim.set_exception(explain(error, f"claiming a request at {self.address!r}"))
+            delivery.claimed(told, reply is not None)
+
+    def _refused(self, delivery: RedisDelivery, told: OnBegun, error: Exception, exists: Any) -> None:
+        taken = exists == 1
+        delivery.claimed(told, False if taken else explain(error, f"claiming a request at {self.address!r}"))
 
     def settle(self, delivery: RedisDelivery) -> None:
         """Nobody keeps it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rpckit.errors import Code, NotSent
 from rpckit.fault import TOOLKIT, Fault, fault_message
 from rpckit.message import Message
-from rpckit.transport import OnDelivery, OnMessage, Subscribed
+from rpckit.transport import OnBegun, OnDelivery, OnMessage, Subscribed
 
 from ._dialect import Settled
 from ._link import Link
@@ -34,9 +34,9 @@ class WebSocketDelivery:
         self.message = message
         self.redelivered = False
 
-    async def begin(self) -> bool:
+    def begin(self, told: OnBegun) -> None:
         """A session has one server, so nobody else can have it."""
-        return True
+        told(True)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
         if not self._link.gone:  # else its going was told

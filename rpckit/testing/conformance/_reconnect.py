@@ -13,7 +13,7 @@ from rpckit.message import Kind, Message
 from rpckit.testing.conformance._events import Listener
 from rpckit.testing.conformance._probe import Probe
 from rpckit.testing.conformance._rig import AT_ONCE_S, Line, Rig, RigFixtures, until
-from rpckit.transport import Capabilities, State, Transport
+from rpckit.transport import Capabilities, State, Transport, begins
 
 __all__ = ["Reconnecting"]
 
@@ -71,7 +71,7 @@ class Reconnecting(RigFixtures):
         received = await server.receive(address)
         await caller.send(address)
         delivery = await received.first()
-        await delivery.begin()
+        await begins(delivery)
         await self.cut(caller.transport if capabilities.sessions else server.transport)
         delivery.reply(delivery.message.reply(Kind.REPLY, b"kept"), confirmed=confirmed)
         if capabilities.sessions:

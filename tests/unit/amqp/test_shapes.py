@@ -101,7 +101,7 @@ def test_no_strangers_bytes_break_the_reader(data: bytes, at: int) -> None:
     method = method_frame(1)
     known = method + content_frames(1, lay_out(REQUEST), REQUEST.body, 131_072)
     at = min(len(method) + at, len(known))
-    for each in (known, known[:at] + data + known[at + len(data) :], known[:at] + data, known, known):
+    for each in (known, known[:at] + data + known[at + len(data) :], known[:at] + data, known, known, known):
         shaped = shapes.read(each, 0, len(method), len(each))
         assert shaped is None or shaped[6] <= len(each)
     assert shaped is not None

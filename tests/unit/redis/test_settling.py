@@ -11,7 +11,7 @@ import pytest
 
 from rpckit.errors import ConnectionLost, RpcError
 from rpckit.message import Kind, Message
-from rpckit.transport import Delivery
+from rpckit.transport import Delivery, begins
 from rpckit_redis._channels import Channels
 from rpckit_redis._envelope import write
 from rpckit_redis._keys import Kind as Waiting
@@ -86,7 +86,7 @@ async def in_list() -> Server:
 
 
 async def begun(deliveries: list[Delivery]) -> list[asyncio.Task[bool]]:
-    tasks = [asyncio.ensure_future(delivery.begin()) for delivery in deliveries]
+    tasks = [asyncio.ensure_future(begins(delivery)) for delivery in deliveries]
     await asyncio.sleep(0)
     return tasks
 

@@ -18,7 +18,7 @@ from rpckit.errors import ConnectionLost, NoResponder, NotSent, Overloaded, RpcE
 from rpckit.fault import read_fault
 from rpckit.message import NATIVE, Kind, Message
 from rpckit.topics import MAX_WORDS
-from rpckit.transport import Delivery
+from rpckit.transport import Delivery, begins
 from rpckit_websocket import _held
 from rpckit_websocket._dialect import (
     Control,
@@ -487,7 +487,7 @@ async def test_a_reply_goes_back_and_settles(bench: Bench) -> None:
     peer = bench.peer("a")
     peer.asks("1")
     (delivery,) = bench.taken
-    assert await delivery.begin()
+    assert await begins(delivery)
     delivery.reply(delivery.message.reply(Kind.REPLY, b"5", codec.JSON))
     delivery.reject()
     (reply,) = peer.heard

@@ -28,6 +28,7 @@ from rpckit.ids import new_id
 from rpckit.message import Kind, Message
 from rpckit.transport import (
     Capabilities,
+    OnBegun,
     OnDelivery,
     OnGone,
     OnMessage,
@@ -288,8 +289,8 @@ class _Delivery:
         self.message = message
         self._receiver = receiver
 
-    async def begin(self) -> bool:
-        return True
+    def begin(self, told: OnBegun) -> None:
+        told(True)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
         transport = self._receiver.transport
