@@ -78,8 +78,8 @@ class DeadlineHeap(Generic[K]):
 
     def push(self, key: K, at: float) -> Entry:
         """The entry by which it leaves."""
-        self._serial += 1
-        entry = [at, self._serial, key]
+        self._serial = serial = self._serial + 1
+        entry = [at, serial, key]
         heappush(self._heap, entry)
         return entry
 
@@ -88,8 +88,8 @@ class DeadlineHeap(Generic[K]):
         if entry[2] is None:
             return
         entry[2] = None
-        self._dead += 1
-        if self._dead > len(self._heap) // 2 + COMPACT_AFTER // 2:
+        self._dead = dead = self._dead + 1
+        if dead > len(self._heap) // 2 + COMPACT_AFTER // 2:
             self._heap = [entry for entry in self._heap if entry[2] is not None]
             heapify(self._heap)
             self._dead = 0

@@ -478,9 +478,9 @@ class Dispatcher:
 
     def _end_stopped(self, job: Job) -> None:
         """The handler's task was cancelled: by us, for the reason noted, or by the handler itself."""
-        name = f"{job.service.address}.{job.spec.name}"
         if job.ended:
             return
+        name = f"{job.service.address}.{job.spec.name}"
         if job.stop in (Stop.CANCELLED, Stop.GONE):
             self._count_failed(job, Code.CANCELLED)
             self._settle(job)

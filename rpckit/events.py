@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from rpckit.message import Message
-from rpckit.transport import OnBegun
 
 __all__ = ["MAX_WAITING", "EventBacklog", "EventDelivery"]
 
@@ -25,7 +25,7 @@ class EventDelivery:
     def __init__(self, message: Message) -> None:
         self.message = message
 
-    def begin(self, told: OnBegun) -> None:
+    def begin(self, told: Callable[[bool], None]) -> None:
         told(True)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None: ...

@@ -43,11 +43,12 @@ class InFlight(Generic[J]):
         return len(self._tombstones)
 
     def admit(self, key: CallKey, job: J, *, deadline: float | None) -> Admission:
+        jobs = self._jobs
         if self._tombstones and self._tombstones.pop(key, None) is not None:
             return Admission.CANCELLED
-        if key in self._jobs:
+        if key in jobs:
             return Admission.DUPLICATE
-        self._jobs[key] = job, None if deadline is None else self._deadlines.push(key, deadline)
+        jobs[key] = job, None if deadline is None else self._deadlines.push(key, deadline)
         return ADMITTED
 
     def shorten(self, key: CallKey, deadline: float) -> None:
@@ -70,10 +71,14 @@ class InFlight(Generic[J]):
 
     def leave(self, key: CallKey, job: J) -> None:
         """`finish`, unless the key is by now another job's: after a cancel, that of its redelivery."""
-        found = self._jobs.get(key)
-        if found is not None and found[0] is job:
-            del self._jobs[key]
-            self._discard(found[1])
+        found = self._jobs.pop(key, None)
+        if found is None:
+            return
+        holder, entry = found
+        if holder is not job:
+            self._jobs[key] = found
+        elif entry is not None:
+            self._deadlines.discard(entry)
 
     def cancel(self, key: CallKey, now: float) -> J | None:
         """Take a call out because its caller cancelled it; an unknown one leaves a tombstone for its request."""
