@@ -26,7 +26,7 @@ from rpckit.call import CORRELATION_HEADER
 from rpckit.codec import MSGPACK
 from rpckit.errors import Code, UsageError
 from rpckit.fault import FAULT_STATUS_HEADER
-from rpckit.message import NATIVE, PLAIN, Kind, Message
+from rpckit.message import NATIVE, PLAIN, REPLY, Kind, Message
 
 __all__ = ["PLAIN_JSON", "EnvelopeError", "read", "write"]
 
@@ -49,7 +49,6 @@ RESERVED = frozenset((CORRELATION_ID, CONTENT_TYPE, REPLY_TO, MESSAGE_ID))
 
 # The usual reply, as msgpack writes it: all of them are the same but for the id, of 32 digits, and a short body.
 # Taking these two out costs half of what reading field by field does.
-REPLY = Kind.REPLY
 _reply = msgpack.packb((REPLY, "", "", "0" * 32, "", MSGPACK, None, None, 1, 0, None, b""))
 REPLY_HEAD, _, REPLY_TAIL = (NATIVE_1 + _reply[:-1]).partition(b"0" * 32)
 ID_AT = len(REPLY_HEAD)

@@ -15,7 +15,7 @@ from rpckit.backoff import Backoff
 from rpckit.deadline import MAX_SKEW_S
 from rpckit.errors import Code, ConnectionLost, RpcError, UsageError
 from rpckit.fault import TOOLKIT, Fault, fault_message
-from rpckit.message import Kind, Message
+from rpckit.message import REQUEST, Message
 from rpckit.transport import OnBegun, OnDelivery
 
 from ._channels import Channels
@@ -31,7 +31,6 @@ __all__ = ["ALIVE_MS", "MAX_TRIES", "PullingReceiver", "Receiver", "Settling"]
 
 log = logging.getLogger(__name__)
 
-REQUEST = Kind.REQUEST  # looking up a member costs as much as a call
 ALIVE_MS = 5_000  # a consumer that has not beaten for so long is dead: frozen, or cut off
 MAX_TRIES = 5  # deliveries of a request whose servers died; then it is a dead letter
 REAP_AT_ONCE = 32  # abandoned requests taken in one step
