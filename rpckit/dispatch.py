@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from rpckit import codec
 from rpckit.call import check_carried, event_message
 from rpckit.context import Context, Response, enter_slot
-from rpckit.contract import MethodSpec, Service, read_arguments, write_result
+from rpckit.contract import MethodSpec, Service, write_result
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
 from rpckit.errors import (
     Code,
@@ -286,7 +286,7 @@ class Dispatcher:
                 self._end_unbegun(job, job.stop)
             else:
                 job.started = perf_counter()
-                job.arguments = job.spec.validate(read_arguments(job.message, job.spec))
+                job.read()
                 self._answer(job, await self._call_handler(job))
         except asyncio.CancelledError:
             self._end_stopped(job)
@@ -325,7 +325,7 @@ class Dispatcher:
         try:
             if job.stop is None:
                 job.started = perf_counter()
-                job.arguments = job.spec.validate(read_arguments(job.message, job.spec))
+                job.read()
                 await self._call_handler(job)
         except asyncio.CancelledError:
             self._count_failed(job, Code.CANCELLED)

@@ -71,14 +71,10 @@ class InFlight(Generic[J]):
 
     def leave(self, key: CallKey, job: J) -> None:
         """`finish`, unless the key is by now another job's: after a cancel, that of its redelivery."""
-        found = self._jobs.pop(key, None)
-        if found is None:
-            return
-        holder, entry = found
-        if holder is not job:
-            self._jobs[key] = found
-        elif entry is not None:
-            self._deadlines.discard(entry)
+        found = self._jobs.get(key)
+        if found is not None and found[0] is job:
+            del self._jobs[key]
+            self._discard(found[1])
 
     def cancel(self, key: CallKey, now: float) -> J | None:
         """Take a call out because its caller cancelled it; an unknown one leaves a tombstone for its request."""

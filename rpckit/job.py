@@ -9,7 +9,7 @@ from time import perf_counter  # finer than the clock of every event loop
 from typing import TYPE_CHECKING, Any
 
 from rpckit.context import Context
-from rpckit.contract import Arguments, MethodSpec, Service
+from rpckit.contract import Arguments, MethodSpec, Service, read_arguments
 from rpckit.deadline import Deadline
 from rpckit.errors import UsageError
 from rpckit.inflight import CallKey
@@ -104,6 +104,12 @@ class Job:
             context.slot, context.arguments = self, self.arguments
             self._context = context
         return self._context
+
+    def read(self) -> None:
+        """Its arguments, converted and checked. Raises `InvalidArgument`."""
+        self.arguments = self.spec.validate(read_arguments(self.message, self.spec))
+        if self._context is not None:  # a validator has looked at it
+            self._context.arguments = self.arguments
 
     @property
     def needs_claim(self) -> bool:

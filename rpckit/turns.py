@@ -8,9 +8,11 @@ looks like a task of its own, its context variables too.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from operator import is_
 from typing import Any, Generic, TypeVar
 
 __all__ = ["Turns"]
@@ -23,13 +25,14 @@ class Turns(Generic[J]):
     """Runs jobs, each begun in the turn of the loop after the one in which it was added, in their order.
 
     `enter(job)` makes a job the current one, `run(job, task)` runs it in that task, which is to be cancelled only
-    while the job waits.
+    while the job waits. Each starts with the context variables of whoever made the `Turns`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, enter: Callable[[J], object], run: Run[J]) -> None:
         self._loop = loop
         self._enter = enter
         self._run = run
+        self._outside = copy_context()
         self._ready: deque[J] = deque()
         self._turn: object = None  # the one planned or going on
         self._through = False  # it had no job that waited
@@ -47,14 +50,14 @@ class Turns(Generic[J]):
     def _plan(self) -> None:
         self._turn = turn = object()
         self._through = False
-        self._loop.create_task(self._take(turn))
-        self._loop.call_soon(self._end)
+        self._loop.create_task(self._take(turn), context=self._outside.copy())
+        self._loop.call_soon(self._end, context=self._outside)
 
     async def _take(self, turn: object) -> None:
         """All that is ready now; what these jobs let in has its own turn."""
         task = asyncio.current_task()
         assert task is not None
-        ready = self._ready
+        ready, held = self._ready, sys.getrefcount(task)
         for _ in range(len(ready)):
             job = ready.popleft()
             self._enter(job)
@@ -62,27 +65,37 @@ class Turns(Generic[J]):
             await self._run(job, task)
             if self._turn is not turn:  # it waited
                 return
-            try:
-                left = copy_context() != own
-            except Exception:  # a variable's value that cannot be compared is another one
-                break
-            if left or task.cancelling():
+            if sys.getrefcount(task) != held or _marked(task) or not _same(copy_context(), own):
                 break
         self._through = True
 
     def _end(self) -> None:
         self._turn = None
         self._apart = not self._through
-        if self._ready and self._through:
-            self._plan()
         while self._ready and self._apart:
             self._begin_apart(self._ready.popleft())
+        if self._ready:
+            self._plan()
 
     def _begin_apart(self, job: J) -> None:
-        self._loop.create_task(self._run_apart(job))
+        self._loop.create_task(self._run_apart(job), context=self._outside.copy())
 
     async def _run_apart(self, job: J) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._enter(job)
         await self._run(job, task)
+
+
+# What a job can leave behind with its task, besides being known to somebody who may cancel it later; then no other
+# job may have that task.
+
+
+def _marked(task: Any) -> bool:
+    """A cancel not yet delivered, or somebody to be told of its end: tasks have both under these names."""
+    return bool(task.cancelling() or task._must_cancel or task._callbacks)
+
+
+def _same(context: Context, other: Context) -> bool:
+    """The same objects: an equal one may yet be changed."""
+    return len(context) == len(other) and all(map(is_, context.values(), other.values()))

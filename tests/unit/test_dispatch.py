@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from pydantic import BaseModel, field_validator
 
 from rpckit import (
     CallLogFilter,
@@ -826,3 +827,30 @@ async def test_a_few_nested_calls_leave_the_prefetch_alone(url: str, monkeypatch
         for _ in range(3):
             assert await client.call("nest.down", 3) == 3
     assert asked == []
+
+
+class Even(BaseModel):
+    """Looks at the running call while it is checked."""
+
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def note_who_asks(cls, n: int) -> int:
+        assert current_context() is not None
+        return n
+
+
+async def test_a_validator_may_look_at_the_running_call(url: str, broker: MemoryBroker) -> None:
+    seen: list[Any] = []
+
+    async def passing(ctx: Context, call_next: Callable[[Context], Awaitable[Any]]) -> Any:
+        seen.append(ctx.arguments[0])
+        return await call_next(ctx)
+
+    async def take(even: Even) -> int:
+        return even.n
+
+    async with Server(service_of(take), url=url, middleware=[passing]), Client(url) as client:
+        assert await client.call("s.take", {"n": 4}) == 4
+    assert [even.n for (even,) in seen] == [4]

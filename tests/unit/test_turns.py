@@ -24,7 +24,7 @@ class Runs:
         self.added = 0
         self.begun: list[int] = []
         self.ended: list[int] = []
-        self.tasks: dict[int, asyncio.Task[Any]] = {}
+        self.tasks: dict[int, str] = {}  # their names: who keeps a task keeps others out of it
 
     def add(self, *bodies: Body) -> None:
         for body in bodies:
@@ -34,7 +34,7 @@ class Runs:
     async def _run(self, job: tuple[int, Body], task: asyncio.Task[Any]) -> None:
         number, body = job
         assert task is asyncio.current_task()
-        self.tasks[number] = task
+        self.tasks[number] = task.get_name()
         self.begun.append(number)
         try:
             await body()
@@ -78,7 +78,7 @@ async def test_a_job_that_waits_keeps_its_task_and_holds_nobody_up() -> None:
     await runs.until_ended(4)
     assert runs.begun == [0, 1, 2, 3, 4]
     assert 1 not in runs.ended
-    assert runs.tasks[1] is runs.tasks[0]
+    assert runs.tasks[1] == runs.tasks[0]
     assert len({runs.tasks[number] for number in (1, 2, 3, 4)}) == 4
     go.set()
     await runs.until_ended(5)
@@ -135,27 +135,80 @@ async def test_a_cancel_hits_the_job_that_waits_and_no_other() -> None:
     runs = Runs()
     runs.add(through, asyncio.Event().wait, through)
     await asyncio.sleep(0)
-    runs.tasks[1].cancel()
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == runs.tasks[1]]
+    task.cancel()
     await runs.until_ended(3)
     assert sorted(runs.ended) == [0, 1, 2]
 
 
-async def test_a_job_that_cancels_itself_cancels_no_other() -> None:
-    waited: list[int] = []
+async def cancel_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
 
-    async def cancel_itself() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
+
+async def cancel_itself_and_think_again() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    task.uncancel()
+
+
+async def ask_to_be_told() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(lambda _: None)
+
+
+kept: list[Any] = []
+
+
+async def keep() -> None:
+    kept.append(asyncio.current_task())
+
+
+@pytest.mark.parametrize("leave", [cancel_itself, cancel_itself_and_think_again, ask_to_be_told, keep])
+async def test_a_task_with_which_something_is_left_is_no_other_jobs(leave: Body) -> None:
+    waited: list[int] = []
 
     async def wait() -> None:
         await asyncio.sleep(0)
         waited.append(1)
 
     runs = Runs()
-    runs.add(cancel_itself, wait, wait)
+    runs.add(leave, wait, wait)
     await runs.until_ended(3)
+    kept.clear()
     assert waited == [1, 1]
+    assert runs.tasks[1] != runs.tasks[0]
+
+
+async def test_jobs_begin_with_the_variables_of_who_made_the_turns() -> None:
+    seen: list[Any] = []
+
+    async def look() -> None:
+        seen.append(mark.get())
+
+    async def add_another() -> None:
+        mark.set("mine")
+        runs.add(look)
+
+    runs = Runs()
+    mark.set("of whoever adds")
+    runs.add(add_another, look)
+    await runs.until_ended(3)
+    assert seen == [None, None]
+
+
+async def test_what_is_left_is_seen_though_it_is_equal() -> None:
+    async def leave() -> None:
+        mark.set({})
+
+    mark.set({})
+    runs = Runs()
+    runs.add(leave, through)
+    await runs.until_ended(2)
+    assert runs.tasks[0] != runs.tasks[1]
 
 
 async def test_jobs_added_by_jobs_have_the_next_turn() -> None:

@@ -20,6 +20,7 @@ PLAIN_FAULT = "fault"
 PERSISTENT = 2  # delivery mode
 H_ATTEMPT, H_DEPTH = "x-attempt", "x-depth"
 RESERVED = frozenset((H_DEADLINE, H_ATTEMPT, H_DEPTH))
+MAX_DIGITS = 18  # of an expiration
 MAX_EXPIRATION_MS = 2**32 - 1  # RabbitMQ refuses more
 
 KINDS = {f"${kind.value}": kind for kind in Kind if kind is not Kind.REQUEST}  # by type
@@ -116,4 +117,4 @@ def _integer(value: Any) -> int | None:
 
 
 def _milliseconds(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) <= 18 else None
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None

@@ -26,10 +26,11 @@ from ._frames import (
     F_TYPE,
     FRAME_END,
     FRAME_HEAD,
+    HEADER,
     HEADER_START,
     TAG_BIT,
 )
-from ._mapping import APP_ID, KINDS
+from ._mapping import APP_ID, KINDS, MAX_DIGITS
 
 __all__ = ["Shapes"]
 
@@ -90,7 +91,7 @@ class Shapes:
         stop: int = start + size
         if stop >= end or size != whole or buffer[stop] != FRAME_END:
             return None
-        if (left and not left.isdigit()) or (shape.deadline and deadline < 0):
+        if (left and not left.isdigit()) or len(left) > MAX_DIGITS or (shape.deadline and deadline < 0):
             return None
         try:
             name = type_.decode()
@@ -118,9 +119,12 @@ class Shapes:
     def _learn(self, key: tuple[int, bytes], buffer: bytes, position: int, header: int, end: int) -> None:
         if end - header < HEADER_START.size:
             return
-        _, _, size, _ = HEADER_START.unpack_from(buffer, header)
+        kind, _, size, _ = HEADER_START.unpack_from(buffer, header)
         body = header + _HEAD + size + 1
-        if end - body < _HEAD or buffer[body] != BODY:
+        if kind != HEADER or end - body < _HEAD or buffer[body - 1] != FRAME_END or buffer[body] != BODY:
+            return
+        channel = buffer[position + 1 : position + 3]
+        if not (channel == buffer[header + 1 : header + 3] == buffer[body + 1 : body + 3]):
             return
         shape = _shape_of(buffer[position : body + _HEAD], header - position)
         if shape is None:
@@ -140,6 +144,8 @@ def _shape_of(delivery: bytes, header: int) -> _Shape | None:
     if flags & ~_KNOWN or not flags & F_APP_ID:
         return None
     tag_at = _TAG_AT + delivery[_TAG_AT - 1]
+    if tag_at + TAG_BIT.size >= header:
+        return None
     layout = f">{tag_at}sQ{header + HEADER_START.size - 8 - tag_at - 8}sQ"
     at, same = properties + 2, 2  # `same`: bytes since the last value
     for flag in _FIELDS:

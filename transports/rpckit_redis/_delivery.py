@@ -26,7 +26,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Protocol
 
-from rpckit.errors import RpcError
+from rpckit.errors import ConnectionLost, RpcError
 from rpckit.message import Message
 from rpckit.transport import OnBegun
 
@@ -89,11 +89,13 @@ class RedisDelivery:
             self.source.claim(self, told)
 
     def claimed(self, told: OnBegun, outcome: bool | RpcError) -> None:
-        """What became of a claim; one lost with its session is nobody's to answer."""
-        if isinstance(outcome, RpcError) and not self.session.alive:
+        """What became of a claim; one lost with its connection is nobody's to answer: it may be another server's."""
+        if isinstance(outcome, ConnectionLost):
             log.info("a request could not be claimed, and is not run here: %s", outcome)
             outcome = False
         self.begun = outcome is True
+        if outcome is False:
+            self._close()
         told(outcome)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:

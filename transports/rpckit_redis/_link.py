@@ -171,10 +171,11 @@ class Link(TickWriter, asyncio.Protocol):
         taken: asyncio.Future[None] = self.loop.create_future()
 
         def on_reply(reply: Any) -> None:
-            if not (taken.done() or is_error(reply)):
-                take(reply)
-                reply = None
-            _tell(taken, reply)
+            if taken.done() or is_error(reply):
+                _tell(taken, reply)
+                return
+            taken.set_result(None)  # first, in case that taking fails
+            take(reply)
 
         return on_reply, taken
 

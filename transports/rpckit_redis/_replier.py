@@ -25,6 +25,7 @@ REPLY_KEPT_S = 30.0  # seconds a reply is kept for a caller that set no deadline
 MAX_KEPT = 16_384  # replies
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 MAX_HEADS = 4096  # inboxes remembered; then forgotten all at once
+MAX_REMEMBERED = 256  # characters of one: strangers choose theirs
 STORED_S = 3_600  # seconds a stored reply waits for its caller
 STORED_MAX = 1_000  # replies in one list or stream, unless the handler says otherwise
 
@@ -74,9 +75,11 @@ class Replier:
 
     def _head(self, address: str) -> bytes:
         """What each reply to one inbox begins with; nothing for a place where replies are stored."""
-        if len(self._heads) >= MAX_HEADS:
-            self._heads.clear()
-        head = self._heads[address] = b"" if stored_at(address) else pack_head("PUBLISH", address)
+        head = b"" if stored_at(address) else pack_head("PUBLISH", address)
+        if len(address) <= MAX_REMEMBERED:
+            if len(self._heads) >= MAX_HEADS:
+                self._heads.clear()
+            self._heads[address] = head
         return head
 
     def _sent(self, until: float, address: str, command: bytes, count: Any) -> None:

@@ -38,6 +38,7 @@ class ChannelReceiver(Receiver):
         self._broadcast = broadcast
         self._backlog: deque[tuple[bytes, float]] = deque()  # and when it came
         self._backlog_bytes = self._dropped = self._stale = 0
+        self._dealing = False
 
     async def attach(self, session: Session) -> None:
         if self._stopped:
@@ -48,6 +49,7 @@ class ChannelReceiver(Receiver):
                 await self._channels.listen(self.place.key, self._on_data)
             except hiredis.ReplyError as error:
                 raise explain(error, f"serving {self.address!r}") from error
+        self._room_changed()
 
     async def stop(self) -> None:
         """What was heard is handed over: it cannot be given back."""
@@ -116,8 +118,14 @@ class ChannelReceiver(Receiver):
                 log.warning("%d requests at %r were lost: more came than are run", self._dropped, self.address)
 
     def _room_changed(self) -> None:
-        while self._backlog and self.room and self._session is not None:
-            self._deliver_next(self._session)
+        if self._dealing:  # one that ended at once; the loop below goes on
+            return
+        self._dealing = True
+        try:
+            while self._backlog and self.room and self._session is not None:
+                self._deliver_next(self._session)
+        finally:
+            self._dealing = False
         self._held_up = bool(self._backlog)
 
     def _deliver_next(self, session: Session) -> None:

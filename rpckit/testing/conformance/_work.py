@@ -139,6 +139,19 @@ class Cancelling(RigFixtures):
 
 
 class Draining(RigFixtures):
+    async def test_one_of_two_servers_goes_on_when_the_other_leaves(self, rig: Rig, address: str) -> None:
+        """Also when each has lost more claims to the other than it has places."""
+        one, other = Probe(address), Probe(address)
+        leaving = await rig.server(one.service, concurrency=2)
+        if await rig.second_server(other.service, concurrency=2) is None:
+            return
+        client = await rig.client()
+        for _ in range(10):
+            await asyncio.gather(*(client.call(one.at("nap"), 0) for _ in range(20)))
+        await leaving.stop(grace=1)
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*(client.call(one.at("nap"), 0) for _ in range(20)))
+
     async def test_what_has_begun_is_finished(self, rig: Rig, address: str) -> None:
         """Within the grace period, and its reply still arrives."""
         probe = Probe(address)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import hiredis
 import pytest
 
-from rpckit.errors import ConnectionLost, RpcError
+from rpckit.errors import RpcError
 from rpckit.message import Kind, Message
 from rpckit.transport import Delivery, begins
 from rpckit_redis._channels import Channels
@@ -19,9 +19,10 @@ from rpckit_redis._keys import place_of
 from rpckit_redis._link import Link
 from rpckit_redis._lists import ListReceiver
 from rpckit_redis._receiver import PullingReceiver
-from rpckit_redis._replier import Replier
+from rpckit_redis._replier import MAX_REMEMBERED, Replier
 from rpckit_redis._scripts import SETTLE_LIST, SETTLE_OWN_STREAM, TAKE_LIST
 from rpckit_redis._streams import StreamReceiver
+from rpckit_redis._subscribers import ChannelReceiver
 
 
 class Redis:
@@ -127,13 +128,66 @@ async def test_claims_of_a_lost_connection_are_not_won(stream: Server) -> None:
     assert await asyncio.gather(*claims) == [False, False]
 
 
-async def test_a_loss_is_told_with_an_error_for_each(stream: Server) -> None:
+async def test_a_claim_lost_with_its_connection_is_not_answered_since_another_server_may_have_it(
+    stream: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     claims = await begun(stream.deliver(2))
     await stream.commands()
     stream.main.abort()
-    outcomes = await asyncio.gather(*claims, return_exceptions=True)
-    assert all(isinstance(outcome, ConnectionLost) for outcome in outcomes)
-    assert outcomes[0] is not outcomes[1]
+    assert await asyncio.gather(*claims) == [False, False]
+    assert "could not be claimed" in caplog.text
+
+
+async def test_a_claim_that_another_server_won_takes_up_no_room_any_more(stream: Server) -> None:
+    claims = await begun(stream.deliver(2))
+    await stream.commands()
+    stream.main.link.data_received(b"*2\r\n:1\r\n:0\r\n")
+    assert await asyncio.gather(*claims) == [True, False]
+    assert stream.receiver._unsettled == 1
+
+
+async def test_reply_addresses_of_strangers_are_remembered_up_to_a_length(stream: Server) -> None:
+    for length in (10, MAX_REMEMBERED, MAX_REMEMBERED + 1, 100_000):
+        stream.replier.reply(Message(Kind.REPLY, "i" * length, body=b"7"), 0.0, None)
+    assert [len(address) for address in stream.replier._heads] == [10, MAX_REMEMBERED]
+    assert [command[0] for command in await stream.commands()] == [b"PUBLISH"] * 4
+
+
+class Heard:
+    """A receiver of a channel with room for `prefetch` requests, and what it delivers."""
+
+    def __init__(self, prefetch: int) -> None:
+        link = Redis().link
+        self.session: Any = SimpleNamespace(main=link, alive=True, fresh_since=link.last_read)
+        self.deliveries: list[Delivery] = []
+        replier = Replier(on_gone=lambda _: None)
+        replier.attach(self.session)
+        place = place_of("x", Waiting.CHANNEL)
+        self.receiver = ChannelReceiver(
+            *(place, "x", self.deliveries.append, prefetch, replier, Channels()), broadcast=False
+        )
+        self.receiver._session = self.session
+
+    def hear(self, count: int) -> None:
+        for n in range(count):
+            self.receiver._on_data(write(Message(Kind.REQUEST, "x", message_id=f"m{n}")))
+
+
+async def test_a_backlog_is_delivered_on_the_next_connection() -> None:
+    heard = Heard(prefetch=2)
+    heard.hear(5)
+    assert len(heard.deliveries) == 2
+    await heard.receiver.attach(heard.session)
+    assert len(heard.deliveries) == 4
+
+
+async def test_a_long_backlog_of_what_ends_at_once_does_not_recurse() -> None:
+    heard = Heard(prefetch=1)
+    heard.hear(3_000)
+    heard.receiver._on_delivery = lambda delivery: delivery.hand_back()
+    heard.deliveries[0].settle()
+    assert (len(heard.receiver._backlog), heard.receiver._unsettled) == (0, 0)
 
 
 async def test_replies_leave_before_their_requests_are_settled(in_list: Server) -> None:
