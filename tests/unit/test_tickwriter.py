@@ -107,3 +107,27 @@ async def test_who_waits_goes_on_when_the_connection_is_lost(writer: Writer) -> 
     await asyncio.wait_for(waiting, 1)
     assert not writer.alive
     assert not writer._end_writing()
+
+
+async def test_what_answers_to_a_read_needs_no_flush_behind_it(writer: Writer, sent: Sent) -> None:
+    writer.write(b"a")
+    await tick()
+    writer.heard()
+    writer.write(b"b")
+    assert sent.chunks == [b"a", b"b"]
+    assert not writer._flush_due
+    for word in (b"c", b"d", b"e"):
+        writer.write(word)
+    await tick()
+    assert sent.chunks == [b"a", b"b", b"c", b"de"]
+
+
+async def test_what_is_held_leaves_with_what_follows(writer: Writer, sent: Sent) -> None:
+    writer.write(b"a")
+    await tick()
+    writer.hold()
+    writer.write(b"b")
+    writer.write(b"c")
+    assert sent.chunks == [b"a"]
+    await tick()
+    assert sent.chunks == [b"a", b"bc"]

@@ -186,7 +186,7 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
         self.on_lost: Callable[[CloseReason], None] = _ignore
         self.on_blocked: Callable[[str | None], None] = _ignore
         self.close_reason: CloseReason | None = None
-        self.last_read = self.last_write = self.loop.time()
+        self.last_write = self.loop.time()
         self._rest = b""
         self.loop_ends = False
 
@@ -262,7 +262,7 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
 
     def data_received(self, data: bytes) -> None:
         """All complete frames of what came in; callbacks are plain calls that return at once."""
-        self.last_read = self.loop.time()
+        self.heard()
         buffer = self._rest + data if self._rest else bytes(data)
         position, end = 0, len(buffer)
         try:

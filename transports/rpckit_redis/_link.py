@@ -72,13 +72,11 @@ class Link(TickWriter, asyncio.Protocol):
         self.on_lost: Callable[[str], None] = _ignore
         self.on_push: OnPush = _ignore
         self.on_pattern_push: OnPatternPush = _ignore
-        self.last_read = self.loop.time()
         self.close_reason = ""
         self.id = 0  # Redis's number of this connection
         self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH)
         self._awaiting: deque[OnReply] = deque()
         self._gathered: list[Batch[Any]] = []  # in the order they were begun in this tick
-        self._heard = False  # something came in since the last thing was sent
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -95,21 +93,6 @@ class Link(TickWriter, asyncio.Protocol):
         self._awaiting.append(on_reply)
         self.write(command)
 
-    def write(self, data: bytes) -> None:
-        """As its base; but what answers to a read, where one thing is sent at a time, needs no flush behind it.
-
-        That spares a lone caller a turn of the loop for each command.
-        """
-        if self._heard and self._lone and not self._flush_due:
-            self._heard = False
-            self._hand_over(data)
-        else:
-            super().write(data)
-
-    def wait_for_more(self) -> None:
-        """What is sent now leaves at the end of the tick, with what follows it."""
-        self._lone = False
-
     def gather(self, batch: Batch[T], item: T) -> None:
         """Add to a batch, which leaves after whatever else is sent in this tick.
 
@@ -124,13 +107,11 @@ class Link(TickWriter, asyncio.Protocol):
             self._write_out()
 
     def _begin(self, batch: Batch[Any]) -> None:
-        if self._flush_due or not self._lone:
-            self._gathered.append(batch)
-            if not self._flush_due:
-                self._flush_due = True
-                self.loop.call_soon(self._flush)
-        else:
+        if self.leaves_at_once:
             batch.leave(self)
+        else:
+            self._gathered.append(batch)
+            self._plan_flush()
 
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, []
@@ -138,7 +119,8 @@ class Link(TickWriter, asyncio.Protocol):
         for batch in gathered:
             batch.leave(self)
         super()._flush()
-        self._lone = self._lone and not several
+        if several:
+            self.hold()
 
     def run(self, script: Script, keys: tuple[str, ...], args: tuple[bytes | str | int, ...], reply: OnReply) -> None:
         """Run a script, by its digest; in full where Redis has forgotten it."""
@@ -224,8 +206,7 @@ class Link(TickWriter, asyncio.Protocol):
     # -- receiving ----------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self.last_read = self.loop.time()
-        self._heard = True
+        self.heard()
         reader = self._reader
         try:
             reader.feed(data)

@@ -38,7 +38,7 @@ class ListReceiver(PullingReceiver):
         key, doing = self.place.key, self.place.doing(session.consumer)
         if asked_at - self._empty_at < QUICK_S:
             move = pack("BLMOVE", key, doing, "LEFT", "RIGHT", int(BLOCK_S))
-            link.wait_for_more()
+            link.hold()
             link.send(move, partial(self._moved, session, asked_at, self._empty_at, refusals))
             most -= 1
         on_reply, taken = link.handing(partial(self._taken, session, most, asked_at))

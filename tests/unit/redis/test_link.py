@@ -135,7 +135,7 @@ async def test_closing_sends_what_is_gathered(wire: Wire, link: Link) -> None:
 async def test_commands_that_wait_for_more_leave_together(wire: Wire, link: Link) -> None:
     link.send(b"1", lambda _: None)
     await asyncio.sleep(0)
-    link.wait_for_more()
+    link.hold()
     link.send(b"2", lambda _: None)
     link.send(b"3", lambda _: None)
     await asyncio.sleep(0)
