@@ -83,9 +83,9 @@ class DeadlineHeap(Generic[K]):
         heappush(self._heap, entry)
         return entry
 
-    def discard(self, entry: Entry) -> None:
-        """Does nothing for one that has left."""
-        if entry[2] is None:
+    def discard(self, entry: Entry | None) -> None:
+        """Does nothing for one that has left, and for None: what has no deadline."""
+        if entry is None or entry[2] is None:
             return
         entry[2] = None
         self._dead = dead = self._dead + 1

@@ -105,10 +105,10 @@ class Dispatcher:
             return
         spec = service.find(delivery.message.method)
         fault = self._refusal(link, service, spec, delivery)
-        if fault is not None or spec is None:  # and then there is a fault
-            assert fault is not None
+        if fault is not None:
             self._refuse(link, delivery, fault, self.stats.of(spec or service))
             return
+        assert spec is not None  # or there was a fault
         now = self._time()
         self._admit(Job(self, link, service, spec, delivery, self._deadline(link, delivery.message, now)), now)
 

@@ -55,7 +55,7 @@ class InFlight(Generic[J]):
         """Give a call in flight an earlier moment (a method's own time limit)."""
         found = self._jobs.get(key)
         if found is not None:
-            self._discard(found[1])
+            self._deadlines.discard(found[1])
             self._jobs[key] = found[0], self._deadlines.push(key, deadline)
 
     def get(self, key: CallKey) -> J | None:
@@ -66,7 +66,7 @@ class InFlight(Generic[J]):
         found = self._jobs.pop(key, None)
         if found is None:
             return None
-        self._discard(found[1])
+        self._deadlines.discard(found[1])
         return found[0]
 
     def leave(self, key: CallKey, job: J) -> None:
@@ -74,7 +74,7 @@ class InFlight(Generic[J]):
         found = self._jobs.get(key)
         if found is not None and found[0] is job:
             del self._jobs[key]
-            self._discard(found[1])
+            self._deadlines.discard(found[1])
 
     def cancel(self, key: CallKey, now: float) -> J | None:
         """Take a call out because its caller cancelled it; an unknown one leaves a tombstone for its request."""
@@ -107,10 +107,6 @@ class InFlight(Generic[J]):
 
     def next_deadline(self) -> float | None:
         return self._deadlines.next()
-
-    def _discard(self, entry: Entry | None) -> None:
-        if entry is not None:
-            self._deadlines.discard(entry)
 
     def _bury(self, key: CallKey, now: float) -> None:
         while self._tombstones:

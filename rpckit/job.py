@@ -84,7 +84,7 @@ class Job:
         self.spec = spec
         self.delivery = delivery
         self.deadline = deadline
-        self.key = (link.name, message.reply_to, message.correlation_id)
+        self.key = call_key(link, message)
         self.arguments: Arguments = ((), {})
         self._context: Context | None = None
         self.task: asyncio.Task[Any] | None = None  # while its handler runs; to be cancelled only while that waits

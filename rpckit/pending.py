@@ -46,8 +46,7 @@ class PendingCalls(Generic[W]):
         if found is None:
             return None
         waiter, entry = found
-        if entry is not None:
-            self._deadlines.discard(entry)
+        self._deadlines.discard(entry)
         return waiter
 
     def expire(self, now: float) -> list[tuple[str, W]]:

@@ -132,9 +132,7 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
         """Take a method frame off the slow path; False for the driver's own."""
         kind = payload[:4]
         if kind == _DELIVER:
-            start, end = 5, 5 + payload[4]
-            tag, redelivered = TAG_BIT.unpack_from(payload, end)
-            self.content = _Content((payload[start:end], tag, redelivered & 1 == 1, payload[end + TAG_BIT.size :]))
+            self.content = _Content(_read_deliver(payload, 0, len(payload)))
         elif kind in _CONFIRMS:
             tag, multiple = parse_ack(payload)
             self.on_confirm(tag, multiple, kind == _ACK)
@@ -302,14 +300,8 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
             if stop <= end and kind == HEADER and of == channel_id and buffer[body - 1] == FRAME_END:
                 kind, of, size = FRAME_HEAD.unpack_from(buffer, body)
                 if size == whole and kind == BODY and of == channel_id and buffer[stop - 1] == FRAME_END:
-                    start = position + FRAME_HEAD.size + 5
-                    tag_at = start + buffer[start - 1]
-                    tag, redelivered = TAG_BIT.unpack_from(buffer, tag_at)
                     channel.on_deliver(
-                        buffer[start:tag_at],
-                        tag,
-                        redelivered & 1 == 1,
-                        buffer[tag_at + TAG_BIT.size : header - 1],
+                        *_read_deliver(buffer, position + FRAME_HEAD.size, header - 1),
                         buffer[header + HEADER_START.size : body - 1],
                         buffer[body + FRAME_HEAD.size : stop - 1],
                     )
@@ -361,6 +353,14 @@ class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the drive
             raise driver_errors.AmqpClosedConnection from error
         _, channel_id, frame = pamqp.frame.unmarshal(head + rest)
         return channel_id, frame
+
+
+def _read_deliver(payload: bytes, start: int, end: int) -> Deliver:
+    """Of a method frame whose class id stands at `start`."""
+    consumer_tag = start + 5
+    tag_at = consumer_tag + payload[consumer_tag - 1]
+    tag, redelivered = TAG_BIT.unpack_from(payload, tag_at)
+    return payload[consumer_tag:tag_at], tag, redelivered & 1 == 1, payload[tag_at + TAG_BIT.size : end]
 
 
 def _ignore(*_: object) -> None:

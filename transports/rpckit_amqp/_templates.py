@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from rpckit.message import NATIVE, REPLY, REQUEST, Message
 
@@ -25,6 +26,7 @@ _SIZE_AT = FRAME_HEAD.size + 4  # of the body's size in a header frame: after cl
 _END = 1
 
 LayOut = Callable[[Message, bool], bytes]  # all frames of a message, that may be mandatory
+K = TypeVar("K")
 Hole = tuple[int, int]  # where, and how long
 
 
@@ -60,10 +62,7 @@ class Templates:
         key = (message.address, message.content_type, mandatory)
         template = self._replies.get(key)
         if template is None:
-            template = self._make(message, mandatory)
-            if len(self._replies) >= MAX_TEMPLATES:
-                self._replies.clear()
-            self._replies[key] = template
+            template = self._remember(self._replies, key, message, mandatory)
         if not template:
             return None
         size = len(body)
@@ -93,14 +92,18 @@ class Templates:
         )
         template = self._requests.get(key)
         if template is None:
-            template = self._make(message, mandatory)
-            if len(self._requests) >= MAX_TEMPLATES:
-                self._requests.clear()
-            self._requests[key] = template
+            template = self._remember(self._requests, key, message, mandatory)
         if not template:
             return None
         size, deadline = len(body).to_bytes(8, "big"), deadline_ms.to_bytes(8, "big")
         return template % (size, deadline, correlation_id, left, message_id.encode(), size[4:], body)
+
+    def _remember(self, templates: dict[K, bytes], key: K, message: Message, mandatory: bool) -> bytes:
+        template = self._make(message, mandatory)
+        if len(templates) >= MAX_TEMPLATES:
+            templates.clear()
+        templates[key] = template
+        return template
 
     def _make(self, message: Message, mandatory: bool) -> bytes:
         """Empty for a message that cannot be told from its sample."""

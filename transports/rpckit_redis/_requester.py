@@ -14,8 +14,7 @@ import hiredis
 from rpckit.call import CORRELATION_HEADER
 from rpckit.errors import NoResponder, NotSent, OutcomeUnknown, RpcError, UsageError
 from rpckit.ids import new_id
-from rpckit.message import NATIVE, Message
-from rpckit.message import Kind as MessageKind
+from rpckit.message import NATIVE, REPLY, REQUEST, Message
 from rpckit.transport import OnMessage, OnUndelivered
 
 from ._channels import Channels
@@ -31,7 +30,6 @@ __all__ = ["Requester"]
 log = logging.getLogger(__name__)
 
 ANSWER_S = 30.0  # seconds for Redis to take a message that has no time limit of its own
-REQUEST, REPLY = MessageKind.REQUEST, MessageKind.REPLY  # looking up a member costs as much as a call
 MAX_ADDRESSES = 4096  # remembered; then forgotten all at once
 
 

@@ -50,14 +50,14 @@ class StreamReceiver(PullingReceiver):
         for entries in (answer or {}).values():
             for entry, fields in entries:
                 data = fields[1] if fields[0] == FIELD else _envelope(fields)
-                self._deliver(session, data, entry, 1, now - int(entry.partition(b"-")[0]) / 1000)
+                self._deliver(session, data, entry, 1, now - _given_at(entry))
 
     async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
         args = (GROUP, session.consumer, most, ALIVE_MS, int(alone))
         taken = await session.main.ask_script(REAP_STREAM, (self.place.key,), *args)
         now = self._redis_now(session)
         return [
-            self._deliver(session, _envelope(fields), entry, tries, now - int(entry.partition(b"-")[0]) / 1000)
+            self._deliver(session, _envelope(fields), entry, tries, now - _given_at(entry))
             for entry, fields, tries in taken
         ]
 
@@ -81,6 +81,11 @@ class StreamReceiver(PullingReceiver):
     def _redis_now(self, session: Session) -> float:
         """Seconds by Redis's clock alone, as entries are numbered: what they differ by is an entry's age."""
         return session.main.loop.time() + self._clock_ahead
+
+
+def _given_at(entry: bytes) -> float:
+    """In seconds, by Redis's clock."""
+    return int(entry.partition(b"-")[0]) / 1000
 
 
 def _envelope(fields: Sequence[bytes]) -> bytes:
