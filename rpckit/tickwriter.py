@@ -32,6 +32,7 @@ class TickWriter(asyncio.BaseProtocol):
         self._flush_due = False
         self._lone = False  # the last tick that sent, sent one thing
         self._answers = False  # what is written next answers to a read
+        self.answered_on: TickWriter | None = None  # where what is heard here is answered, if not here
         self.last_read = self.loop.time()
         self._held_up = False
         self._writable = asyncio.Event()
@@ -58,7 +59,7 @@ class TickWriter(asyncio.BaseProtocol):
         It needs no flush behind it, which spares a lone caller a turn of the loop.
         """
         self.last_read = self.loop.time()
-        self._answers = True
+        (self.answered_on or self)._answers = True
 
     def hold(self) -> None:
         """What is written now leaves at the end of the tick, with what follows it."""

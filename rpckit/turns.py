@@ -55,7 +55,7 @@ class Turns(Generic[J]):
 
     async def _take(self, turn: object) -> None:
         """All that is ready now; what these jobs let in has its own turn."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
         ready, held = self._ready, sys.getrefcount(task)
         for _ in range(len(ready)):
@@ -81,7 +81,7 @@ class Turns(Generic[J]):
         self._loop.create_task(self._run_apart(job), context=self._outside.copy())
 
     async def _run_apart(self, job: J) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
         self._enter(job)
         await self._run(job, task)

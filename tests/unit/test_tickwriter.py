@@ -122,6 +122,18 @@ async def test_what_answers_to_a_read_needs_no_flush_behind_it(writer: Writer, s
     assert sent.chunks == [b"a", b"b", b"c", b"de"]
 
 
+async def test_what_is_heard_on_one_connection_may_be_answered_on_another(writer: Writer, sent: Sent) -> None:
+    listener = Writer()
+    listener.connection_made(Sent())
+    listener.answered_on = writer
+    writer.write(b"a")
+    await tick()
+    listener.heard()
+    writer.write(b"b")
+    assert sent.chunks == [b"a", b"b"]
+    assert not writer._flush_due
+
+
 async def test_what_is_held_leaves_with_what_follows(writer: Writer, sent: Sent) -> None:
     writer.write(b"a")
     await tick()

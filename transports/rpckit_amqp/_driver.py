@@ -21,6 +21,7 @@ from aioamqp import exceptions as driver_errors
 from aioamqp.channel import Channel
 from aioamqp.protocol import CLOSED, CONNECTING, AmqpProtocol
 
+from rpckit.readbuffer import ReadBuffer
 from rpckit.tickwriter import TickWriter
 
 from ._frames import (
@@ -174,7 +175,7 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
             self.on_return(method, properties)
 
 
-class FastProtocol(TickWriter, AmqpProtocol):  # type: ignore[misc]  # the driver has no types
+class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc]  # the driver has no types
     """One connection. Made by `aioamqp.connect(protocol_factory=…)`, which does handshake and tuning."""
 
     CHANNEL_FACTORY = FastChannel

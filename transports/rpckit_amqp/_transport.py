@@ -172,6 +172,8 @@ class AmqpTransport(Observed):
         self._replier.attach(session)
         self._express.attach(session, self._requester.on_return)
         self._confirmed.attach(session, confirmed)
+        if self._inbound is not None:
+            self._inbound.session.protocol.answered_on = session.protocol
 
     async def _prepare_consuming(self, session: Session) -> None:
         inbound = Inbound(session)
@@ -180,6 +182,8 @@ class AmqpTransport(Observed):
         for receiver in sorted(self._receivers, key=lambda each: isinstance(each, AmqpReceiver)):
             await receiver.attach(inbound)
         self._inbound = inbound
+        if self._publishing.session is not None:
+            session.protocol.answered_on = self._publishing.session.protocol
 
     def _publishing_state(self, state: State, why: str) -> None:
         if state is State.RECONNECTING:

@@ -19,6 +19,7 @@ import hiredis
 from hiredis import PushNotification
 
 from rpckit.errors import ConnectionLost
+from rpckit.readbuffer import ReadBuffer
 from rpckit.tickwriter import TickWriter
 
 from ._errors import is_error, kind_of
@@ -62,7 +63,7 @@ class Batch(Generic[T]):
             self.lay_out(link, items)
 
 
-class Link(TickWriter, asyncio.Protocol):
+class Link(TickWriter, ReadBuffer):
     """Made by `loop.create_connection`. Callbacks are plain calls that return at once."""
 
     convoy = CONVOY
