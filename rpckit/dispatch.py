@@ -256,6 +256,8 @@ class Dispatcher:
         self._running.add(job)
         if job.needs_claim:
             job.delivery.begin(partial(self._claimed, job))
+        elif job.delivery.redelivered:
+            job.delivery.begin(partial(self._claimed, job), again=True)
         else:
             self._call_turns.add(job)
 

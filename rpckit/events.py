@@ -25,7 +25,7 @@ class EventDelivery:
     def __init__(self, message: Message) -> None:
         self.message = message
 
-    def begin(self, told: Callable[[bool], None]) -> None:
+    def begin(self, told: Callable[[bool], None], *, again: bool = False) -> None:
         told(True)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None: ...

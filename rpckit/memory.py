@@ -270,8 +270,8 @@ class _MemoryDelivery:
     def redelivered(self) -> bool:
         return self.queued.redelivered
 
-    def begin(self, told: OnBegun) -> None:
-        self.claimed = self.open
+    def begin(self, told: OnBegun, *, again: bool = False) -> None:
+        self.claimed = self.open and not again
         told(self.open)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:

@@ -113,8 +113,11 @@ class Delivery(Protocol):
         """It was handed to a server before, and may have run there."""
         ...
 
-    def begin(self, told: OnBegun) -> None:
+    def begin(self, told: OnBegun, *, again: bool = False) -> None:
         """Asked before each start that may not happen twice; `told` is called once, now or later.
+
+        again: it was redelivered and may run twice. That claims nothing; but only a server that dies later than this
+        has died over it, where such deaths are counted.
 
         With True: start. False: somebody else has it; do not. An `RpcError`: it cannot be known, and was not begun.
         """
@@ -140,10 +143,10 @@ class Delivery(Protocol):
         ...
 
 
-async def begins(delivery: Delivery) -> bool:
+async def begins(delivery: Delivery, *, again: bool = False) -> bool:
     """Whether it is to be started. Raises `RpcError`."""
     outcome: asyncio.Future[bool | RpcError] = asyncio.get_running_loop().create_future()
-    delivery.begin(lambda told: None if outcome.done() else outcome.set_result(told))
+    delivery.begin(lambda told: None if outcome.done() else outcome.set_result(told), again=again)
     answer = await outcome
     if isinstance(answer, bool):
         return answer

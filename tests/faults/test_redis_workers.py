@@ -23,10 +23,12 @@ import pytest
 from rpckit import Client, DeadlineExceeded, OutcomeUnknown, Server, Service
 from rpckit.deadline import MAX_SKEW_S
 from rpckit.ids import new_id
+from rpckit.registry import open_transport
 from rpckit.testing import Redis
+from rpckit.transport import Delivery, State, begins
 
 from .nursery import Nursery, lives, nursery
-from .world import KINDS, Figure, eventually, of_kind
+from .world import KINDS, Figure, eventually, of_kind, proxied
 
 JOBS = 3_000
 KILLS = 14
@@ -119,6 +121,64 @@ async def test_three_thousand_jobs_outlive_fourteen_kills_and_one_poison(
 
 def _done_at_least(jobs: list[asyncio.Task[object]], number: float) -> bool:
     return sum(job.done() for job in jobs) >= number
+
+
+@asynccontextmanager
+async def doomed(url: str, address: str) -> AsyncIterator[list[Delivery]]:
+    """What a server with no slot free is delivered; at the end it dies with all of that."""
+    async with proxied(url) as (proxy, through):
+        transport, states, deliveries = open_transport(through), list[State](), list[Delivery]()
+        transport.on_state(lambda state, why: states.append(state))
+        await transport.connect(serve=True)
+        try:
+            await transport.receive(address, deliveries.append, prefetch=40)
+            yield deliveries
+            await proxy.refuse()
+            proxy.reset()
+            await eventually(lambda: State.RECONNECTING in states)
+        finally:
+            await transport.close()
+
+
+async def test_a_request_that_waits_in_every_server_that_dies_is_no_dead_letter(
+    own_redis: Redis, kind: str, address: str
+) -> None:
+    """However many they are: it had no part in that."""
+    url = of_kind(own_redis.url, kind)
+    service = Service("waits", address=address)
+
+    @service.method(idempotent=True)
+    async def work() -> str:
+        return "ran"
+
+    async with Client(url, no_server="wait", timeout=30) as client:
+        call = asyncio.create_task(client.call(f"{address}.work", idempotent=True))
+        for _ in range(2 * RUNS_OF_POISON):
+            async with doomed(url, address) as deliveries:
+                await eventually(lambda got=deliveries: got)  # type: ignore[misc]
+        async with Server(service, url=url):
+            assert await call == "ran"
+    assert dead_letters(own_redis, kind, address) == 0
+    assert own_redis.ctl("EXISTS", f"rpckit:{{{address}}}:{kind}:tries") == 0
+
+
+async def test_a_request_that_every_server_dies_over_is_a_dead_letter(
+    own_redis: Redis, kind: str, address: str
+) -> None:
+    """The servers in which it waited do not count, before or between."""
+    url = of_kind(own_redis.url, kind)
+    async with Client(url, no_server="wait", timeout=30) as client:
+        call = asyncio.create_task(client.call(f"{address}.poison", idempotent=True))
+        for _ in range(RUNS_OF_POISON):
+            for begin in (True, False):
+                async with doomed(url, address) as deliveries:
+                    await eventually(lambda got=deliveries: got or call.done())  # type: ignore[misc]
+                    for delivery in deliveries:
+                        assert not begin or await begins(delivery, again=True)
+        with pytest.raises(OutcomeUnknown, match=f"died {RUNS_OF_POISON} times over this request"):
+            await call
+    assert dead_letters(own_redis, kind, address) == 1
+    assert own_redis.ctl("EXISTS", f"rpckit:{{{address}}}:{kind}:tries") == 0
 
 
 async def test_the_work_of_a_killed_server_is_soon_in_other_hands(

@@ -38,10 +38,10 @@ from rpckit import (
 from rpckit.call import cancel_topic, read_error, read_value
 from rpckit.context import MAX_DEPTH
 from rpckit.contract import write_arguments
-from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport
+from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport, _MemoryDelivery
 from rpckit.message import CONTRACT_HEADER, NATIVE, PLAIN, Kind, Message
 from rpckit.schema import contract_of, method_fingerprint
-from rpckit.transport import TransportOptions
+from rpckit.transport import OnBegun, TransportOptions
 from rpckit.url import Url
 
 OPTIONS = TransportOptions.model_validate({})
@@ -568,6 +568,38 @@ async def test_redelivered_work_runs_again_only_if_it_may(
         with pytest.raises(OutcomeUnknown, match="was delivered before and may have run"):
             await call
         assert ran == ["first"]
+
+
+async def test_redelivered_work_is_begun_again_only_with_a_slot(
+    client: Client, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a server that dies while it waits for one has not died over it."""
+    asked: list[tuple[str, bool]] = []
+    begin = _MemoryDelivery.begin
+
+    def noted(self: _MemoryDelivery, told: OnBegun, *, again: bool = False) -> None:
+        asked.append((self.message.method, again))
+        begin(self, told, again=again)
+
+    monkeypatch.setattr(_MemoryDelivery, "begin", noted)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await go_on.wait()
+
+    first = await serve(service_of(work, idempotent=True))
+    calls = [asyncio.ensure_future(client.call("s.work"))]
+    await begun.wait()
+    other = await serve(service_of(work, idempotent=True), service_of(work, name="busy"), concurrency=1)
+    calls.append(asyncio.ensure_future(client.call("busy.work")))
+    await until(lambda: asked == [("work", False)])
+    first._dispatcher.links[0].transport.drop()  # type: ignore[union-attr]
+    await until(lambda: other.in_flight == 2)
+    assert asked == [("work", False)]
+    go_on.set()
+    await asyncio.gather(*calls)
+    assert asked == [("work", False), ("work", True)]
 
 
 async def test_where_beginning_is_a_claim_begun_work_is_not_run_elsewhere(client: Client, serve: Serve) -> None:

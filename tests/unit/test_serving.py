@@ -71,7 +71,7 @@ class FakeDelivery:
         self.replies: list[Message] = []
         self.ends: list[str] = []
 
-    def begin(self, told: OnBegun) -> None:
+    def begin(self, told: OnBegun, *, again: bool = False) -> None:
         told(True)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:

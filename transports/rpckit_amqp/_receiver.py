@@ -48,7 +48,7 @@ class AmqpDelivery:
         self.redelivered = redelivered
         self.arrived_at = inbound.session.protocol.last_read  # on the loop's clock
 
-    def begin(self, told: OnBegun) -> None:
+    def begin(self, told: OnBegun, *, again: bool = False) -> None:
         """AMQP has no claim: what was redelivered is refused by the server instead."""
         told(True)
 

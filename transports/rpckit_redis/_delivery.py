@@ -1,12 +1,14 @@
 """One request in the hands of this process, and what each kind of place does with it.
 
 Each step is one command or one script, so that a process may die before or after it, never in it; the same
-step of several requests may be taken in one, which is no less:
+step of several requests may be taken in one, which is no less. Again is begin for what was redelivered and may
+run twice: nobody takes it away from the others, but it is one try more.
 
 | step      | stream                      | list                         | Pub/Sub          |
 |-----------|-----------------------------|------------------------------|------------------|
 | delivered | XREADGROUP                  | BLMOVE, or LPOP and RPUSH    | the message      |
 | begin     | XACK = 1, XDEL              | LREM = 1                     | SET NX PX        |
+| again     | XCLAIM, one try more        | HSET, one try more           | nothing          |
 | settle    | XACK, XDEL                  | LREM                         | nothing          |
 | hand_back | XACK, XADD a copy, XDEL     | LREM, LPUSH                  | nothing          |
 | reject    | XACK, XADD to :dead, XDEL   | LREM, LPUSH to :dead         | nothing          |
@@ -16,6 +18,7 @@ step of several requests may be taken in one, which is no less:
 | before delivered | the request waits                                 | other subscribers have it           |
 | before begin     | another server reaps it, marked as redelivered    | other subscribers have it           |
 | after begin      | it is nobody's; its caller waits out its time     | the same                            |
+| before again     | reaped; that does not count as a try              | nothing is redelivered              |
 | before settle    | reaped and run again: its method is idempotent    | the same as after begin             |
 | before hand_back | reaped                                            | other subscribers have it           |
 | after the others | it is over, waits anew, or is with the dead       | it is over                          |
@@ -48,6 +51,10 @@ class Source(Protocol):
         """Take it out of what others could get; `delivery.claimed` says later who did."""
         ...
 
+    def begin_again(self, delivery: RedisDelivery, told: OnBegun) -> None:
+        """Count one try more, for whoever takes it over; `delivery.allowed` says later whether it is still ours."""
+        ...
+
     def settle(self, delivery: RedisDelivery) -> None: ...
 
     def hand_back(self, delivery: RedisDelivery) -> None: ...
@@ -74,26 +81,31 @@ class RedisDelivery:
         self.message = message
         self.data = data  # its envelope as it came
         self.entry = entry  # a stream's id of it
-        self.tries = tries  # 1 for the first delivery
+        self.tries = tries  # how often it has run, at most, as soon as it is begun: 1 for the first delivery
         self.redelivered = tries > 1
         self.arrived_at = session.main.last_read  # on the loop's clock
-        self.begun = False
+        self.begun = False  # claimed, so that Redis has it no more
         self.open = True
 
-    def begin(self, told: OnBegun) -> None:
+    def begin(self, told: OnBegun, *, again: bool = False) -> None:
         if not self.open or not self.session.alive:
-            told(False)
-        elif self.begun:
+            self.allowed(told, False)
+        elif self.begun or (again and not self.redelivered):
             told(True)
+        elif again:
+            self.source.begin_again(self, told)
         else:
             self.source.claim(self, told)
 
     def claimed(self, told: OnBegun, outcome: bool | RpcError) -> None:
-        """What became of a claim; one lost with its connection is nobody's to answer: it may be another server's."""
+        self.begun = outcome is True
+        self.allowed(told, outcome)
+
+    def allowed(self, told: OnBegun, outcome: bool | RpcError) -> None:
+        """What became of asking; lost with its connection it is nobody's to answer: it may be another server's."""
         if isinstance(outcome, ConnectionLost):
             log.info("a request could not be claimed, and is not run here: %s", outcome)
             outcome = False
-        self.begun = outcome is True
         if outcome is False:
             self._close()
         told(outcome)

@@ -10,9 +10,9 @@ from typing import Any
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
 from ._errors import is_error
-from ._link import Link, pack
+from ._link import Link, OnReply, pack
 from ._receiver import ALIVE_MS, PullingReceiver, Settling
-from ._scripts import ABANDON_LIST, REAP_LIST, REJECT_LIST, RETURN_LIST, SETTLE_LIST, TAKE_LIST
+from ._scripts import REAP_LIST, REJECT_LIST, RETURN_LIST, SETTLE_LIST, TAKE_LIST, TRIES_LIST
 
 __all__ = ["ListReceiver"]
 
@@ -82,10 +82,10 @@ class ListReceiver(PullingReceiver):
             delivery.session.main.loop.call_soon(self._hand_back)
         self._returning.append(delivery)
 
-    def abandon(self, delivery: RedisDelivery) -> None:
+    def note_tries(self, delivery: RedisDelivery, tries: int, on_reply: OnReply) -> None:
         keys = (self.place.doing(delivery.session.consumer), self.place.tries)
-        args = (delivery.data, _name(delivery.data))
-        delivery.session.main.run(ABANDON_LIST, keys, args, delivery.log_refusal)
+        args = (delivery.data, _name(delivery.data), tries)
+        delivery.session.main.run(TRIES_LIST, keys, args, on_reply)
 
     def reject(self, delivery: RedisDelivery) -> None:
         place = self.place
@@ -101,5 +101,5 @@ class ListReceiver(PullingReceiver):
 
 
 def _name(data: bytes) -> str:
-    """Under which an abandoned request's tries are counted; the scripts compute the same."""
+    """Under which a request's tries are noted; the scripts compute the same."""
     return hashlib.sha1(data).hexdigest()

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -24,7 +25,7 @@ from ._delivery import RedisDelivery
 from ._envelope import EnvelopeError, read
 from ._errors import explain, is_error, kind_of
 from ._keys import Place
-from ._link import Batch, Link, pack
+from ._link import Batch, Link, OnReply, pack
 from ._replier import Replier
 
 __all__ = ["ALIVE_MS", "MAX_TRIES", "PullingReceiver", "Receiver", "Settling"]
@@ -32,7 +33,7 @@ __all__ = ["ALIVE_MS", "MAX_TRIES", "PullingReceiver", "Receiver", "Settling"]
 log = logging.getLogger(__name__)
 
 ALIVE_MS = 5_000  # a consumer that has not beaten for so long is dead: frozen, or cut off
-MAX_TRIES = 5  # deliveries of a request whose servers died; then it is a dead letter
+MAX_TRIES = 5  # servers that died over a request they may have begun; then it is a dead letter
 REAP_AT_ONCE = 32  # abandoned requests taken in one step
 STOP_S = 1.0  # seconds for a blocked read to end when it is told to
 
@@ -76,6 +77,9 @@ class Receiver:
         self._room_changed()
 
     def claim(self, delivery: RedisDelivery, told: OnBegun) -> None:
+        raise NotImplementedError
+
+    def begin_again(self, delivery: RedisDelivery, told: OnBegun) -> None:
         raise NotImplementedError
 
     def settle(self, delivery: RedisDelivery) -> None:
@@ -153,7 +157,7 @@ class PullingReceiver(Receiver):
         self._has_room = asyncio.Event()
         self._link: Link | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._alone: RedisDelivery | None = None  # one that was abandoned before: no other such runs beside it
+        self._alone: RedisDelivery | None = None  # one that was begun again before: no other such runs beside it
         self._settling = Batch(self.lay_out_settling)
         self._settling_again = Batch(self.lay_out_settling)  # those that were delivered before
 
@@ -169,7 +173,11 @@ class PullingReceiver(Receiver):
         raise NotImplementedError
 
     async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
-        """Deliver what dead consumers left; only what was abandoned for the first time if `alone`."""
+        """Deliver what dead consumers left; if `alone`, only what was not begun again before."""
+        raise NotImplementedError
+
+    def note_tries(self, delivery: RedisDelivery, tries: int, on_reply: OnReply) -> None:
+        """Write down how often it has run, at most. Answered with 1, or with 0 if another server has it now."""
         raise NotImplementedError
 
     def lay_out_settling(self, link: Link, steps: Settling) -> None:
@@ -185,9 +193,23 @@ class PullingReceiver(Receiver):
         batch = self._settling_again if delivery.redelivered else self._settling
         delivery.session.main.gather(batch, (delivery, told))
 
+    def begin_again(self, delivery: RedisDelivery, told: OnBegun) -> None:
+        """Only here does a delivery become a try: a server that dies while it waits for a slot has not died over it.
+
+        The first one always counts, so that its beginning costs nothing.
+        """
+        self.note_tries(delivery, delivery.tries, partial(self._noted, delivery, told))
+
+    def abandon(self, delivery: RedisDelivery) -> None:
+        self.note_tries(delivery, delivery.tries - 1, delivery.log_refusal)
+
     def settle(self, delivery: RedisDelivery) -> None:
         batch = self._settling_again if delivery.redelivered else self._settling
         delivery.session.main.gather(batch, (delivery, None))
+
+    def _noted(self, delivery: RedisDelivery, told: OnBegun, reply: Any) -> None:
+        refused = explain(reply, f"beginning a request again at {self.address!r}") if is_error(reply) else None
+        delivery.allowed(told, refused or reply == 1)
 
     def _settled(self, steps: Settling, reply: Any) -> None:
         if is_error(reply):

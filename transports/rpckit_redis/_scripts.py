@@ -9,8 +9,6 @@ import hashlib
 from dataclasses import dataclass, field
 
 __all__ = [
-    "ABANDON_LIST",
-    "ABANDON_STREAM",
     "CREATE_GROUP",
     "PUSH_LIST",
     "PUSH_STREAM",
@@ -25,6 +23,8 @@ __all__ = [
     "SETTLE_OWN_STREAM",
     "SETTLE_STREAM",
     "TAKE_LIST",
+    "TRIES_LIST",
+    "TRIES_STREAM",
     "Script",
 ]
 
@@ -117,8 +117,9 @@ if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1],
 return 1
 """)
 
-# ARGV: group, this consumer, id, deliveries. Begun, and given up in good order: that is not counted against it.
-ABANDON_STREAM = Script("""
+# ARGV: group, this consumer, id, tries: one more when it begins again, and one less when that is given up in good
+# order. 0 when it is another's by now.
+TRIES_STREAM = Script("""
 if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then return 0 end
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'RETRYCOUNT', ARGV[4], 'JUSTID')
 return 1
@@ -143,8 +144,8 @@ local function is_dead(consumer, may_judge)
 end
 """
 
-# KEYS: stream. ARGV: group, this consumer, most entries, how long it counts as alive (ms), 1 to take only one
-# that was abandoned before. What is taken: {id, fields, deliveries}. Such a one is taken alone.
+# KEYS: stream. ARGV: group, this consumer, most entries, how long it counts as alive (ms), 1 to take none that was
+# begun again before. What is taken: {id, fields, tries once it is begun}. At most one begun again before is taken.
 REAP_STREAM = Script(
     _BEAT
     + """
@@ -158,14 +159,14 @@ for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
       redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer)
     else
       for _, entry in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[3], consumer)) do
-        local id, deliveries = entry[1], entry[4]
-        local again = deliveries > 1
+        local id, tries = entry[1], entry[4]
+        local again = tries > 1
         if #taken < tonumber(ARGV[3]) and not (again and alone) then
-          local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id)
+          local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', tries)
           if #claimed == 0 or not claimed[1] then
             redis.call('XACK', KEYS[1], ARGV[1], id)
           else
-            taken[#taken + 1] = {id, claimed[1][2], deliveries + 1}
+            taken[#taken + 1] = {id, claimed[1][2], tries + 1}
             alone = alone or again
           end
         end
@@ -210,10 +211,14 @@ end
 return returned
 """)
 
-# KEYS: doing, tries. ARGV: envelope, its name among the tries. As ABANDON_STREAM.
-ABANDON_LIST = Script("""
-if not redis.call('LPOS', KEYS[1], ARGV[1]) or redis.call('HEXISTS', KEYS[2], ARGV[2]) == 0 then return 0 end
-if redis.call('HINCRBY', KEYS[2], ARGV[2], -1) <= 0 then redis.call('HDEL', KEYS[2], ARGV[2]) end
+# KEYS: doing, tries. ARGV: envelope, its name among the tries, tries. As TRIES_STREAM; a single try is not noted.
+TRIES_LIST = Script("""
+if not redis.call('LPOS', KEYS[1], ARGV[1]) then return 0 end
+if tonumber(ARGV[3]) > 1 then
+  redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+else
+  redis.call('HDEL', KEYS[2], ARGV[2])
+end
 return 1
 """)
 
@@ -227,7 +232,7 @@ return 1
 """)
 
 # KEYS: consumers, tries, doing. ARGV: this consumer, most items, ms alive, 1 if alone, prefix of a doing list.
-# As REAP_STREAM; what is taken: {envelope, deliveries}.
+# As REAP_STREAM; what is taken: {envelope, tries once it is begun}.
 REAP_LIST = Script(
     _BEAT
     + """
@@ -244,13 +249,13 @@ for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[1])) do
     for i = 1, count do
       if #taken >= tonumber(ARGV[2]) then break end
       local item = redis.call('LINDEX', doing, 0)
-      local name = redis.sha1hex(item)
-      local again = redis.call('HEXISTS', KEYS[2], name) == 1
+      local tries = tonumber(redis.call('HGET', KEYS[2], redis.sha1hex(item)) or 1)
+      local again = tries > 1
       if again and alone then
         redis.call('LMOVE', doing, doing, 'LEFT', 'RIGHT')
       else
         redis.call('LMOVE', doing, KEYS[3], 'LEFT', 'RIGHT')
-        taken[#taken + 1] = {item, redis.call('HINCRBY', KEYS[2], name, 1) + 1}
+        taken[#taken + 1] = {item, tries + 1}
         alone = alone or again
       end
     end
@@ -267,13 +272,13 @@ SCRIPTS = (
     SETTLE_STREAM,
     SETTLE_OWN_STREAM,
     RETURN_STREAM,
-    ABANDON_STREAM,
+    TRIES_STREAM,
     REJECT_STREAM,
     REAP_STREAM,
     TAKE_LIST,
     SETTLE_LIST,
     RETURN_LIST,
-    ABANDON_LIST,
+    TRIES_LIST,
     REJECT_LIST,
     REAP_LIST,
 )

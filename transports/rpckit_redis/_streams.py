@@ -10,16 +10,16 @@ from typing import Any
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
 from ._keys import GROUP
-from ._link import Link, pack
+from ._link import Link, OnReply, pack
 from ._receiver import ALIVE_MS, PullingReceiver, Settling
 from ._scripts import (
-    ABANDON_STREAM,
     CREATE_GROUP,
     REAP_STREAM,
     REJECT_STREAM,
     RETURN_STREAM,
     SETTLE_OWN_STREAM,
     SETTLE_STREAM,
+    TRIES_STREAM,
 )
 
 __all__ = ["StreamReceiver"]
@@ -70,9 +70,9 @@ class StreamReceiver(PullingReceiver):
         args = (GROUP, delivery.entry, delivery.data)
         delivery.session.main.run(RETURN_STREAM, (self.place.key,), args, delivery.log_refusal)
 
-    def abandon(self, delivery: RedisDelivery) -> None:
-        args = (GROUP, delivery.session.consumer, delivery.entry, delivery.tries - 1)
-        delivery.session.main.run(ABANDON_STREAM, (self.place.key,), args, delivery.log_refusal)
+    def note_tries(self, delivery: RedisDelivery, tries: int, on_reply: OnReply) -> None:
+        args = (GROUP, delivery.session.consumer, delivery.entry, tries)
+        delivery.session.main.run(TRIES_STREAM, (self.place.key,), args, on_reply)
 
     def reject(self, delivery: RedisDelivery) -> None:
         args = (GROUP, delivery.entry, delivery.data)

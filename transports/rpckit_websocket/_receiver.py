@@ -34,7 +34,7 @@ class WebSocketDelivery:
         self.message = message
         self.redelivered = False
 
-    def begin(self, told: OnBegun) -> None:
+    def begin(self, told: OnBegun, *, again: bool = False) -> None:
         """A session has one server, so nobody else can have it."""
         told(True)
 

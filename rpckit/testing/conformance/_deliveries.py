@@ -312,3 +312,22 @@ class Losses(RigFixtures):
         assert await begins(await again.first())
         if capabilities.claims:
             assert not await begins(delivery)
+
+    async def test_what_is_begun_again_is_not_claimed(self, rig: Rig, address: str, capabilities: Capabilities) -> None:
+        """If `redelivers`: the next server has it all the same; where it `claims`, the last one learns that."""
+        caller = await rig.line()
+        lost = None
+        for delivered in range(3):
+            server = await rig.serving()
+            received = await server.receive(address)
+            if delivered == 0:
+                await caller.send(address)
+            delivery = await received.first()
+            assert delivery.redelivered == (delivered > 0)
+            assert await begins(delivery, again=True)
+            if capabilities.claims and lost is not None:
+                assert not await begins(lost, again=True)
+            lost = delivery
+            await server.transport.close()
+            if not capabilities.redelivers:
+                return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from rpckit_redis._link import Link
 from rpckit_redis._lists import ListReceiver
 from rpckit_redis._receiver import PullingReceiver
 from rpckit_redis._replier import MAX_REMEMBERED, Replier
-from rpckit_redis._scripts import SETTLE_LIST, SETTLE_OWN_STREAM, TAKE_LIST
+from rpckit_redis._scripts import SETTLE_LIST, SETTLE_OWN_STREAM, TAKE_LIST, TRIES_LIST, TRIES_STREAM
 from rpckit_redis._streams import StreamReceiver
 from rpckit_redis._subscribers import ChannelReceiver
 
@@ -86,8 +87,8 @@ async def in_list() -> Server:
     return Server(ListReceiver, Waiting.LIST)
 
 
-async def begun(deliveries: list[Delivery]) -> list[asyncio.Task[bool]]:
-    tasks = [asyncio.ensure_future(begins(delivery)) for delivery in deliveries]
+async def begun(deliveries: list[Delivery], *, again: bool = False) -> list[asyncio.Task[bool]]:
+    tasks = [asyncio.ensure_future(begins(delivery, again=again)) for delivery in deliveries]
     await asyncio.sleep(0)
     return tasks
 
@@ -210,6 +211,46 @@ async def test_what_was_delivered_before_is_settled_with_its_tries(in_list: Serv
     assert again[2:5] == [b"2", b"rpckit:{x}:list:doing:me", b"rpckit:{x}:list:tries"]
     in_list.main.link.data_received(b"*1\r\n:1\r\n*1\r\n:1\r\n")
     assert await asyncio.gather(*claims) == [True, True]
+
+
+async def test_what_is_begun_again_is_one_try_more_and_starts_when_that_is_written_down(
+    stream: Server, in_list: Server
+) -> None:
+    again = [await begun(server.deliver(1, tries=3), again=True) for server in (stream, in_list)]
+    data = write(stream.deliveries[0].message)
+    name = hashlib.sha1(data).hexdigest().encode()
+    assert await stream.commands() == [
+        [b"EVALSHA", TRIES_STREAM.sha, b"1", b"rpckit:{x}:stream", b"rpckit", b"me", b"1-0", b"3"]
+    ]
+    assert await in_list.commands() == [
+        [b"EVALSHA", TRIES_LIST.sha, b"2", b"rpckit:{x}:list:doing:me", b"rpckit:{x}:list:tries", data, name, b"3"]
+    ]
+    assert not any(task.done() for tasks in again for task in tasks)
+    stream.main.link.data_received(b":1\r\n")
+    in_list.main.link.data_received(b":0\r\n")
+    assert [await asyncio.gather(*tasks) for tasks in again] == [[True], [False]]
+    assert [server.receiver._unsettled for server in (stream, in_list)] == [1, 0]
+
+
+async def test_what_was_begun_again_and_is_given_up_is_one_try_less(stream: Server) -> None:
+    (again,) = await begun(stream.deliver(1, tries=2), again=True)
+    stream.main.link.data_received(b":1\r\n")
+    assert await again
+    stream.deliveries[0].hand_back()
+    assert [command[-1] for command in await stream.commands()] == [b"2", b"1"]
+
+
+async def test_a_first_delivery_that_may_run_twice_is_begun_without_a_word(stream: Server) -> None:
+    assert await begins(stream.deliver(1)[0], again=True)
+    assert await stream.commands() == []
+
+
+async def test_what_is_begun_again_in_a_lost_session_is_left_to_the_next(stream: Server) -> None:
+    (delivery,) = stream.deliver(1, tries=3)
+    stream.session.alive = False
+    assert not await begins(delivery, again=True)
+    assert stream.receiver._again == set()
+    assert await stream.commands() == []
 
 
 async def test_a_list_not_seen_empty_of_late_is_looked_into_before_it_is_waited_at(in_list: Server) -> None:

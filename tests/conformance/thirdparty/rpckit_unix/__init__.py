@@ -289,7 +289,7 @@ class _Delivery:
         self.message = message
         self._receiver = receiver
 
-    def begin(self, told: OnBegun) -> None:
+    def begin(self, told: OnBegun, *, again: bool = False) -> None:
         told(True)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
