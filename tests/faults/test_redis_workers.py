@@ -26,6 +26,7 @@ from rpckit.ids import new_id
 from rpckit.registry import open_transport
 from rpckit.testing import Redis
 from rpckit.transport import Delivery, State, begins
+from rpckit_redis._scripts import MAX_HELD
 
 from .nursery import Nursery, lives, nursery
 from .world import KINDS, Figure, eventually, of_kind, proxied
@@ -176,6 +177,22 @@ async def test_a_request_that_every_server_dies_over_is_a_dead_letter(
                     for delivery in deliveries:
                         assert not begin or await begins(delivery, again=True)
         with pytest.raises(OutcomeUnknown, match=f"died {RUNS_OF_POISON} times over this request"):
+            await call
+    assert dead_letters(own_redis, kind, address) == 1
+    assert own_redis.ctl("EXISTS", f"rpckit:{{{address}}}:{kind}:tries") == 0
+
+
+async def test_a_request_that_no_server_outlives_is_a_dead_letter_though_it_never_began(
+    own_redis: Redis, kind: str, address: str
+) -> None:
+    """Reading it may be what kills them."""
+    url = of_kind(own_redis.url, kind)
+    async with Client(url, no_server="wait", timeout=30) as client:
+        call = asyncio.create_task(client.call(f"{address}.huge", idempotent=True))
+        for _ in range(MAX_HELD):
+            async with doomed(url, address) as deliveries:
+                await eventually(lambda got=deliveries: got or call.done())  # type: ignore[misc]
+        with pytest.raises(OutcomeUnknown, match="over this request"):
             await call
     assert dead_letters(own_redis, kind, address) == 1
     assert own_redis.ctl("EXISTS", f"rpckit:{{{address}}}:{kind}:tries") == 0

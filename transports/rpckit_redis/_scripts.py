@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "CREATE_GROUP",
+    "MAX_HELD",
     "PUSH_LIST",
     "PUSH_STREAM",
     "REAP_LIST",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 MAX_DEAD = 1_000  # dead letters kept at an address
+MAX_HELD = 64  # servers that died with a request before it began, one after the other; then it is a dead letter too
 
 
 ALLOW_OOM = "#!lua flags=allow-oom\n"
@@ -117,13 +119,26 @@ if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1],
 return 1
 """)
 
+# Two counts in one number: of tries after the first, and, below `MAX_HELD`, of deliveries since the last try.
+_COUNT = f"""
+local function of_tries(tries) return (tries - 1) * {MAX_HELD} + 1 end
+local function tries_begun(count)
+  if count % {MAX_HELD} == {MAX_HELD - 1} then return {MAX_HELD} end
+  return math.floor(count / {MAX_HELD}) + 2
+end
+local function was_begun_again(count) return count >= {MAX_HELD} end
+"""
+
 # ARGV: group, this consumer, id, tries: one more when it begins again, and one less when that is given up in good
 # order. 0 when it is another's by now.
-TRIES_STREAM = Script("""
+TRIES_STREAM = Script(
+    _COUNT
+    + """
 if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then return 0 end
-redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'RETRYCOUNT', ARGV[4], 'JUSTID')
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'RETRYCOUNT', of_tries(ARGV[4]), 'JUSTID')
 return 1
-""")
+"""
+)
 
 # KEYS: stream, dead letters. ARGV: group, id, envelope.
 REJECT_STREAM = Script(f"""
@@ -148,6 +163,7 @@ end
 # begun again before. What is taken: {id, fields, tries once it is begun}. At most one begun again before is taken.
 REAP_STREAM = Script(
     _BEAT
+    + _COUNT
     + """
 local may_judge = beat(ARGV[2], ARGV[4])
 local taken, alone = {}, tonumber(ARGV[5]) == 1
@@ -159,14 +175,14 @@ for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
       redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer)
     else
       for _, entry in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[3], consumer)) do
-        local id, tries = entry[1], entry[4]
-        local again = tries > 1
+        local id, count = entry[1], entry[4]
+        local again = was_begun_again(count)
         if #taken < tonumber(ARGV[3]) and not (again and alone) then
-          local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', tries)
+          local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', count + 1)
           if #claimed == 0 or not claimed[1] then
             redis.call('XACK', KEYS[1], ARGV[1], id)
           else
-            taken[#taken + 1] = {id, claimed[1][2], tries + 1}
+            taken[#taken + 1] = {id, claimed[1][2], tries_begun(count)}
             alone = alone or again
           end
         end
@@ -212,15 +228,18 @@ return returned
 """)
 
 # KEYS: doing, tries. ARGV: envelope, its name among the tries, tries. As TRIES_STREAM; a single try is not noted.
-TRIES_LIST = Script("""
+TRIES_LIST = Script(
+    _COUNT
+    + """
 if not redis.call('LPOS', KEYS[1], ARGV[1]) then return 0 end
 if tonumber(ARGV[3]) > 1 then
-  redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+  redis.call('HSET', KEYS[2], ARGV[2], of_tries(ARGV[3]))
 else
   redis.call('HDEL', KEYS[2], ARGV[2])
 end
 return 1
-""")
+"""
+)
 
 # KEYS: doing, tries, dead letters. ARGV: envelope, its name among the tries.
 REJECT_LIST = Script(f"""
@@ -235,6 +254,7 @@ return 1
 # As REAP_STREAM; what is taken: {envelope, tries once it is begun}.
 REAP_LIST = Script(
     _BEAT
+    + _COUNT
     + """
 local may_judge = beat(ARGV[1], ARGV[3])
 redis.call('SADD', KEYS[1], ARGV[1])
@@ -242,20 +262,22 @@ local taken, alone = {}, tonumber(ARGV[4]) == 1
 for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   if consumer ~= ARGV[1] and is_dead(consumer, may_judge) then
     local doing = ARGV[5] .. consumer
-    local count = redis.call('LLEN', doing)
-    if count == 0 and redis.call('EXISTS', 'rpckit:consumer:' .. consumer) == 0 then
+    local left = redis.call('LLEN', doing)
+    if left == 0 and redis.call('EXISTS', 'rpckit:consumer:' .. consumer) == 0 then
       redis.call('SREM', KEYS[1], consumer)  -- so late, because a last move of it may have been on its way
     end
-    for i = 1, count do
+    for i = 1, left do
       if #taken >= tonumber(ARGV[2]) then break end
       local item = redis.call('LINDEX', doing, 0)
-      local tries = tonumber(redis.call('HGET', KEYS[2], redis.sha1hex(item)) or 1)
-      local again = tries > 1
+      local name = redis.sha1hex(item)
+      local count = tonumber(redis.call('HGET', KEYS[2], name) or 1)
+      local again = was_begun_again(count)
       if again and alone then
         redis.call('LMOVE', doing, doing, 'LEFT', 'RIGHT')
       else
         redis.call('LMOVE', doing, KEYS[3], 'LEFT', 'RIGHT')
-        taken[#taken + 1] = {item, tries + 1}
+        redis.call('HSET', KEYS[2], name, count + 1)
+        taken[#taken + 1] = {item, tries_begun(count)}
         alone = alone or again
       end
     end
