@@ -1,10 +1,13 @@
-"""What unit tests share: a memory broker of their own, and no settings from outside."""
+"""What unit tests share: a memory broker of their own, no settings from outside, and a clock that jumps.
+
+Invariant: a unit test starts no process, opens no socket and waits on no real clock; what must is a functional test.
+"""
 
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from rpckit import Client, Server
 from rpckit.memory import MemoryBroker
+from rpckit.testing import VirtualTimeLoop
 
 set_hypothesis_home_dir(Path(__file__).parents[2] / ".hypothesis")  # what it works out once, whatever the folder
 settings.register_profile(
@@ -26,19 +30,39 @@ settings.register_profile(
 )
 settings.load_profile("unit")
 
+# What Python tells its audit hooks of. The pair of sockets that an event loop wakes itself with is neither bound nor
+# connected by Python.
+OUTSIDE = {"os.fork", "os.posix_spawn", "os.system", "socket.bind", "socket.connect", "subprocess.Popen"}
+
 _numbers = itertools.count()
+_running = False  # a unit test
 
 
-@pytest.fixture(scope="session")
-def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("unit")
+def _stay_inside(event: str, _: object) -> None:
+    if _running and event in OUTSIDE:
+        pytest.fail(f"{event}: a unit test starts no process and opens no socket; tests/functional is for that")
+
+
+sys.addaudithook(_stay_inside)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    global _running
+    _running = True
+    try:
+        return (yield)
+    finally:
+        _running = False
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, type[VirtualTimeLoop]]:
+    """Whatever `--event-loop` says: a wait takes no time."""
+    return {"virtual": VirtualTimeLoop}
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in [name for name in os.environ if name.startswith("RPCKIT_")]:
-        monkeypatch.delenv(variable)
-    monkeypatch.chdir(_empty_folder)
+def _no_settings(no_settings_from_outside: None) -> None: ...
 
 
 @pytest.fixture
@@ -76,3 +100,4 @@ async def client(url: str, broker: MemoryBroker) -> AsyncIterator[Client]:
     """A connected client of `url`."""
     async with Client(url, timeout=5) as client:
         yield client
+

@@ -662,44 +662,6 @@ def test_a_client_used_in_two_event_loops_in_turn_works(url: str, broker: Memory
     assert [asyncio.run(work()), asyncio.run(work())] == [2, 2]
 
 
-SILENT = """
-import asyncio
-from rpckit import Client, Server, Service
-
-service = Service("s")
-
-@service.method
-async def plus(a: int) -> int:
-    return a + 1
-
-@service.method
-async def hold() -> None:
-    await asyncio.sleep(60)
-
-client = Client("memory://silent")
-
-async def main():
-    async with Server(service, url="memory://silent", grace=1):
-        assert await client.call("s.plus", 1) == 2
-        pending = asyncio.ensure_future(client.call("s.hold"))
-        await asyncio.sleep(0.01)
-        pending.cancel()
-        await asyncio.gather(pending, return_exceptions=True)
-    asyncio.ensure_future(client.call("nobody.hold", no_server="wait"))
-    await asyncio.sleep(0.01)
-
-asyncio.run(main())
-asyncio.run(main())
-"""
-
-
-def test_a_client_without_async_with_ends_silently_with_its_loop() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", SILENT], capture_output=True, text=True, timeout=30
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
 async def test_a_call_cancelled_together_with_its_client_cancels_its_work(serve: Serve, url: str) -> None:
     """The cancel leaves before the connection does; that the caller is gone would be found out later."""
     begun, cancelled, service = asyncio.Event(), asyncio.Event(), Service("numbers")

@@ -246,18 +246,3 @@ async def test_where_a_loop_runs_it_refuses(loop: LoopThread) -> None:
     for use in (lambda: loop.run(nothing), loop.stop):
         with pytest.raises(UsageError, match="the loop would block this thread's event loop"):
             use()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_is_told_to_make_its_own(loop: LoopThread) -> None:
-    loop.run(nothing)
-    child = os.fork()
-    if child == 0:
-        try:
-            loop.run(nothing)
-        except UsageError as error:
-            os._exit(0 if "before this process was forked" in str(error) else 1)
-        os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    loop.run(nothing)

@@ -147,24 +147,6 @@ async def test_a_server_can_start_again_after_it_stopped(url: str, client: Clien
             await client.call("s.work", number)
 
 
-async def test_a_server_names_the_method_that_blocks_its_loop(
-    client: Client, serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("rpckit.watch.BLOCKED_S", 0.005)
-    monkeypatch.setattr("rpckit.watch.BEAT_S", 0.002)
-    service = Service("s")
-
-    @service.method
-    async def blocking() -> None:
-        time.sleep(0.03)  # noqa: ASYNC251  # it is what is looked for
-
-    await serve(service)
-    await asyncio.sleep(0.003)
-    await client.call("s.blocking")
-    warnings = [each.getMessage() for each in caplog.records if each.name == "rpckit.watch"]
-    assert [each for each in warnings if each.startswith("s.blocking blocks the event loop")]
-
-
 # -- stopping ---------------------------------------------------------------------------------------
 
 

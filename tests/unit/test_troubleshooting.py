@@ -41,9 +41,11 @@ def messages() -> str:
 
 def texts(tree: ast.AST) -> Iterator[str]:
     """But for docstrings, which nobody is shown."""
-    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.JoinedStr):
+    docs = set()
+    for node in ast.walk(tree):  # what contains a node comes before it
+        if isinstance(node, ast.Expr):
+            docs.add(id(node.value))
+        elif isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
             yield _PLACE.sub("…", node.value)

@@ -47,7 +47,7 @@ class Runs:
     async def until_ended(self, count: int) -> None:
         async with asyncio.timeout(2):
             while len(self.ended) < count:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
 
 
 def _enter(job: tuple[int, Body]) -> None:

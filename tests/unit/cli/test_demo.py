@@ -38,6 +38,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Measured | Exception]:
     monkeypatch.setattr(demo, "_measure_pair", pair)
     monkeypatch.setattr(demo, "_measure_alone", alone)
     monkeypatch.setattr(demo, "_driver_installed", lambda scheme: True)
+    monkeypatch.setattr("rpckit.testing._ports.free_port", lambda: 20_000)
     monkeypatch.setattr(demo, "find_redis_server", lambda: None)
     monkeypatch.setattr(RabbitMq, "installed", staticmethod(lambda: False))
     return outcomes

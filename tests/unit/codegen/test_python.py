@@ -3,80 +3,29 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field
 
 from rpckit import BlockingClient, BlockingTypedClient, Client, RemoteError, Service, TypedClient, UsageError
 from rpckit.codec import OMITTED
 from rpckit.codegen import python_client
-from rpckit.demo.service import service as fibonacci
 from rpckit.schema import contract_of
 from rpckit.testing import memory_pair
 from rpckit.testing.conformance._types_service import OutOfStock, shop
+from tests.odd_service import fib, odd
 
 
 class Move(BaseModel):
     origin: str = Field(alias="from")
-
-
-@dataclass(frozen=True)
-class Point:
-    x: int
-
-
-class Tree(RootModel[dict[str, "Tree"]]): ...
-
-
-class Timeout(RemoteError): ...
-
-
-@dataclass
-class Steps:
-    """Four quotes: \"\"\"\" and a backslash \\."""
-
-    pause: timedelta = timedelta(days=1, seconds=2)
-    names: list[str] = field(default_factory=lambda: ["a", "b"])
-
-
-async def fib(n: int) -> int:
-    return n
-
-
-def odd() -> Service:
-    """What people write all the same."""
-    service = Service("odd", address="odd")
-
-    async def points(some: set[Point]) -> set[Point]:
-        return some
-
-    async def tree(root: Tree) -> Tree:
-        return root
-
-    async def steps(
-        some: Steps, /, pause: timedelta = timedelta(seconds=3), words: tuple[str, ...] = ("x", "y")
-    ) -> str:
-        return f"{some.names} {pause} {words}"
-
-    async def placed(words: tuple[str, ...] = ("x", "y"), more: tuple[int, ...] = (1,), /) -> list[str]:
-        return [*words, *map(str, more)]
-
-    service.method(name="import", raises=[Timeout])(points)
-    for name in ("call", "call_", "list"):
-        service.method(name=name)(points)
-    for method in (tree, steps, placed):
-        service.method(method)
-    return service
 
 
 @pytest.fixture
@@ -194,18 +143,6 @@ def test_a_contract_makes_the_same_file_wherever_it_comes_from() -> None:
     assert once is not again
     assert python_client(once) == python_client(again)
     assert python_client(once) != python_client(once, sync=True)
-
-
-@pytest.mark.parametrize("width", [88, 120])
-@pytest.mark.parametrize("sync", [False, True])
-@pytest.mark.parametrize("service", [shop(), fibonacci, odd()], ids=["shop", "fibonacci", "odd"])
-def test_it_is_formatted(service: Service, sync: bool, width: int, tmp_path: Path) -> None:
-    """In somebody's project, where rpckit is a library like any other."""
-    text = python_client(contract_of(service), sync=sync)
-    for command in (["format", "--diff"], ["check", "--select=F,W,I,UP,C4,PIE,RET,PYI"]):
-        argv = [sys.executable, "-m", "ruff", *command, "--isolated", f"--line-length={width}", "-"]
-        ran = subprocess.run(argv, input=text, capture_output=True, text=True, cwd=tmp_path, timeout=20)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_a_field_that_python_cannot_name_is_told() -> None:

@@ -1,0 +1,9 @@
+"""What functional tests share: no settings from outside."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(no_settings_from_outside: None) -> None: ...
