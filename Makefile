@@ -16,7 +16,7 @@ setup:  ## A virtual environment with everything in it; prints where
 demo:  ## The bundled Fibonacci server and client, on every transport that can run here
 	@scripts/demo "$(PYTHON)"
 
-test:  ## Everything that must hold: check, then the whole suite on both event loops
+test:  ## Everything that must hold: check with more examples, then the whole suite on both event loops
 	@scripts/test "$(PYTHON)"
 
 check:  ## Lint, format, types, imports and the unit tests

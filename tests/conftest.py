@@ -13,7 +13,6 @@ import subprocess
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import pytest
@@ -33,8 +32,6 @@ INSTALL_REDIS = (
 )
 
 Own = TypeVar("Own", RabbitMq, Redis)
-asyncio.constants.DEBUG_STACK_DEPTH = 2  # frames kept of who made a task or a timer; ten make unit tests 10 % slower
-
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -54,6 +51,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="asyncio",
         help="event loop of the asynchronous tests",
     )
+    parser.addoption(
+        "--thorough",
+        action="store_true",
+        help="unit and functional tests in asyncio's debug mode, and with all examples of Hypothesis",
+    )
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, LoopFactory]:
@@ -65,11 +67,10 @@ def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, LoopFac
     return {kind: uvloop.new_event_loop}
 
 
-@pytest.fixture(autouse=True)
-def _clean_loop(request: pytest.FixtureRequest) -> None:
-    """Set up first and so torn down last: after the fixtures of the test have closed what they opened."""
-    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
-        request.getfixturevalue("_no_task_left")
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """`_no_task_left` comes first and so ends last: after the fixtures of the test have closed what they opened."""
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        item.fixturenames.insert(0, "_no_task_left")
 
 
 @pytest.fixture
@@ -84,24 +85,23 @@ async def _no_task_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
 
 
 def _is_debugged(request: pytest.FixtureRequest) -> bool:
-    """Where no time is measured."""
-    return not {"unit", "functional"}.isdisjoint(request.path.relative_to(request.config.rootpath).parts)
+    """Not where time is measured: it doubles what a turn of the loop takes."""
+    return request.config.getoption("--thorough") and not {"unit", "functional"}.isdisjoint(
+        request.path.relative_to(request.config.rootpath).parts
+    )
 
 
 # --- settings ----------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("empty")
-
-
-@pytest.fixture
-def no_settings_from_outside(_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Neither in the environment nor in a file of the working directory."""
-    for variable in [name for name in os.environ if name.startswith("RPCKIT_")]:
-        monkeypatch.delenv(variable)
-    monkeypatch.chdir(_empty_folder)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith("RPCKIT_")]:
+            patch.delenv(variable)
+        patch.chdir(tmp_path_factory.mktemp("empty"))
+        yield
 
 
 # --- brokers -----------------------------------------------------------------------------

@@ -5,5 +5,5 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_settings(no_settings_from_outside: None) -> None: ...

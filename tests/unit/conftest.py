@@ -5,6 +5,7 @@ Invariant: a unit test starts no process, opens no socket and waits on no real c
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -21,14 +22,14 @@ from rpckit.testing import VirtualTimeLoop
 
 set_hypothesis_home_dir(Path(__file__).parents[2] / ".hypothesis")  # what it works out once, whatever the folder
 settings.register_profile(
-    "unit",
+    "thorough",
     max_examples=25,
     stateful_step_count=30,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.load_profile("unit")
+settings.register_profile("quick", settings.get_profile("thorough"), max_examples=8, stateful_step_count=15)
 
 # What Python tells its audit hooks of. The pair of sockets that an event loop wakes itself with is neither bound nor
 # connected by Python.
@@ -46,6 +47,14 @@ def _stay_inside(event: str, _: object) -> None:
 sys.addaudithook(_stay_inside)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("thorough" if config.getoption("--thorough") else "quick")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is there now stays to the end, and need not be gone through again and again
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Iterator[None]:
     global _running
@@ -61,7 +70,7 @@ def pytest_asyncio_loop_factories() -> Mapping[str, type[VirtualTimeLoop]]:
     return {"virtual": VirtualTimeLoop}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_settings(no_settings_from_outside: None) -> None: ...
 
 
@@ -100,4 +109,3 @@ async def client(url: str, broker: MemoryBroker) -> AsyncIterator[Client]:
     """A connected client of `url`."""
     async with Client(url, timeout=5) as client:
         yield client
-

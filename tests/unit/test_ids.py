@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
-
 from rpckit.ids import BATCH, ID_BYTES, IdSource, new_id
 
 

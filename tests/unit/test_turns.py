@@ -132,8 +132,8 @@ async def test_a_variable_that_was_set_and_reset_is_nothing_left() -> None:
 
 
 async def test_a_cancel_hits_the_job_that_waits_and_no_other() -> None:
-    runs = Runs()
-    runs.add(through, asyncio.Event().wait, through)
+    runs, never = Runs(), asyncio.Event()  # held: a task and what it waits for alone are garbage
+    runs.add(through, never.wait, through)
     await asyncio.sleep(0)
     (task,) = [task for task in asyncio.all_tasks() if task.get_name() == runs.tasks[1]]
     task.cancel()

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rpckit.cli.bench import figures_table
 from rpckit.cli import load
+from rpckit.cli.bench import figures_table
 from rpckit.cli.load import Figures, run_load
 from rpckit.errors import NotSent
 

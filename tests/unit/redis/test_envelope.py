@@ -405,7 +405,7 @@ strange = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=3 * settings().max_examples)
 @given(strange)
 def test_no_strangers_bytes_break_the_reader(data: bytes) -> None:
     survives(data)

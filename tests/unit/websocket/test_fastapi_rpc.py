@@ -335,7 +335,7 @@ responses = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=2 * settings().max_examples)
 @given(values | st.fixed_dictionaries({}, optional={"request": requests | values, "response": responses | values}))
 def test_no_strangers_json_raises_anything_but_bad_frame(value: Any) -> None:
     survives(json.dumps(value))

@@ -548,7 +548,7 @@ messages = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=2 * settings().max_examples)
 @given(st.lists(st.one_of(values, messages, st.lists(messages | values, max_size=4)), max_size=4), st.booleans())
 def test_no_strangers_json_raises_anything_but_bad_frame(frames: list[Any], binary: bool) -> None:
     rpc = JsonRpc(PEER)

@@ -365,7 +365,7 @@ def one_field_changed() -> st.SearchStrategy[list[Any]]:
     return st.sampled_from(sorted(FORMS)).flatmap(change)
 
 
-@settings(max_examples=50)
+@settings(max_examples=2 * settings().max_examples)
 @given(
     st.one_of(
         st.binary(max_size=60),
