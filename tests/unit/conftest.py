@@ -9,6 +9,7 @@ import gc
 import itertools
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,23 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Iterator[None]:
+def pytest_runtest_setup() -> Iterator[None]:
+    with _unit_test():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    with _unit_test():
+        return (yield)
+
+
+@contextmanager
+def _unit_test() -> Iterator[None]:
     global _running
     _running = True
     try:
-        return (yield)
+        yield
     finally:
         _running = False
 
