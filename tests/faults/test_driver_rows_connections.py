@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 import traceback
@@ -216,6 +217,24 @@ async def test_connecting_to_no_broker_ends_in_time_and_leaves_nothing(answer: s
         with pytest.raises(NotSent):
             await Server(service_at("x"), url=url).start()
         await eventually(lambda: peer.open == 0, 1)
+
+
+async def test_connecting_cancelled_at_any_moment_leaves_nothing_to_complain_of() -> None:
+    """A24's other side: uvloop closes a connection that is cancelled as it is made, but says of it that it is open."""
+    async with impostor(b"") as (peer, url):
+        for moment in range(20):
+            client = Client(url)
+            connecting = asyncio.create_task(client.connect())
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            connecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+            await client.close()
+        with pytest.raises(NotSent):  # the peer has accepted all the others before this one
+            await Client(url).connect()
+        await eventually(lambda: peer.open == 0, 1)
+    gc.collect()  # what complains, complains here
 
 
 async def test_connecting_to_a_frozen_broker_ends_in_time(own_rabbitmq: RabbitMq) -> None:

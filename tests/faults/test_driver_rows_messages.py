@@ -441,8 +441,6 @@ async def test_callers_cancelled_during_a_declaration_leave_nothing_behind(world
     await world.still_well(*sessions)
 
 
-# uvloop closes a connection that is cancelled as it is made, and does not tell its StreamWriter
-@pytest.mark.filterwarnings("ignore:unclosed <_StreamWriter:ResourceWarning")
 async def test_a_server_cancelled_while_it_starts_leaves_nothing_behind(amqp_url: str) -> None:
     """A24: `basic_consume` cancelled as its answer came, with messages waiting, deadlocked the reader."""
     world = World(amqp_url)
@@ -464,7 +462,7 @@ async def test_a_server_cancelled_while_it_starts_leaves_nothing_behind(amqp_url
     assert all(isinstance(result, RpcError) or result == n for n, result in enumerate(results))
     delete_queue(amqp_url, world.address)
     del server, starting
-    gc.collect()  # here, where the warning is expected
+    gc.collect()  # what complains, complains here
 
 
 async def test_closing_ends_a_notification_that_waits_for_its_confirm(world: World) -> None:

@@ -200,6 +200,7 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._stream_writer.__class__ = _QuietWriter
         self._stream_writer.write = self.write  # the driver's own frames keep their place among ours
 
     def abort(self, why: str, code: int = 0) -> None:
@@ -354,6 +355,16 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
             raise driver_errors.AmqpClosedConnection from error
         _, channel_id, frame = pamqp.frame.unmarshal(head + rest)
         return channel_id, frame
+
+
+class _QuietWriter(asyncio.StreamWriter):
+    """The driver's, but does not complain when it is collected: of a connection left open its transport does.
+
+    uvloop closes a connection that is cancelled as it is made, and its transport says that it is open even so.
+    """
+
+    def __del__(self) -> None:
+        """Not asyncio's, which asks the transport."""
 
 
 def _read_deliver(payload: bytes, start: int, end: int) -> Deliver:
