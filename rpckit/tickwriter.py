@@ -7,8 +7,7 @@ writers that did not ask whether the connection is `congested`.
 from __future__ import annotations
 
 import asyncio
-import sys
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 __all__ = ["UNSENT_MAX", "TickWriter"]
 
@@ -21,7 +20,7 @@ class TickWriter(asyncio.BaseProtocol):
     So a lone caller does not wait for the end of the tick, and many share a system call.
     """
 
-    convoy = sys.maxsize  # messages of one tick that leave together; as many more as there are leave after them
+    convoy: ClassVar[int]  # messages of one tick that leave together; as many more as there are leave after them
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -46,6 +46,7 @@ __all__ = ["DRIVER_ERRORS", "FRAME_MAX", "CloseReason", "FastChannel", "FastProt
 log = logging.getLogger(__name__)
 
 CHANNEL_MAX = 64  # far more than the three we open
+CONVOY = 24  # messages of one tick that leave together: the broker works on them while we lay out more
 FRAME_MAX = 131_072  # bytes; RabbitMQ's default, and an upper bound for what we accept
 
 _DELIVER, _RETURN, _ACK, _NACK = (
@@ -179,6 +180,7 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
     """One connection. Made by `aioamqp.connect(protocol_factory=…)`, which does handshake and tuning."""
 
     CHANNEL_FACTORY = FastChannel
+    convoy = CONVOY
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
