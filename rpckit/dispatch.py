@@ -262,12 +262,13 @@ class Dispatcher:
             self._call_turns.add(job)
 
     def _claimed(self, job: Job, outcome: bool | RpcError) -> None:
-        """A claim that the broker refuses is answered: it did not run here."""
+        """What the broker refuses is answered: it did not run here; redelivered, it may have run elsewhere."""
         if outcome is True:
             self._call_turns.add(job)
             return
         if isinstance(outcome, RpcError):
-            self._answer_fault(job.delivery, replace(fault_for(outcome), origin=TOOLKIT), job)
+            fault = replace(fault_for(outcome), origin=TOOLKIT)
+            self._answer_fault(job.delivery, fault if job.needs_claim else replace(fault, code=Code.ABORTED), job)
         job.ended = True
         self._finish(job)
 

@@ -10,7 +10,7 @@ import asyncio
 
 __all__ = ["READ_MAX", "ReadBuffer"]
 
-READ_MAX = 64 * 1024  # bytes of one read
+READ_MAX = 64 * 1024  # bytes of one read from a socket
 
 
 class ReadBuffer(asyncio.BufferedProtocol, asyncio.Protocol):
@@ -23,8 +23,9 @@ class ReadBuffer(asyncio.BufferedProtocol, asyncio.Protocol):
     _read_buffer: memoryview | None = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._read_buffer is None:
-            self._read_buffer = memoryview(bytearray(READ_MAX))
+        """TLS knows how much there is, and would leave for later what does not fit: too late at the end."""
+        if self._read_buffer is None or len(self._read_buffer) < sizehint:
+            self._read_buffer = memoryview(bytearray(max(sizehint, READ_MAX)))
         return self._read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -1,4 +1,4 @@
-"""The sending side of a connection: what is written in one tick of the loop leaves together.
+"""The sending side of a connection: what is written in one tick of the loop leaves together, many in convoys.
 
 Invariant: bytes leave in the order they were written; no more than `UNSENT_MAX` is unsent but for
 writers that did not ask whether the connection is `congested`.

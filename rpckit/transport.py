@@ -114,10 +114,10 @@ class Delivery(Protocol):
         ...
 
     def begin(self, told: OnBegun, *, again: bool = False) -> None:
-        """Asked before each start that may not happen twice; `told` is called once, now or later.
+        """Asked before each start that may not happen twice, and before what was redelivered; `told` is called once.
 
-        again: it was redelivered and may run twice. That claims nothing; but only a server that dies later than this
-        has died over it, where such deaths are counted.
+        again: it was redelivered and may run twice. That claims nothing; but a transport that counts the servers that
+        died over a request may count from here. Redis does; memory and RabbitMQ count deliveries.
 
         With True: start. False: somebody else has it; do not. An `RpcError`: it cannot be known, and was not begun.
         """

@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--thorough",
         action="store_true",
-        help="unit and functional tests in asyncio's debug mode, and with all examples of Hypothesis",
+        help="unit and functional tests in asyncio's debug mode, unit tests with all examples of Hypothesis",
     )
 
 

@@ -192,10 +192,45 @@ async def test_a_request_that_no_server_outlives_is_a_dead_letter_though_it_neve
         for _ in range(MAX_HELD):
             async with doomed(url, address) as deliveries:
                 await eventually(lambda got=deliveries: got or call.done())  # type: ignore[misc]
-        with pytest.raises(OutcomeUnknown, match="over this request"):
+        with pytest.raises(OutcomeUnknown, match=f"died {MAX_HELD - 1} times with this request in hand"):
             await call
     assert dead_letters(own_redis, kind, address) == 1
     assert own_redis.ctl("EXISTS", f"rpckit:{{{address}}}:{kind}:tries") == 0
+
+
+async def test_a_server_that_reconnects_has_not_died_over_what_it_runs(
+    own_redis: Redis, kind: str, address: str
+) -> None:
+    url, ran, go_on = of_kind(own_redis.url, kind), list[str](), asyncio.Event()
+    service = Service("long", address=address)
+
+    @service.method(idempotent=True)
+    async def work() -> str:
+        ran.append("begun")
+        await go_on.wait()
+        return "done"
+
+    async with proxied(url) as (proxy, through), Client(url, timeout=30) as client, Server(service, url=through):
+        call = asyncio.create_task(client.call(f"{address}.work", idempotent=True))
+        await eventually(lambda: ran)
+        for _ in range(3):
+            before = held(own_redis, kind, address)
+            proxy.cut()
+            await eventually(lambda before=before: held(own_redis, kind, address)[0] not in (None, before[0]))  # type: ignore[misc]
+            assert held(own_redis, kind, address)[1] == 1
+        go_on.set()
+        assert await call == "done"
+    assert ran == ["begun"]
+
+
+def held(broker: Redis, kind: str, address: str) -> tuple[str | None, int]:
+    """By which server its only request is held, and what is counted of it."""
+    place = f"rpckit:{{{address}}}:{kind}"
+    if kind == "stream":
+        pending = broker.ctl("XPENDING", place, "rpckit", "-", "+", "1")
+        return (str(pending[0][1]), int(pending[0][3])) if pending else (None, 0)
+    lists = broker.ctl("KEYS", f"{place}:doing:*")
+    return lists[0] if lists else None, int((broker.ctl("HVALS", f"{place}:tries") or ["1"])[0])
 
 
 async def test_the_work_of_a_killed_server_is_soon_in_other_hands(

@@ -34,7 +34,16 @@ settings.register_profile("quick", settings.get_profile("thorough"), max_example
 
 # What Python tells its audit hooks of. The pair of sockets that an event loop wakes itself with is neither bound nor
 # connected by Python.
-OUTSIDE = {"os.fork", "os.posix_spawn", "os.system", "socket.bind", "socket.connect", "subprocess.Popen"}
+OUTSIDE = {
+    "os.fork",
+    "os.posix_spawn",
+    "os.system",
+    "socket.bind",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.sendto",
+    "subprocess.Popen",
+}
 
 _numbers = itertools.count()
 _running = False  # a unit test
@@ -64,6 +73,12 @@ def pytest_runtest_setup() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
+    with _unit_test():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
     with _unit_test():
         return (yield)
 

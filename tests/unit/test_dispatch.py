@@ -24,6 +24,7 @@ from rpckit import (
     InvalidArgument,
     MethodNotFound,
     NoResponder,
+    NotSent,
     OutcomeUnknown,
     PermissionDenied,
     RemoteCancelled,
@@ -600,6 +601,25 @@ async def test_redelivered_work_is_begun_again_only_with_a_slot(
     go_on.set()
     await asyncio.gather(*calls)
     assert asked == [("work", False), ("work", True)]
+
+
+async def test_redelivered_work_that_cannot_be_begun_may_have_run(
+    client: Client, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    first = await serve(service_of(work, idempotent=True))
+    call = asyncio.ensure_future(client.call("s.work"))
+    await begun.wait()
+    monkeypatch.setattr(_MemoryDelivery, "begin", lambda self, told, *, again=False: told(NotSent("no replicas")))
+    await serve(service_of(work, idempotent=True))
+    first._dispatcher.links[0].transport.drop()  # type: ignore[union-attr]
+    with pytest.raises(OutcomeUnknown, match="no replicas"):
+        await call
 
 
 async def test_where_beginning_is_a_claim_begun_work_is_not_run_elsewhere(client: Client, serve: Serve) -> None:

@@ -36,6 +36,15 @@ def test_each_connection_has_a_buffer_of_its_own() -> None:
     assert len(one.get_buffer(-1)) == READ_MAX
 
 
+def test_there_is_room_for_all_that_tls_has() -> None:
+    """What it has to leave for later is lost when the connection ends."""
+    reader = Reader()
+    feed(reader, b"first")
+    assert len(reader.get_buffer(READ_MAX + 1)) == READ_MAX + 1
+    feed(reader, b"2" * (READ_MAX + 1))
+    assert reader.came == [b"first", b"2" * (READ_MAX + 1)]
+
+
 def test_to_asyncio_it_is_buffered_and_to_uvloop_a_protocol() -> None:
     assert isinstance(Reader(), asyncio.BufferedProtocol)
     assert isinstance(Reader(), asyncio.Protocol)

@@ -41,9 +41,9 @@ BLOCK_S = 2.0  # seconds of one blocking read; longer would hide a dead link
 class Session:
     """The main link, and one for each receiver that blocks. Losing any of them ends it."""
 
-    def __init__(self, main: Link, dial: Callable[[], Awaitable[Link]]) -> None:
+    def __init__(self, main: Link, dial: Callable[[], Awaitable[Link]], consumer: str) -> None:
         self.main = main
-        self.consumer = new_id()  # this session's name among those that read an address
+        self.consumer = consumer  # its name among those that read an address
         self.on_lost: Callable[[str], None] = _ignore
         self.close_reason = ""
         self.alive = True  # while there is no reason
@@ -122,6 +122,8 @@ class Connection:
         self._prepare = prepare
         self._on_state = on_state
         self._locate = locate
+        self._name = new_id()  # of all its sessions, so that what one of them held can be told by the next
+        self._sessions = 0
         self._database = _database(service_of(url)[1] if is_sentinel(url) else url.path or "")
         self._reconnecting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -155,7 +157,8 @@ class Connection:
     async def _open_session(self, target: Target) -> Session:
         """One target, and what `prepare` wants. Nothing is left of an attempt that fails."""
         dial = partial(self._dial, target)
-        session = Session(await dial(), dial)
+        self._sessions += 1
+        session = Session(await dial(), dial, f"{self._name}-{self._sessions}")
         self._watching = asyncio.ensure_future(self._watch(session))  # already: what `prepare` asks has no other limit
         try:
             for script in SCRIPTS:

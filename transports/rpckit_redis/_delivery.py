@@ -81,7 +81,7 @@ class RedisDelivery:
         self.message = message
         self.data = data  # its envelope as it came
         self.entry = entry  # a stream's id of it
-        self.tries = tries  # how often it has run, at most, as soon as it is begun: 1 for the first delivery
+        self.tries = tries  # as soon as it is begun: 1 for the first delivery
         self.redelivered = tries > 1
         self.arrived_at = session.main.last_read  # on the loop's clock
         self.begun = False  # claimed, so that Redis has it no more
@@ -104,7 +104,7 @@ class RedisDelivery:
     def allowed(self, told: OnBegun, outcome: bool | RpcError) -> None:
         """What became of asking; lost with its connection it is nobody's to answer: it may be another server's."""
         if isinstance(outcome, ConnectionLost):
-            log.info("a request could not be claimed, and is not run here: %s", outcome)
+            log.info("a request could not be begun, and is not run here: %s", outcome)
             outcome = False
         if outcome is False:
             self._close()
@@ -114,10 +114,6 @@ class RedisDelivery:
         """Published before it is settled, on the same connection: so it is never lost between the two."""
         self.source.replier.reply(message, self.arrived_at, self.message.time_left_ms)
         self.settle()
-
-    def answer(self, message: Message) -> None:
-        """Reply, and leave it open."""
-        self.source.replier.reply(message, self.arrived_at, self.message.time_left_ms)
 
     def settle(self) -> None:
         if self.open:

@@ -11,7 +11,7 @@ from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
 from ._errors import is_error
 from ._link import Link, OnReply, pack
-from ._receiver import ALIVE_MS, PullingReceiver, Settling
+from ._receiver import ALIVE_MS, Abandoned, PullingReceiver, Settling
 from ._scripts import REAP_LIST, REJECT_LIST, RETURN_LIST, SETTLE_LIST, TAKE_LIST, TRIES_LIST
 
 __all__ = ["ListReceiver"]
@@ -63,12 +63,12 @@ class ListReceiver(PullingReceiver):
         for data in items:
             self._deliver(session, data, None, age=age)
 
-    async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
+    async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[Abandoned]:
         place = self.place
-        keys = (place.consumers, place.tries, place.doing(session.consumer))
+        keys = (place.consumers, place.tries, place.doing(session.consumer), place.dead)
         args = (session.consumer, most, ALIVE_MS, int(alone), place.doing(""))
         taken = await session.main.ask_script(REAP_LIST, keys, *args)
-        return [self._deliver(session, data, None, tries, math.inf) for data, tries in taken]
+        return [Abandoned(data, None, tries, math.inf, buried == 1) for data, tries, buried in taken]
 
     def lay_out_settling(self, link: Link, steps: Settling) -> None:
         first, _ = steps[0]

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 
@@ -27,18 +27,28 @@ from ._errors import explain, is_error, kind_of
 from ._keys import Place
 from ._link import Batch, Link, OnReply, pack
 from ._replier import Replier
+from ._scripts import MAX_HELD, MAX_TRIES
 
-__all__ = ["ALIVE_MS", "MAX_TRIES", "PullingReceiver", "Receiver", "Settling"]
+__all__ = ["ALIVE_MS", "Abandoned", "PullingReceiver", "Receiver", "Settling"]
 
 log = logging.getLogger(__name__)
 
 ALIVE_MS = 5_000  # a consumer that has not beaten for so long is dead: frozen, or cut off
-MAX_TRIES = 5  # servers that died over a request they may have begun; then it is a dead letter
 REAP_AT_ONCE = 32  # abandoned requests taken in one step
 STOP_S = 1.0  # seconds for a blocked read to end when it is told to
 
 Own = Callable[[Awaitable[None]], asyncio.Task[None]]
 Settling = list[tuple[RedisDelivery, OnBegun | None]]  # those to be begun, and others with None
+
+
+class Abandoned(NamedTuple):
+    """What a dead consumer left."""
+
+    data: bytes  # its envelope
+    entry: Any
+    tries: int  # once it is begun
+    age: float  # seconds since it was sent, at most
+    buried: bool  # it is with the dead letters now
 
 
 class Receiver:
@@ -131,20 +141,8 @@ class Receiver:
         self._unsettled += 1
         if tries > 1:
             self._again.add(delivery)
-        if tries > MAX_TRIES:
-            self._bury(delivery)
-        else:
-            self._on_delivery(delivery)
+        self._on_delivery(delivery)
         return delivery
-
-    def _bury(self, delivery: RedisDelivery) -> None:
-        """A request whose servers die is a dead letter, and its caller is told."""
-        text = f"{self.address} died {delivery.tries - 1} times over this request; it is with the dead letters"
-        log.error("%s: %s", text, delivery.message)
-        delivery.reject()  # first: whoever is told may look for it there
-        if delivery.message.reply_to:
-            fault = Fault(Code.ABORTED, text, origin=TOOLKIT)
-            delivery.answer(fault_message(delivery.message, fault))
 
 
 class PullingReceiver(Receiver):
@@ -172,8 +170,8 @@ class PullingReceiver(Receiver):
         """Deliver up to `most` requests; wait for the first one for up to `BLOCK_S`. Raises as `Link.ask`."""
         raise NotImplementedError
 
-    async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
-        """Deliver what dead consumers left; if `alone`, only what was not begun again before."""
+    async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[Abandoned]:
+        """What dead consumers left; if `alone`, only what was not begun again before."""
         raise NotImplementedError
 
     def note_tries(self, delivery: RedisDelivery, tries: int, on_reply: OnReply) -> None:
@@ -208,8 +206,14 @@ class PullingReceiver(Receiver):
         delivery.session.main.gather(batch, (delivery, None))
 
     def _noted(self, delivery: RedisDelivery, told: OnBegun, reply: Any) -> None:
-        refused = explain(reply, f"beginning a request again at {self.address!r}") if is_error(reply) else None
-        delivery.allowed(told, refused or reply == 1)
+        """Where Redis notes nothing now, it runs all the same: it may run twice, and nobody else has it."""
+        if not is_error(reply):
+            delivery.allowed(told, reply == 1)
+        elif isinstance(error := explain(reply, f"beginning a request again at {self.address!r}"), ConnectionLost):
+            delivery.allowed(told, error)
+        else:
+            log.warning("a try is not counted: %s", error)
+            delivery.allowed(told, True)
 
     def _settled(self, steps: Settling, reply: Any) -> None:
         if is_error(reply):
@@ -280,13 +284,33 @@ class PullingReceiver(Receiver):
             return
         most = 0 if self._stopped else min(self.room, REAP_AT_ONCE)
         try:
-            taken = await self.take_abandoned(session, most, alone=self._alone is not None)
+            abandoned = await self.take_abandoned(session, most, alone=self._alone is not None)
         except hiredis.ReplyError as error:
             log.debug("looking for abandoned requests at %r: %s", self.address, error)
             return
-        for delivery in taken:
+        for each in abandoned:
+            if each.buried:
+                self._tell_buried(session, each)
+                continue
+            delivery = self._deliver(session, each.data, each.entry, each.tries, each.age)
             if delivery.tries > 2 and delivery.open:
                 self._alone = delivery
+
+    def _tell_buried(self, session: Session, abandoned: Abandoned) -> None:
+        """The caller is told last: reading the request may be what kills its servers."""
+        if abandoned.tries > MAX_TRIES:
+            what = f"died {MAX_TRIES} times over this request"
+        else:
+            what = f"died {MAX_HELD - 1} times with this request in hand, not begun"
+        text = f"{self.address} {what}; it is with the dead letters"
+        try:
+            message = read(abandoned.data, self.address, REQUEST)
+        except EnvelopeError as error:
+            log.error("%s; it cannot be read: %s", text, error)
+            return
+        log.error("%s: %s", text, message)
+        fault = Fault(Code.ABORTED, text, origin=TOOLKIT)
+        self.replier.reply(fault_message(message, fault), session.main.last_read, message.time_left_ms)
 
     def _closed_again(self, delivery: RedisDelivery) -> None:
         super()._closed_again(delivery)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 __all__ = [
     "CREATE_GROUP",
     "MAX_HELD",
+    "MAX_TRIES",
     "PUSH_LIST",
     "PUSH_STREAM",
     "REAP_LIST",
@@ -30,7 +31,8 @@ __all__ = [
 ]
 
 MAX_DEAD = 1_000  # dead letters kept at an address
-MAX_HELD = 64  # servers that died with a request before it began, one after the other; then it is a dead letter too
+MAX_TRIES = 5  # servers that died over a request they may have begun; then it is a dead letter
+MAX_HELD = 64  # deliveries since its last try, each to a server that died; then it is a dead letter too
 
 
 ALLOW_OOM = "#!lua flags=allow-oom\n"
@@ -119,14 +121,14 @@ if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1],
 return 1
 """)
 
-# Two counts in one number: of tries after the first, and, below `MAX_HELD`, of deliveries since the last try.
+# Two counts in one number: of tries after the first, and, below `MAX_HELD`, of deliveries since the last try. A server
+# that reaps what itself held before it reconnected has not died.
 _COUNT = f"""
 local function of_tries(tries) return (tries - 1) * {MAX_HELD} + 1 end
-local function tries_begun(count)
-  if count % {MAX_HELD} == {MAX_HELD - 1} then return {MAX_HELD} end
-  return math.floor(count / {MAX_HELD}) + 2
-end
+local function tries_begun(count) return math.floor(count / {MAX_HELD}) + 2 end
 local function was_begun_again(count) return count >= {MAX_HELD} end
+local function is_hopeless(count) return count % {MAX_HELD} == {MAX_HELD - 1} or tries_begun(count) > {MAX_TRIES} end
+local function deaths(consumer, mine) return consumer:match('^%x+') == mine:match('^%x+') and 0 or 1 end
 """
 
 # ARGV: group, this consumer, id, tries: one more when it begins again, and one less when that is given up in good
@@ -159,11 +161,20 @@ local function is_dead(consumer, may_judge)
 end
 """
 
-# KEYS: stream. ARGV: group, this consumer, most entries, how long it counts as alive (ms), 1 to take none that was
-# begun again before. What is taken: {id, fields, tries once it is begun}. At most one begun again before is taken.
+# KEYS: stream, dead letters. ARGV: group, this consumer, most entries, ms alive, 1 to take none
+# that was begun again before. What is taken: {id, fields, tries once begun, 1 if it is with the dead letters now}.
+# At most one begun again before is taken.
 REAP_STREAM = Script(
     _BEAT
     + _COUNT
+    + f"""
+local function bury(id, fields)
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', {MAX_DEAD}, '*', unpack(fields))
+  redis.call('XACK', KEYS[1], ARGV[1], id)
+  if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], id) end
+  return 1
+end
+"""
     + """
 local may_judge = beat(ARGV[2], ARGV[4])
 local taken, alone = {}, tonumber(ARGV[5]) == 1
@@ -178,12 +189,15 @@ for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
         local id, count = entry[1], entry[4]
         local again = was_begun_again(count)
         if #taken < tonumber(ARGV[3]) and not (again and alone) then
-          local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', count + 1)
+          local more = count + deaths(consumer, ARGV[2])
+          local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', more)
           if #claimed == 0 or not claimed[1] then
             redis.call('XACK', KEYS[1], ARGV[1], id)
           else
-            taken[#taken + 1] = {id, claimed[1][2], tries_begun(count)}
-            alone = alone or again
+            local fields = claimed[1][2]
+            local buried = is_hopeless(count) and bury(id, fields) or 0
+            taken[#taken + 1] = {id, fields, tries_begun(count), buried}
+            alone = alone or (again and buried == 0)
           end
         end
       end
@@ -250,11 +264,19 @@ redis.call('LTRIM', KEYS[3], 0, {MAX_DEAD - 1})
 return 1
 """)
 
-# KEYS: consumers, tries, doing. ARGV: this consumer, most items, ms alive, 1 if alone, prefix of a doing list.
-# As REAP_STREAM; what is taken: {envelope, tries once it is begun}.
+# KEYS: consumers, tries, doing, dead letters. ARGV: this consumer, most items, ms alive, 1 if alone, prefix of a doing
+# list. As REAP_STREAM; what is taken: {envelope, tries once it is begun, 1 if it is with the dead letters now}.
 REAP_LIST = Script(
     _BEAT
     + _COUNT
+    + f"""
+local function bury(doing, name)
+  redis.call('LMOVE', doing, KEYS[4], 'LEFT', 'LEFT')
+  redis.call('LTRIM', KEYS[4], 0, {MAX_DEAD - 1})
+  redis.call('HDEL', KEYS[2], name)
+  return 1
+end
+"""
     + """
 local may_judge = beat(ARGV[1], ARGV[3])
 redis.call('SADD', KEYS[1], ARGV[1])
@@ -274,10 +296,12 @@ for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[1])) do
       local again = was_begun_again(count)
       if again and alone then
         redis.call('LMOVE', doing, doing, 'LEFT', 'RIGHT')
+      elseif is_hopeless(count) then
+        taken[#taken + 1] = {item, tries_begun(count), bury(doing, name)}
       else
         redis.call('LMOVE', doing, KEYS[3], 'LEFT', 'RIGHT')
-        redis.call('HSET', KEYS[2], name, count + 1)
-        taken[#taken + 1] = {item, tries_begun(count)}
+        redis.call('HSET', KEYS[2], name, count + deaths(consumer, ARGV[1]))
+        taken[#taken + 1] = {item, tries_begun(count), 0}
         alone = alone or again
       end
     end

@@ -11,7 +11,7 @@ from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
 from ._keys import GROUP
 from ._link import Link, OnReply, pack
-from ._receiver import ALIVE_MS, PullingReceiver, Settling
+from ._receiver import ALIVE_MS, Abandoned, PullingReceiver, Settling
 from ._scripts import (
     CREATE_GROUP,
     REAP_STREAM,
@@ -52,13 +52,13 @@ class StreamReceiver(PullingReceiver):
                 data = fields[1] if fields[0] == FIELD else _envelope(fields)
                 self._deliver(session, data, entry, 1, now - _given_at(entry))
 
-    async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[RedisDelivery]:
+    async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[Abandoned]:
         args = (GROUP, session.consumer, most, ALIVE_MS, int(alone))
-        taken = await session.main.ask_script(REAP_STREAM, (self.place.key,), *args)
+        taken = await session.main.ask_script(REAP_STREAM, (self.place.key, self.place.dead), *args)
         now = self._redis_now(session)
         return [
-            self._deliver(session, _envelope(fields), entry, tries, now - _given_at(entry))
-            for entry, fields, tries in taken
+            Abandoned(_envelope(fields), entry, tries, now - _given_at(entry), buried == 1)
+            for entry, fields, tries, buried in taken
         ]
 
     def lay_out_settling(self, link: Link, steps: Settling) -> None:

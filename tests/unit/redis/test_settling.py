@@ -137,7 +137,7 @@ async def test_a_claim_lost_with_its_connection_is_not_answered_since_another_se
     await stream.commands()
     stream.main.abort()
     assert await asyncio.gather(*claims) == [False, False]
-    assert "could not be claimed" in caplog.text
+    assert "could not be begun" in caplog.text
 
 
 async def test_a_claim_that_another_server_won_takes_up_no_room_any_more(stream: Server) -> None:
@@ -230,6 +230,16 @@ async def test_what_is_begun_again_is_one_try_more_and_starts_when_that_is_writt
     in_list.main.link.data_received(b":0\r\n")
     assert [await asyncio.gather(*tasks) for tasks in again] == [[True], [False]]
     assert [server.receiver._unsettled for server in (stream, in_list)] == [1, 0]
+
+
+async def test_a_try_that_redis_cannot_write_down_begins_all_the_same(
+    stream: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    (again,) = await begun(stream.deliver(1, tries=2), again=True)
+    stream.main.link.data_received(b"-NOREPLICAS Not enough good replicas to write.\r\n")
+    assert await again
+    assert "a try is not counted" in caplog.text
+    assert stream.receiver._unsettled == 1
 
 
 async def test_what_was_begun_again_and_is_given_up_is_one_try_less(stream: Server) -> None:
