@@ -299,10 +299,9 @@ class PullingReceiver(Receiver):
     def _tell_buried(self, session: Session, abandoned: Abandoned) -> None:
         """The caller is told last: reading the request may be what kills its servers."""
         if abandoned.tries > MAX_TRIES:
-            what = f"died {MAX_TRIES} times over this request"
+            text = f"{self.address} died {MAX_TRIES} times over this request; it is with the dead letters"
         else:
-            what = f"died {MAX_HELD - 1} times with this request in hand, not begun"
-        text = f"{self.address} {what}; it is with the dead letters"
+            text = f"{self.address} died {MAX_HELD - 1} times with this request in hand; it is with the dead letters"
         try:
             message = read(abandoned.data, self.address, REQUEST)
         except EnvelopeError as error:
