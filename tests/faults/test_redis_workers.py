@@ -141,6 +141,22 @@ async def doomed(url: str, address: str) -> AsyncIterator[list[Delivery]]:
             await transport.close()
 
 
+async def die_with(url: str, address: str, call: asyncio.Task[object], *, begin: bool = False) -> list[Delivery]:
+    """What a server had when it died, and had begun again if `begin`; nothing if the call ended before."""
+    async with doomed(url, address) as deliveries:
+        await eventually(lambda: deliveries or call.done())
+        for delivery in deliveries if begin else ():
+            assert await begins(delivery, again=True)
+    return deliveries
+
+
+async def is_put_aside(broker: Redis, kind: str, address: str, call: asyncio.Task[object], why: str) -> None:
+    with pytest.raises(OutcomeUnknown, match=why):
+        await call
+    assert dead_letters(broker, kind, address) == 1
+    assert broker.ctl("EXISTS", f"rpckit:{{{address}}}:{kind}:tries") == 0
+
+
 async def test_a_request_that_waits_in_every_server_that_dies_is_no_dead_letter(
     own_redis: Redis, kind: str, address: str
 ) -> None:
@@ -155,8 +171,7 @@ async def test_a_request_that_waits_in_every_server_that_dies_is_no_dead_letter(
     async with Client(url, no_server="wait", timeout=30) as client:
         call = asyncio.create_task(client.call(f"{address}.work", idempotent=True))
         for _ in range(2 * RUNS_OF_POISON):
-            async with doomed(url, address) as deliveries:
-                await eventually(lambda got=deliveries: got)  # type: ignore[misc]
+            assert await die_with(url, address, call)
         async with Server(service, url=url):
             assert await call == "ran"
     assert dead_letters(own_redis, kind, address) == 0
@@ -171,15 +186,9 @@ async def test_a_request_that_every_server_dies_over_is_a_dead_letter(
     async with Client(url, no_server="wait", timeout=30) as client:
         call = asyncio.create_task(client.call(f"{address}.poison", idempotent=True))
         for _ in range(RUNS_OF_POISON):
-            for begin in (True, False):
-                async with doomed(url, address) as deliveries:
-                    await eventually(lambda got=deliveries: got or call.done())  # type: ignore[misc]
-                    for delivery in deliveries:
-                        assert not begin or await begins(delivery, again=True)
-        with pytest.raises(OutcomeUnknown, match=f"died {RUNS_OF_POISON} times over this request"):
-            await call
-    assert dead_letters(own_redis, kind, address) == 1
-    assert own_redis.ctl("EXISTS", f"rpckit:{{{address}}}:{kind}:tries") == 0
+            await die_with(url, address, call, begin=True)
+            await die_with(url, address, call)
+        await is_put_aside(own_redis, kind, address, call, f"died {RUNS_OF_POISON} times over this request")
 
 
 async def test_a_request_that_no_server_outlives_is_a_dead_letter_though_it_never_began(
@@ -190,12 +199,8 @@ async def test_a_request_that_no_server_outlives_is_a_dead_letter_though_it_neve
     async with Client(url, no_server="wait", timeout=30) as client:
         call = asyncio.create_task(client.call(f"{address}.huge", idempotent=True))
         for _ in range(MAX_HELD):
-            async with doomed(url, address) as deliveries:
-                await eventually(lambda got=deliveries: got or call.done())  # type: ignore[misc]
-        with pytest.raises(OutcomeUnknown, match=f"died {MAX_HELD - 1} times with this request in hand"):
-            await call
-    assert dead_letters(own_redis, kind, address) == 1
-    assert own_redis.ctl("EXISTS", f"rpckit:{{{address}}}:{kind}:tries") == 0
+            await die_with(url, address, call)
+        await is_put_aside(own_redis, kind, address, call, f"died {MAX_HELD - 1} times with this request in hand")
 
 
 async def test_a_server_that_reconnects_has_not_died_over_what_it_runs(

@@ -1,6 +1,7 @@
 """What unit tests share: a memory broker of their own, no settings from outside, and a clock that jumps.
 
-Invariant: a unit test starts no process, opens no socket and waits on no real clock; what must is a functional test.
+Invariant: a unit test starts no process, opens no socket, and its event loop waits on no real clock; what must is a
+functional test.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class RedisDelivery:
         self.message = message
         self.data = data  # its envelope as it came
         self.entry = entry  # a stream's id of it
-        self.tries = tries  # as soon as it is begun: 1 for the first delivery
+        self.tries = tries  # with the one that begins here: 1 for the first delivery
         self.redelivered = tries > 1
         self.arrived_at = session.main.last_read  # on the loop's clock
         self.begun = False  # claimed, so that Redis has it no more

@@ -3,12 +3,12 @@
 | name                      | type    | lives                          | made by          | deleted by                |
 |---------------------------|---------|--------------------------------|------------------|---------------------------|
 | rpckit:{x}:stream         | stream  | while requests wait or run     | client, server   | each entry when settled   |
-| rpckit:{x}:stream:dead    | stream  | for ever, 1,000 entries        | server (reject)  | you                       |
+| rpckit:{x}:stream:dead    | stream  | for ever, 1,000 entries        | server           | you                       |
 | rpckit:{x}:list           | list    | while requests wait            | client           | Redis, with its last item |
 | rpckit:{x}:list:doing:C   | list    | while C runs requests          | server C         | Redis, with its last item |
 | rpckit:{x}:list:doing     | set     | while consumers are known      | server           | the reaper                |
 | rpckit:{x}:list:tries     | hash    | while abandoned requests exist | server           | settling them             |
-| rpckit:{x}:list:dead      | list    | for ever, 1,000 entries        | server (reject)  | you                       |
+| rpckit:{x}:list:dead      | list    | for ever, 1,000 entries        | server           | you                       |
 | rpckit:{x}:channel        | channel | while a server is subscribed   |                  |                           |
 | rpckit:alive:KEY          | channel | while somebody serves KEY      |                  |                           |
 | rpckit:consumer:C         | channel | while C is connected           |                  |                           |

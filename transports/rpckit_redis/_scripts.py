@@ -142,13 +142,18 @@ return 1
 """
 )
 
+# To the dead letters, if nobody took it meanwhile.
+_BURY_STREAM = f"""
+local function bury(group, id, fields)
+  if redis.call('XACK', KEYS[1], group, id) == 0 then return 0 end
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', {MAX_DEAD}, '*', unpack(fields))
+  if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], id) end
+  return 1
+end
+"""
+
 # KEYS: stream, dead letters. ARGV: group, id, envelope.
-REJECT_STREAM = Script(f"""
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', {MAX_DEAD}, '*', '__data__', ARGV[3])
-if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], ARGV[2]) end
-return 1
-""")
+REJECT_STREAM = Script(_BURY_STREAM + "return bury(ARGV[1], ARGV[2], {'__data__', ARGV[3]})\n")
 
 # Whose own sign of life had gone does not judge by those of others: Redis was flushed, or had no memory for any.
 _BEAT = """
@@ -161,20 +166,13 @@ local function is_dead(consumer, may_judge)
 end
 """
 
-# KEYS: stream, dead letters. ARGV: group, this consumer, most entries, ms alive, 1 to take none
-# that was begun again before. What is taken: {id, fields, tries once begun, 1 if it is with the dead letters now}.
-# At most one begun again before is taken.
+# KEYS: stream, dead letters. ARGV: group, this consumer, most entries, ms alive (how long it counts as that), 1 to take
+# none that was begun again before. What is taken: {id, fields, tries once it is begun, 1 if it is with the dead letters
+# now}. At most one begun again before is taken.
 REAP_STREAM = Script(
     _BEAT
     + _COUNT
-    + f"""
-local function bury(id, fields)
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', {MAX_DEAD}, '*', unpack(fields))
-  redis.call('XACK', KEYS[1], ARGV[1], id)
-  if #redis.call('XINFO', 'GROUPS', KEYS[1]) == 1 then redis.call('XDEL', KEYS[1], id) end
-  return 1
-end
-"""
+    + _BURY_STREAM
     + """
 local may_judge = beat(ARGV[2], ARGV[4])
 local taken, alone = {}, tonumber(ARGV[5]) == 1
@@ -195,7 +193,7 @@ for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
             redis.call('XACK', KEYS[1], ARGV[1], id)
           else
             local fields = claimed[1][2]
-            local buried = is_hopeless(count) and bury(id, fields) or 0
+            local buried = is_hopeless(count) and bury(ARGV[1], id, fields) or 0
             taken[#taken + 1] = {id, fields, tries_begun(count), buried}
             alone = alone or (again and buried == 0)
           end
@@ -255,28 +253,26 @@ return 1
 """
 )
 
+# As _BURY_STREAM.
+_BURY_LIST = f"""
+local function bury(doing, tries, dead, item, name)
+  if redis.call('LREM', doing, 1, item) == 0 then return 0 end
+  redis.call('HDEL', tries, name)
+  redis.call('LPUSH', dead, item)
+  redis.call('LTRIM', dead, 0, {MAX_DEAD - 1})
+  return 1
+end
+"""
+
 # KEYS: doing, tries, dead letters. ARGV: envelope, its name among the tries.
-REJECT_LIST = Script(f"""
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
-redis.call('HDEL', KEYS[2], ARGV[2])
-redis.call('LPUSH', KEYS[3], ARGV[1])
-redis.call('LTRIM', KEYS[3], 0, {MAX_DEAD - 1})
-return 1
-""")
+REJECT_LIST = Script(_BURY_LIST + "return bury(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])\n")
 
 # KEYS: consumers, tries, doing, dead letters. ARGV: this consumer, most items, ms alive, 1 if alone, prefix of a doing
 # list. As REAP_STREAM; what is taken: {envelope, tries once it is begun, 1 if it is with the dead letters now}.
 REAP_LIST = Script(
     _BEAT
     + _COUNT
-    + f"""
-local function bury(doing, name)
-  redis.call('LMOVE', doing, KEYS[4], 'LEFT', 'LEFT')
-  redis.call('LTRIM', KEYS[4], 0, {MAX_DEAD - 1})
-  redis.call('HDEL', KEYS[2], name)
-  return 1
-end
-"""
+    + _BURY_LIST
     + """
 local may_judge = beat(ARGV[1], ARGV[3])
 redis.call('SADD', KEYS[1], ARGV[1])
@@ -297,7 +293,7 @@ for _, consumer in ipairs(redis.call('SMEMBERS', KEYS[1])) do
       if again and alone then
         redis.call('LMOVE', doing, doing, 'LEFT', 'RIGHT')
       elseif is_hopeless(count) then
-        taken[#taken + 1] = {item, tries_begun(count), bury(doing, name)}
+        taken[#taken + 1] = {item, tries_begun(count), bury(doing, KEYS[2], KEYS[4], item, name)}
       else
         redis.call('LMOVE', doing, KEYS[3], 'LEFT', 'RIGHT')
         redis.call('HSET', KEYS[2], name, count + deaths(consumer, ARGV[1]))

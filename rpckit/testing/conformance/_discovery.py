@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -139,13 +138,17 @@ def _service(address: str, version: str = "") -> Service:
 
 async def _soon(client: Client, query: Any, address: str, found: Found) -> list[Answer]:
     """What is found in answers collected for 0.3 s, at one of a few tries."""
-    answers: list[Answer] = []
+    last: object = None
     for _ in range(TRIES):
-        with suppress(NotSent):  # a busy broker did not take the question in that time
+        try:
             answers = await client.survey(query, address, wait=SEEN_S)
-            if found(answers):
-                return answers
-    return pytest.fail(f"not what was expected of {query}: {[answer.content for answer in answers]}")
+        except NotSent as error:  # a busy broker did not take the question in that time
+            last = error
+            continue
+        if found(answers):
+            return answers
+        last = [answer.content for answer in answers]
+    return pytest.fail(f"not what was expected of {query}: {last}")
 
 
 def _serving(answers: list[Answer], services: list[Service]) -> list[Answer]:
