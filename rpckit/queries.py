@@ -17,6 +17,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -54,13 +55,7 @@ class Instance:
     @classmethod
     def here(cls, transports: list[str]) -> Instance:
         """This process, from now on; `transports` may still grow."""
-        from importlib import metadata  # with all of the email package behind it
-
-        try:
-            version = metadata.version("rpckit")
-        except metadata.PackageNotFoundError:
-            version = ""
-        return cls(new_id(), platform.node(), os.getpid(), round(time.time(), 3), version, transports)
+        return cls(new_id(), platform.node(), os.getpid(), round(time.time(), 3), _version(), transports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +180,14 @@ def _info(service: Service) -> dict[str, Any]:
         "events": [event.topic for event in service.events],
         "fingerprint": contract_of(service)["fingerprint"],
     }
+
+
+@cache
+def _version() -> str:
+    """Of what is installed; empty where it is not."""
+    from importlib import metadata  # with all of the email package behind it
+
+    try:
+        return metadata.version("rpckit")
+    except metadata.PackageNotFoundError:
+        return ""
