@@ -294,7 +294,7 @@ class Client:
         event = event_message(topic, new_id(), args, kwargs, self.options.headers if headers is None else headers)
         check_carried(self._transport.capabilities, topic)
         self._check_size(event)
-        if not self._ready:
+        if not self._ready():
             await self._wait_until_ready(loop.time() + self.settings.send_wait)
         await self._transport.publish(event.address, event)
 
@@ -362,7 +362,7 @@ class Client:
         """
         check_survey(query, address, wait)
         loop = self._bind_to_loop()
-        if not self._ready:
+        if not self._ready():
             await self._wait_until_ready(loop.time() + self.settings.send_wait)
         if self._transport.capabilities.sessions:
             return await self._ask_session(query, address, wait)
@@ -440,7 +440,7 @@ class Client:
 
     async def _perform_unanswered(self, call: Call) -> None:
         write_body(call)
-        if not self._ready:
+        if not self._ready():
             await self._wait_ready(call)
         call.attempt += 1
         message = self._message(call, new_id() if call.reply_to else "", call.reply_to)
@@ -453,21 +453,23 @@ class Client:
             try:
                 return await self._attempt(call)
             except (ConnectionLost, NotSent) as error:
-                lost = isinstance(error, ConnectionLost) or (call.attempt > attempt and not self._ready)
+                lost = isinstance(error, ConnectionLost) or (call.attempt > attempt and not self._ready())
                 if not lost or self._closed or _overdue(call):
                     raise
                 log.info("sending %s again: %s", call.message_id, error)
 
     async def _attempt(self, call: Call) -> Message:
         """Send once and wait. The table is entered before sending and left exactly once."""
-        if not self._ready:
+        inbox = self._ready()
+        if not inbox:
             try:
                 await self._wait_ready(call)
             except NotSent as error:
                 raise in_view_of_earlier_attempts(call, error) from None
+            inbox = self._transport.inbox
         call.attempt += 1
         correlation_id = new_id()
-        message = self._message(call, correlation_id, self._transport.inbox)
+        message = self._message(call, correlation_id, inbox)
         waiter = self._enter(correlation_id, call.deadline)
         try:
             await self._transport.send(message, must_be_served=call.options.no_server == "fail")
@@ -589,13 +591,9 @@ class Client:
 
     # -- being ready ----------------------------------------------------------------------------
 
-    @property
-    def _ready(self) -> bool:
-        return (
-            self._state is CONNECTED
-            and self._transport.inbox != ""  # connected, and able to hear the reply
-            and not self._pending.full
-        )
+    def _ready(self) -> str:
+        """Where the reply to a call sent now is to go; empty when none can be sent."""
+        return self._transport.inbox if self._state is CONNECTED and not self._pending.full() else ""
 
     async def _wait_ready(self, call: Call) -> None:
         """At most `send_wait` of the call's time, then `NotSent`; all of its time when it was sent before."""
@@ -603,7 +601,7 @@ class Client:
         await self._wait_until_ready(until if call.deadline is None else min(until, call.deadline.at))
 
     async def _wait_until_ready(self, until: float) -> None:
-        while not self._ready:
+        while not self._ready():
             if self._closed or self._state is State.CLOSED:
                 raise NotSent(f"{self.url}: {self._why}")
             if self._connecting is None:
@@ -611,7 +609,7 @@ class Client:
             await self._gate.wait(until, self._not_ready)
 
     def _not_ready(self) -> NotSent:
-        if self._pending.full and self._state is State.CONNECTED:
+        if self._pending.full() and self._state is State.CONNECTED:
             return NotSent(f"{self._pending.limit} calls are already pending; raise max_pending or call less at once")
         if self._state is State.CONNECTING and self._why:  # of an attempt to connect: it names the place itself
             return NotSent(self._why)

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import threading
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar, get_type_hints
 
 import msgpack
@@ -87,7 +87,7 @@ def decode_guess(content_type: str, body: bytes) -> Any:
     """What a body most likely means: by its content type, otherwise JSON, otherwise text, otherwise bytes."""
     if content_type.partition(";")[0].strip().lower() in _DECODERS:
         return decode(content_type, body)
-    for attempt in (_load_json, bytes.decode):
+    for attempt in (json.loads, bytes.decode):
         try:
             return attempt(body)
         except (ValueError, RecursionError):
@@ -165,10 +165,6 @@ def _dump_msgpack(value: Any) -> bytes:
     return _packers.pack(value)
 
 
-def _load_msgpack(body: bytes) -> Any:
-    return msgpack.unpackb(body, strict_map_key=False, ext_hook=_read_extension)
-
-
 def _read_extension(code: int, data: bytes) -> Any:
     if code != BIG_INT:
         raise CodecError(f"unknown msgpack extension {code}")
@@ -177,10 +173,6 @@ def _read_extension(code: int, data: bytes) -> Any:
 
 def _dump_json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain_data).encode()
-
-
-def _load_json(body: bytes) -> Any:
-    return json.loads(body)
 
 
 def _dump_text(value: Any) -> bytes:
@@ -203,8 +195,8 @@ _ENCODERS: dict[str, Callable[[Any], bytes]] = {
     BYTES: _dump_bytes,
 }
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
-    MSGPACK: _load_msgpack,
-    JSON: _load_json,
+    MSGPACK: partial(msgpack.unpackb, strict_map_key=False, ext_hook=_read_extension),
+    JSON: json.loads,
     TEXT: bytes.decode,
     BYTES: bytes,
 }

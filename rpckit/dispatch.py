@@ -254,7 +254,7 @@ class Dispatcher:
             self._limit(job, now + job.spec.timeout)
         job.placed = True
         self._running.add(job)
-        if job.needs_claim:
+        if job.needs_claim():
             job.delivery.begin(partial(self._claimed, job))
         elif job.delivery.redelivered:
             job.delivery.begin(partial(self._claimed, job), again=True)
@@ -268,7 +268,7 @@ class Dispatcher:
             return
         if isinstance(outcome, RpcError):
             fault = replace(fault_for(outcome), origin=TOOLKIT)
-            self._answer_fault(job.delivery, fault if job.needs_claim else replace(fault, code=Code.ABORTED), job)
+            self._answer_fault(job.delivery, fault if job.needs_claim() else replace(fault, code=Code.ABORTED), job)
         job.ended = True
         self._finish(job)
 
@@ -283,10 +283,8 @@ class Dispatcher:
         """The handler's own time. Its task is never cancelled before it, so what stands here always runs."""
         job.task = task
         try:
-            if job.stop is Stop.DRAIN and job.needs_claim:
-                self._end_stopped(job)  # claimed, it cannot be handed back
-            elif job.stop is not None:
-                self._end_unbegun(job, job.stop)
+            if job.stop is not None:
+                self._end_unrun(job, job.stop)
             else:
                 job.started = perf_counter()
                 job.read()
@@ -478,6 +476,13 @@ class Dispatcher:
             self._answer_fault(job.delivery, Fault(code, text, origin=TOOLKIT), job)
         else:
             self._settle(job)
+
+    def _end_unrun(self, job: Job, why: Stop) -> None:
+        """Begun, and stopped before its handler: what is claimed cannot be handed back."""
+        if why is Stop.DRAIN and job.needs_claim():
+            self._end_stopped(job)
+        else:
+            self._end_unbegun(job, why)
 
     def _end_stopped(self, job: Job) -> None:
         """The handler's task was cancelled: by us, for the reason noted, or by the handler itself."""

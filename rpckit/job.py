@@ -111,7 +111,6 @@ class Job:
         if self._context is not None:  # a validator has looked at it
             self._context.arguments = self.arguments
 
-    @property
     def needs_claim(self) -> bool:
         """It may not run twice, or every server has it."""
         return self.link.claims and not (self.spec.idempotent and self.link.shares)

@@ -27,7 +27,6 @@ class PendingCalls(Generic[W]):
     def __len__(self) -> int:
         return len(self._calls)
 
-    @property
     def full(self) -> bool:
         return len(self._calls) >= self.limit
 

@@ -7,7 +7,7 @@ writers that did not ask whether the connection is `congested`.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 __all__ = ["UNSENT_MAX", "TickWriter"]
 
@@ -20,10 +20,10 @@ class TickWriter(asyncio.BaseProtocol):
     So a lone caller does not wait for the end of the tick, and many share a system call.
     """
 
-    convoy: ClassVar[int]  # messages of one tick that leave together; as many more as there are leave after them
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, convoy: int, **kwargs: Any) -> None:
+        """convoy: messages of one tick that leave together; as many more as there are leave after them."""
         super().__init__(*args, **kwargs)
+        self._convoy = convoy
         self.loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
@@ -42,13 +42,12 @@ class TickWriter(asyncio.BaseProtocol):
     def alive(self) -> bool:
         return not self._lost and self.transport is not None and not self.transport.is_closing()
 
-    @property
     def congested(self) -> bool:
         return self._held_up or self._out_bytes > UNSENT_MAX
 
     async def wait_writable(self) -> None:
         """Until less than `UNSENT_MAX` is unsent, or the connection is lost."""
-        while self.congested and self.alive:
+        while self.congested() and self.alive:
             self._flush()
             await self._writable.wait()
 
@@ -64,14 +63,13 @@ class TickWriter(asyncio.BaseProtocol):
         """What is written now leaves at the end of the tick, with what follows it."""
         self._lone = False
 
-    @property
     def leaves_at_once(self) -> bool:
         """What is written now: the last tick that sent, sent one thing, and this one has sent nothing yet."""
         return self._lone and not self._flush_due
 
     def write(self, data: bytes) -> None:
         """Send with everything else of this tick, or what `leaves_at_once` at once."""
-        if self.leaves_at_once:
+        if self._lone and not self._flush_due:
             if self._answers:
                 self._answers = False
             else:
@@ -82,7 +80,7 @@ class TickWriter(asyncio.BaseProtocol):
         self._lone = False
         self._out.append(data)
         self._out_bytes += len(data)
-        if len(self._out) == self.convoy:
+        if len(self._out) == self._convoy:
             self._write_out()
 
     def _plan_flush(self) -> None:

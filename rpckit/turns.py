@@ -58,11 +58,12 @@ class Turns(Generic[J]):
         task = asyncio.current_task(self._loop)
         assert task is not None
         ready, held = self._ready, sys.getrefcount(task)
+        enter, run = self._enter, self._run
         for _ in range(len(ready)):
             job = ready.popleft()
-            self._enter(job)
+            enter(job)
             own = copy_context()
-            await self._run(job, task)
+            await run(job, task)
             if self._turn is not turn:  # it waited
                 return
             if sys.getrefcount(task) != held or _marked(task) or not _same(copy_context(), own):
@@ -93,7 +94,7 @@ class Turns(Generic[J]):
 
 def _marked(task: Any) -> bool:
     """A cancel not yet delivered, or somebody to be told of its end: tasks have both under these names."""
-    return bool(task.cancelling() or task._must_cancel or task._callbacks)
+    return bool(task._must_cancel or task._callbacks)
 
 
 def _same(context: Context, other: Context) -> bool:

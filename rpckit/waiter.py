@@ -18,10 +18,8 @@ class Waiter(Event, Generic[T]):
     ``await waiter.wait()``, then `outcome`. Cancelling `wait` is safe: the outcome stays where it is.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._result: T | None = None
-        self._error: RpcError | None = None
+    _result: T | None = None
+    _error: RpcError | None = None
 
     def succeed(self, result: T) -> None:
         if not self.is_set():

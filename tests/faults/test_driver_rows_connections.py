@@ -98,7 +98,7 @@ async def test_a_frozen_peer_is_found_with_the_send_buffer_full(
         cpu = time.process_time()
         calls = [asyncio.create_task(client.call(f"{address}.echo", body)) for _ in range(30)]
         await asyncio.sleep(0.1)
-        assert session_of(client).protocol.congested
+        assert session_of(client).protocol.congested()
         marshalled = time.process_time() - cpu
         results, took = await seconds_of(asyncio.gather(*calls, return_exceptions=True))
         figure("frozen peer found, send buffer full (heartbeat 1 s)", took + 0.1)

@@ -215,6 +215,9 @@ async def test_a_server_that_reconnects_has_not_died_over_what_it_runs(
         await go_on.wait()
         return "done"
 
+    @service.method
+    async def ping() -> None: ...
+
     async with proxied(url) as (proxy, through), Client(url, timeout=30) as client, Server(service, url=through):
         call = asyncio.create_task(client.call(f"{address}.work", idempotent=True))
         await eventually(lambda: ran)
@@ -223,6 +226,7 @@ async def test_a_server_that_reconnects_has_not_died_over_what_it_runs(
             proxy.cut()
             await eventually(lambda before=before: held(own_redis, kind, address)[0] not in (None, before[0]))  # type: ignore[misc]
             assert held(own_redis, kind, address)[1] == 1
+        await client.call(f"{address}.ping")  # by then it has read what it holds again
         go_on.set()
         assert await call == "done"
     assert ran == ["begun"]

@@ -41,11 +41,11 @@ def test_an_id_already_pending_is_refused_and_its_call_kept() -> None:
 def test_a_full_table_refuses() -> None:
     table: PendingCalls[str] = PendingCalls(limit=1)
     table.add("a", "A", deadline=None)
-    assert table.full
+    assert table.full()
     with pytest.raises(OverflowError, match="1 calls"):
         table.add("b", "B", deadline=None)
     table.settle("a")
-    assert not table.full
+    assert not table.full()
 
 
 def test_expire_takes_out_what_is_due_soonest_first() -> None:
@@ -127,7 +127,7 @@ class PendingMachine(RuleBasedStateMachine):
     @invariant()
     def each_call_is_in_the_table_or_left_once(self) -> None:
         assert len(self.table) == len(self.model)
-        assert self.table.full == (len(self.model) == LIMIT)
+        assert self.table.full() == (len(self.model) == LIMIT)
         assert len(self.left) == len(set(self.left)) == self.serial - len(self.model)
 
     @invariant()

@@ -28,18 +28,14 @@ class Sent(asyncio.Transport):
         assert high == UNSENT_MAX
 
 
-class Writer(TickWriter):
-    convoy = 4
-
-
 @pytest.fixture
 async def sent() -> Sent:
     return Sent()
 
 
 @pytest.fixture
-async def writer(sent: Sent) -> Writer:
-    writer = Writer()
+async def writer(sent: Sent) -> TickWriter:
+    writer = TickWriter(convoy=4)
     writer.connection_made(sent)
     return writer
 
@@ -48,7 +44,7 @@ async def tick() -> None:
     await asyncio.sleep(0)
 
 
-async def test_what_is_written_in_one_tick_is_handed_over_once(writer: Writer, sent: Sent) -> None:
+async def test_what_is_written_in_one_tick_is_handed_over_once(writer: TickWriter, sent: Sent) -> None:
     for word in (b"a", b"b", b"c"):
         writer.write(word)
     assert sent.chunks == []
@@ -56,7 +52,7 @@ async def test_what_is_written_in_one_tick_is_handed_over_once(writer: Writer, s
     assert sent.chunks == [b"abc"]
 
 
-async def test_a_full_convoy_leaves_at_once_and_the_rest_after_it(writer: Writer, sent: Sent) -> None:
+async def test_a_full_convoy_leaves_at_once_and_the_rest_after_it(writer: TickWriter, sent: Sent) -> None:
     for number in range(6):
         writer.write(b"%d" % number)
     assert sent.chunks == [b"0123"]
@@ -64,14 +60,14 @@ async def test_a_full_convoy_leaves_at_once_and_the_rest_after_it(writer: Writer
     assert sent.chunks == [b"0123", b"45"]
 
 
-async def test_after_a_lone_message_the_next_does_not_wait(writer: Writer, sent: Sent) -> None:
+async def test_after_a_lone_message_the_next_does_not_wait(writer: TickWriter, sent: Sent) -> None:
     writer.write(b"a")
     await tick()
     writer.write(b"b")
     assert sent.chunks == [b"a", b"b"]
 
 
-async def test_what_follows_a_lone_message_in_its_tick_stays_behind_it(writer: Writer, sent: Sent) -> None:
+async def test_what_follows_a_lone_message_in_its_tick_stays_behind_it(writer: TickWriter, sent: Sent) -> None:
     writer.write(b"a")
     await tick()
     for word in (b"b", b"c", b"d"):
@@ -82,7 +78,7 @@ async def test_what_follows_a_lone_message_in_its_tick_stays_behind_it(writer: W
     assert sent.chunks == [b"a", b"b", b"cd"]  # the tick before was no lone one
 
 
-async def test_nothing_is_handed_to_a_connection_that_is_gone(writer: Writer, sent: Sent) -> None:
+async def test_nothing_is_handed_to_a_connection_that_is_gone(writer: TickWriter, sent: Sent) -> None:
     writer.write(b"a")
     sent.closing = True
     await tick()
@@ -90,7 +86,7 @@ async def test_nothing_is_handed_to_a_connection_that_is_gone(writer: Writer, se
     assert not writer.alive
 
 
-async def test_who_waits_goes_on_when_the_other_side_reads_again(writer: Writer) -> None:
+async def test_who_waits_goes_on_when_the_other_side_reads_again(writer: TickWriter) -> None:
     writer.pause_writing()
     waiting = asyncio.create_task(writer.wait_writable())
     await tick()
@@ -99,7 +95,7 @@ async def test_who_waits_goes_on_when_the_other_side_reads_again(writer: Writer)
     await asyncio.wait_for(waiting, 1)
 
 
-async def test_who_waits_goes_on_when_the_connection_is_lost(writer: Writer) -> None:
+async def test_who_waits_goes_on_when_the_connection_is_lost(writer: TickWriter) -> None:
     writer.pause_writing()
     waiting = asyncio.create_task(writer.wait_writable())
     await tick()
@@ -111,11 +107,11 @@ async def test_who_waits_goes_on_when_the_connection_is_lost(writer: Writer) -> 
 
 @pytest.mark.parametrize("read_elsewhere", [False, True])
 async def test_what_answers_to_a_read_needs_no_flush_behind_it(
-    writer: Writer, sent: Sent, read_elsewhere: bool
+    writer: TickWriter, sent: Sent, read_elsewhere: bool
 ) -> None:
     reader = writer
     if read_elsewhere:
-        reader = Writer()
+        reader = TickWriter(convoy=4)
         reader.answered_on = writer
     writer.write(b"a")
     await tick()
@@ -129,7 +125,7 @@ async def test_what_answers_to_a_read_needs_no_flush_behind_it(
     assert sent.chunks == [b"a", b"b", b"c", b"de"]
 
 
-async def test_what_is_held_leaves_with_what_follows(writer: Writer, sent: Sent) -> None:
+async def test_what_is_held_leaves_with_what_follows(writer: TickWriter, sent: Sent) -> None:
     writer.write(b"a")
     await tick()
     writer.hold()

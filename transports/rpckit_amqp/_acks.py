@@ -8,22 +8,19 @@ __all__ = ["AckBook"]
 class AckBook:
     """Delivery tags handed out and not yet acked. Acks of one tick leave together."""
 
-    __slots__ = ("_outstanding", "_settled")
+    __slots__ = ("_settled", "outstanding")
 
     def __init__(self) -> None:
-        self._outstanding: dict[int, None] = {}
+        self.outstanding: dict[int, None] = {}  # the tags not yet acked, in their order
         self._settled: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self._outstanding)
 
     def add(self, tag: int) -> None:
         """Tags come in ascending order."""
-        self._outstanding[tag] = None
+        self.outstanding[tag] = None
 
     def settle(self, tag: int) -> bool:
         """False for a tag already settled or not of this channel."""
-        if tag not in self._outstanding or tag in self._settled:
+        if tag not in self.outstanding or tag in self._settled:
             return False
         self._settled.add(tag)
         return True
@@ -32,11 +29,11 @@ class AckBook:
         """Take a tag out that was rejected instead; False as in `settle`."""
         if tag in self._settled:
             return False
-        return self._outstanding.pop(tag, tag) is None
+        return self.outstanding.pop(tag, tag) is None
 
     def take(self) -> tuple[int | None, list[int]]:
         """What to ack: everything up to the first (None: nothing), and single tags beyond it."""
-        settled, outstanding = self._settled, self._outstanding
+        settled, outstanding = self._settled, self.outstanding
         upto: int | None = None
         while settled:
             first = next(iter(outstanding))

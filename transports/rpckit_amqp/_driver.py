@@ -57,6 +57,7 @@ _DELIVER, _RETURN, _ACK, _NACK = (
 )
 _CONFIRMS = (_ACK, _NACK)
 _BLOCKED, _UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
+_HEAD, _read_head = FRAME_HEAD.size, FRAME_HEAD.unpack_from  # looked up once, not for each frame
 
 # Everything the driver has been seen to raise for one and the same event: the connection is gone.
 DRIVER_ERRORS = (
@@ -180,10 +181,9 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
     """One connection. Made by `aioamqp.connect(protocol_factory=…)`, which does handshake and tuning."""
 
     CHANNEL_FACTORY = FastChannel
-    convoy = CONVOY
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, convoy=CONVOY, **kwargs)
         self.on_lost: Callable[[CloseReason], None] = _ignore
         self.on_blocked: Callable[[str | None], None] = _ignore
         self.close_reason: CloseReason | None = None
@@ -269,14 +269,14 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
         position, end = 0, len(buffer)
         try:
             while end - position >= OVERHEAD:
-                kind, channel_id, size = FRAME_HEAD.unpack_from(buffer, position)
+                kind, channel_id, size = _read_head(buffer, position)
                 stop = position + OVERHEAD + size
                 if stop > end:
                     self._check_head(kind, size)
                     break
                 if buffer[stop - 1] != FRAME_END:
                     raise ValueError("a frame without its end")
-                if kind == METHOD and buffer.startswith(_DELIVER, position + FRAME_HEAD.size):
+                if kind == METHOD and buffer.startswith(_DELIVER, position + _HEAD):
                     position = self._take_delivery(channel_id, buffer, position, stop, end)
                 else:
                     self._take_frame(kind, channel_id, buffer, position, stop)
@@ -302,12 +302,12 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
             body = header + OVERHEAD + size
             stop = int(body + OVERHEAD + whole)
             if stop <= end and kind == HEADER and of == channel_id and buffer[body - 1] == FRAME_END:
-                kind, of, size = FRAME_HEAD.unpack_from(buffer, body)
+                kind, of, size = _read_head(buffer, body)
                 if size == whole and kind == BODY and of == channel_id and buffer[stop - 1] == FRAME_END:
                     channel.on_deliver(
-                        *_read_deliver(buffer, position + FRAME_HEAD.size, header - 1),
+                        *_read_deliver(buffer, position + _HEAD, header - 1),
                         buffer[header + HEADER_START.size : body - 1],
-                        buffer[body + FRAME_HEAD.size : stop - 1],
+                        buffer[body + _HEAD : stop - 1],
                     )
                     return stop
         self._take_frame(METHOD, channel_id, buffer, position, header)
@@ -318,7 +318,7 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
             raise NotAmqpError("this is not an AMQP 0-9-1 server")
 
     def _take_frame(self, kind: int, channel_id: int, buffer: bytes, position: int, stop: int) -> None:
-        payload = buffer[position + FRAME_HEAD.size : stop - 1]
+        payload = buffer[position + _HEAD : stop - 1]
         channel = self.channels.get(channel_id)
         if channel is None:
             if channel_id == 0 and kind == METHOD and self._connection_method(payload):

@@ -112,7 +112,7 @@ class Inbound:
         if not self.book.settle(tag) or self._ack_due:
             return
         loop = self.session.protocol.loop
-        if len(self.book) >= self._ack_at_once_from:
+        if len(self.book.outstanding) >= self._ack_at_once_from:
             self._ack_due = True
             loop.call_soon(self.ack)
         elif self._ack_later is None:

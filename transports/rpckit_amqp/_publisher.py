@@ -81,7 +81,6 @@ class Express:
         self._session: Session | None = None
         self._lost_at = 0.0
 
-    @property
     def usable(self) -> bool:
         session = self._session
         return session is not None and not session.blocked

@@ -44,7 +44,7 @@ class Replier:
         mandatory = may_be_mandatory(self._session, message.address)
         left = delivery.message.time_left_ms
         until = delivery.arrived_at + (REPLY_KEPT_S if left is None else left / 1000)
-        if not confirmed and len(message.body) <= MAX_EXPRESS_REPLY and self._express.usable:
+        if not confirmed and len(message.body) <= MAX_EXPRESS_REPLY and self._express.usable():
             self._express.write_reply(self._express.routes.lay_out(message, mandatory=mandatory), until)
             delivery.settle()
             return

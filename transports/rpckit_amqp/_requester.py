@@ -83,7 +83,7 @@ class Requester:
         known = must_be_served and self._presence.fresh(message.address, session.protocol.loop.time())
         if not known and message.kind is Kind.REQUEST:
             await self._check_queue(session, message, must_be_served=must_be_served)
-        if session.protocol.congested:
+        if session.protocol.congested():
             await self._wait_writable(session, message)
         if message.reply_to and message.reply_to != self.inbox:
             raise NotSent("the connection was lost before the call was sent")
@@ -115,7 +115,7 @@ class Requester:
             await self._queues.ensure_exchange(session, route.exchange)
         except ConnectionLost as error:
             raise NotSent(f"the connection was lost before the event was sent: {error}") from error
-        if session.protocol.congested:
+        if session.protocol.congested():
             await self._wait_writable(session, message)
         data = routes.around(route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name)
         self._express.write(data)

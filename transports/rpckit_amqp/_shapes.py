@@ -42,6 +42,7 @@ _KNOWN = sum(_FIELDS) | F_DELIVERY_MODE | F_APP_ID
 _APP_ID = bytes((len(APP_ID),)) + APP_ID.encode()
 _TAG_AT = FRAME_HEAD.size + 5  # of the consumer tag in a method frame: after class, method and its length
 _HEAD = FRAME_HEAD.size
+_kind_of = KINDS.get
 
 # consumer tag, delivery tag, redelivered, exchange and routing key, the message without an address, its property list,
 # where it ends
@@ -56,6 +57,7 @@ class _Shape:
     """
 
     struct: Struct
+    size: int  # of the struct
     same: tuple[bytes, ...]
     consumer_tag: bytes
     redelivered: bool
@@ -78,7 +80,7 @@ class Shapes:
         if shape is None:
             self._learn(key, buffer, position, header, end)
             return None
-        start = position + shape.struct.size
+        start = position + shape.size
         if start >= end:
             return None
         fields = shape.struct.unpack_from(buffer, position)
@@ -95,7 +97,7 @@ class Shapes:
             return None
         try:
             name = type_.decode()
-            kind = KINDS.get(name, REQUEST)
+            kind = _kind_of(name, REQUEST)
             message = Message(
                 kind,
                 "",
@@ -170,6 +172,7 @@ def _shape_of(delivery: bytes, header: int) -> _Shape | None:
     struct = Struct(f"{layout}{rest}sI")
     return _Shape(
         struct,
+        struct.size,
         struct.unpack(delivery)[::2],
         consumer_tag=delivery[_TAG_AT:tag_at],
         redelivered=delivery[tag_at + 8] & 1 == 1,

@@ -66,10 +66,8 @@ class Batch(Generic[T]):
 class Link(TickWriter, ReadBuffer):
     """Made by `loop.create_connection`. Callbacks are plain calls that return at once."""
 
-    convoy = CONVOY
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(convoy=CONVOY)
         self.on_lost: Callable[[str], None] = _ignore
         self.on_push: OnPush = _ignore
         self.on_pattern_push: OnPatternPush = _ignore
@@ -108,7 +106,7 @@ class Link(TickWriter, ReadBuffer):
             self._write_out()
 
     def _begin(self, batch: Batch[Any]) -> None:
-        if self.leaves_at_once:
+        if self.leaves_at_once():
             batch.leave(self)
         else:
             self._gathered.append(batch)

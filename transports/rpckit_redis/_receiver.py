@@ -70,7 +70,6 @@ class Receiver:
         self._stopped = False
         self._held_up = False  # something waits for room
 
-    @property
     def room(self) -> int:
         return 0 if self._paused else max(0, self._prefetch - self._unsettled)
 
@@ -282,7 +281,7 @@ class PullingReceiver(Receiver):
         session = self._session
         if session is None or not session.alive:
             return
-        most = 0 if self._stopped else min(self.room, REAP_AT_ONCE)
+        most = 0 if self._stopped else min(self.room(), REAP_AT_ONCE)
         try:
             abandoned = await self.take_abandoned(session, most, alone=self._alone is not None)
         except hiredis.ReplyError as error:
@@ -318,7 +317,7 @@ class PullingReceiver(Receiver):
             self._reap_soon()
 
     def _room_changed(self) -> None:
-        self._held_up = not self.room and not self._stopped
+        self._held_up = not self.room() and not self._stopped
         if self._held_up:
             self._has_room.clear()
         else:
@@ -330,7 +329,7 @@ class PullingReceiver(Receiver):
             self._room_changed()
             await self._has_room.wait()
             try:
-                if room := self.room if self._reads(session) else 0:
+                if room := self.room() if self._reads(session) else 0:
                     await self.pull(session, link, room)
                 failures = 0
             except ConnectionLost:

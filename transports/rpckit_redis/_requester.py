@@ -72,7 +72,7 @@ class Requester:
         if session is None or not session.alive:
             raise NotSent("not connected")
         link = session.main
-        if link.congested:
+        if link.congested():
             await _wait_writable(link, message)
             if not link.alive:
                 raise NotSent("the connection was lost before the call was sent")
@@ -93,7 +93,7 @@ class Requester:
         session = self._session
         if session is None or not session.alive:
             raise NotSent("not connected")
-        if session.main.congested:
+        if session.main.congested():
             await _wait_writable(session.main, message)
             if not session.alive:
                 raise NotSent("the connection was lost before the message was sent")

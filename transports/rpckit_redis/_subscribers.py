@@ -106,7 +106,7 @@ class ChannelReceiver(Receiver):
                     self._stale,
                     self.address,
                 )
-        elif self.room and not self._backlog:
+        elif self.room() and not self._backlog:
             self._deliver(session, data, None)
         elif len(self._backlog) < MAX_BACKLOG and self._backlog_bytes + len(data) <= MAX_BACKLOG_BYTES:
             self._held_up = True
@@ -122,7 +122,7 @@ class ChannelReceiver(Receiver):
             return
         self._dealing = True
         try:
-            while self._backlog and self.room and self._session is not None:
+            while self._backlog and self.room() and self._session is not None:
                 self._deliver_next(self._session)
         finally:
             self._dealing = False

@@ -189,7 +189,7 @@ class Link:
         """A peer that does not read is dropped; before that, events to it are."""
         if len(frame) > self.hub.options.max_message:
             raise UsageError(f"a message of {len(frame)} bytes is over max_message ({self.hub.options.max_message})")
-        if may_drop and self.congested:
+        if may_drop and self.congested():
             self._count_dropped()
         elif self._lost_as_too_slow():
             raise NotSent("the session was dropped: too slow")
@@ -230,7 +230,6 @@ class Link:
         self.lose(f"{self.name or 'a peer'} is too slow: {unsent} bytes wait to be sent")
         return True
 
-    @property
     def congested(self) -> bool:
         return self.wire.unsent > self.hub.options.max_unsent // 2
 

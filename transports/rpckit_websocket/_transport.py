@@ -167,7 +167,7 @@ class WebSocketTransport(Observed):
         if message.kind is not Kind.REQUEST:
             link.write(message)
             return
-        if link.congested:
+        if link.congested():
             await self._wait_writable(link, message)
         if message.reply_to:
             if not self._serves and message.reply_to != link.id:
@@ -235,7 +235,7 @@ class WebSocketTransport(Observed):
     async def _wait_writable(self, link: Link, message: Message) -> None:
         left = message.time_left_ms
         end = None if left is None else link.hub.loop.time() + left / 1000
-        while link.congested and not link.gone:
+        while link.congested() and not link.gone:
             if end is not None and link.hub.loop.time() > end:
                 raise NotSent("the connection is full: the other side does not read")
             await asyncio.sleep(POLL_S)

@@ -316,20 +316,20 @@ async def test_nothing_is_written_after_the_end(line: Line) -> None:
 async def test_writers_wait_while_too_much_is_unsent(line: Line) -> None:
     assert line.transport.high == UNSENT_MAX
     line.protocol.pause_writing()
-    assert line.protocol.congested
+    assert line.protocol.congested()
     waiting = asyncio.ensure_future(line.protocol.wait_writable())
     await asyncio.sleep(0)
     assert not waiting.done()
     line.protocol.resume_writing()
     await waiting
-    assert not line.protocol.congested
+    assert not line.protocol.congested()
 
 
 async def test_what_waits_in_our_own_buffer_counts_as_unsent(line: Line) -> None:
     line.protocol.write(bytes(UNSENT_MAX + 1))
-    assert line.protocol.congested
+    assert line.protocol.congested()
     await line.protocol.wait_writable()
-    assert not line.protocol.congested
+    assert not line.protocol.congested()
     assert len(line.transport.writes) == 1
 
 

@@ -352,7 +352,7 @@ async def test_express_writes_at_once() -> None:
     session = connected(express)
     express.write(b"request")
     assert session.written == [b"request"]
-    assert express.usable
+    assert express.usable()
 
 
 async def test_express_without_a_session_or_blocked_is_not_sent() -> None:
@@ -361,7 +361,7 @@ async def test_express_without_a_session_or_blocked_is_not_sent() -> None:
         express.write(b"request")
     session = connected(express)
     session.blocked = True
-    assert not express.usable
+    assert not express.usable()
     with pytest.raises(NotSent, match="takes no messages"):
         express.write(b"request")
     with pytest.raises(NotSent, match="takes no replies"):

@@ -256,9 +256,9 @@ async def test_a_callback_that_raises_ends_the_connection(link: Link, caplog: py
 
 async def test_senders_wait_while_too_much_is_unsent(link: Link) -> None:
     link.send(bytes(UNSENT_MAX + 1), lambda _: None)
-    assert link.congested
+    assert link.congested()
     await link.wait_writable()
-    assert not link.congested
+    assert not link.congested()
     link.pause_writing()
     waiting = asyncio.ensure_future(link.wait_writable())
     await asyncio.sleep(0)

@@ -772,12 +772,12 @@ async def test_a_slow_peer_loses_events_first(caplog: pytest.LogCaptureFixture) 
     peer.asks("1")
     peer.wire.unsent = 1000
     bench.hub.publish(TOPIC, event())
-    assert (len(peer.heard), peer.link.congested) == (1, False)
+    assert (len(peer.heard), peer.link.congested()) == (1, False)
     peer.wire.unsent = 1001
     with caplog.at_level(logging.WARNING):
         bench.hub.publish(TOPIC, event())
         bench.hub.publish(TOPIC, event())
-    assert (len(peer.heard), len(caplog.records), peer.link.congested) == (1, 1, True)
+    assert (len(peer.heard), len(caplog.records), peer.link.congested()) == (1, 1, True)
     bench.taken[0].reply(bench.taken[0].message.reply(Kind.REPLY, b"5", codec.JSON))
     assert (len(peer.heard), peer.link.gone) == (2, False), "answers are still sent"
 
