@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from rpckit.contract import Service, read_arguments, write_result
@@ -36,9 +36,13 @@ class Answerer:
         self.instance = Instance.here([])
         self._dispatcher = dispatcher
         self._services = services
-        self._queries = query_service(services, self.instance, self._stats)
         self._under_way: set[asyncio.Task[None]] = set()
         self._stopped = False
+
+    @cached_property
+    def _queries(self) -> Service:
+        """Made when somebody asks: compiling it takes longer than the rest of a start."""
+        return query_service(self._services, self.instance, self._stats)
 
     async def open(self, link: Link) -> None:
         """Hear the queries of a link: on a session calls, unless a service of the user's has that address."""

@@ -65,7 +65,7 @@ async def test_ten_thousand_cancelled_calls_leave_nothing(amqp_url: str) -> None
         transport, serving = client.transport, dispatcher.links[0].transport
         assert client.pending == 0
         await eventually(lambda: server.in_flight == 0 and running == 0)
-        await eventually(lambda: len(serving._inbound.book) == 0)  # type: ignore[attr-defined]
+        await eventually(lambda: len(serving._inbound.book.outstanding) == 0)  # type: ignore[attr-defined]
         for each in (transport, serving):
             assert len(each._confirmed) == 0  # type: ignore[attr-defined]
         await eventually(lambda: not client._cancels)

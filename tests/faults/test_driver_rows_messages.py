@@ -371,7 +371,7 @@ async def test_a_raising_handler_is_answered_and_leaves_nothing_unsettled(amqp_u
         for _ in range(40):  # more than the prefetch
             with pytest.raises(InternalError):
                 await world.rows.fail()
-        await eventually(lambda: len(world.serving._inbound.book) == 0)
+        await eventually(lambda: len(world.serving._inbound.book.outstanding) == 0)
         assert world.server.in_flight == 0
     delete_queue(amqp_url, world.address)
 
