@@ -460,13 +460,10 @@ class Client:
 
     async def _attempt(self, call: Call) -> Message:
         """Send once and wait. The table is entered before sending and left exactly once."""
-        inbox = self._ready()
-        if not inbox:
-            try:
-                await self._wait_ready(call)
-            except NotSent as error:
-                raise in_view_of_earlier_attempts(call, error) from None
-            inbox = self._transport.inbox
+        try:
+            inbox = self._ready() or await self._wait_ready(call)
+        except NotSent as error:
+            raise in_view_of_earlier_attempts(call, error) from None
         call.attempt += 1
         correlation_id = new_id()
         message = self._message(call, correlation_id, inbox)
@@ -595,18 +592,19 @@ class Client:
         """Where the reply to a call sent now is to go; empty when none can be sent."""
         return self._transport.inbox if self._state is CONNECTED and not self._pending.full() else ""
 
-    async def _wait_ready(self, call: Call) -> None:
+    async def _wait_ready(self, call: Call) -> str:
         """At most `send_wait` of the call's time, then `NotSent`; all of its time when it was sent before."""
         until = math.inf if call.attempt else asyncio.get_running_loop().time() + self.settings.send_wait
-        await self._wait_until_ready(until if call.deadline is None else min(until, call.deadline.at))
+        return await self._wait_until_ready(until if call.deadline is None else min(until, call.deadline.at))
 
-    async def _wait_until_ready(self, until: float) -> None:
-        while not self._ready():
+    async def _wait_until_ready(self, until: float) -> str:
+        while not (inbox := self._ready()):
             if self._closed or self._state is State.CLOSED:
                 raise NotSent(f"{self.url}: {self._why}")
             if self._connecting is None:
                 self._connecting = self._own(self._connect_patiently())
             await self._gate.wait(until, self._not_ready)
+        return inbox
 
     def _not_ready(self) -> NotSent:
         if self._pending.full() and self._state is State.CONNECTED:

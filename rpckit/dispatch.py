@@ -283,12 +283,14 @@ class Dispatcher:
         """The handler's own time. Its task is never cancelled before it, so what stands here always runs."""
         job.task = task
         try:
-            if job.stop is not None:
-                self._end_unrun(job, job.stop)
-            else:
+            if job.stop is None:
                 job.started = perf_counter()
                 job.read()
                 self._answer(job, await self._call_handler(job))
+            elif job.stop is Stop.DRAIN and job.needs_claim():
+                self._end_stopped(job)  # claimed, it cannot be handed back
+            else:
+                self._end_unbegun(job, job.stop)
         except asyncio.CancelledError:
             self._end_stopped(job)
         except job.spec.raises as error:
@@ -476,13 +478,6 @@ class Dispatcher:
             self._answer_fault(job.delivery, Fault(code, text, origin=TOOLKIT), job)
         else:
             self._settle(job)
-
-    def _end_unrun(self, job: Job, why: Stop) -> None:
-        """Begun, and stopped before its handler: what is claimed cannot be handed back."""
-        if why is Stop.DRAIN and job.needs_claim():
-            self._end_stopped(job)
-        else:
-            self._end_unbegun(job, why)
 
     def _end_stopped(self, job: Job) -> None:
         """The handler's task was cancelled: by us, for the reason noted, or by the handler itself."""

@@ -69,7 +69,7 @@ class TickWriter(asyncio.BaseProtocol):
 
     def write(self, data: bytes) -> None:
         """Send with everything else of this tick, or what `leaves_at_once` at once."""
-        if self._lone and not self._flush_due:
+        if self.leaves_at_once():
             if self._answers:
                 self._answers = False
             else:

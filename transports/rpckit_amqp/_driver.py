@@ -28,6 +28,7 @@ from ._frames import (
     BODY,
     FRAME_END,
     FRAME_HEAD,
+    HEAD_SIZE,
     HEADER,
     HEADER_START,
     HEARTBEAT_FRAME,
@@ -57,7 +58,7 @@ _DELIVER, _RETURN, _ACK, _NACK = (
 )
 _CONFIRMS = (_ACK, _NACK)
 _BLOCKED, _UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
-_HEAD, _read_head = FRAME_HEAD.size, FRAME_HEAD.unpack_from  # looked up once, not for each frame
+_read_head = FRAME_HEAD.unpack_from  # looked up once, not for each frame
 
 # Everything the driver has been seen to raise for one and the same event: the connection is gone.
 DRIVER_ERRORS = (
@@ -276,7 +277,7 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
                     break
                 if buffer[stop - 1] != FRAME_END:
                     raise ValueError("a frame without its end")
-                if kind == METHOD and buffer.startswith(_DELIVER, position + _HEAD):
+                if kind == METHOD and buffer.startswith(_DELIVER, position + HEAD_SIZE):
                     position = self._take_delivery(channel_id, buffer, position, stop, end)
                 else:
                     self._take_frame(kind, channel_id, buffer, position, stop)
@@ -305,9 +306,9 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
                 kind, of, size = _read_head(buffer, body)
                 if size == whole and kind == BODY and of == channel_id and buffer[stop - 1] == FRAME_END:
                     channel.on_deliver(
-                        *_read_deliver(buffer, position + _HEAD, header - 1),
+                        *_read_deliver(buffer, position + HEAD_SIZE, header - 1),
                         buffer[header + HEADER_START.size : body - 1],
-                        buffer[body + _HEAD : stop - 1],
+                        buffer[body + HEAD_SIZE : stop - 1],
                     )
                     return stop
         self._take_frame(METHOD, channel_id, buffer, position, header)
@@ -318,7 +319,7 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
             raise NotAmqpError("this is not an AMQP 0-9-1 server")
 
     def _take_frame(self, kind: int, channel_id: int, buffer: bytes, position: int, stop: int) -> None:
-        payload = buffer[position + _HEAD : stop - 1]
+        payload = buffer[position + HEAD_SIZE : stop - 1]
         channel = self.channels.get(channel_id)
         if channel is None:
             if channel_id == 0 and kind == METHOD and self._connection_method(payload):
@@ -351,7 +352,7 @@ class FastProtocol(TickWriter, AmqpProtocol, ReadBuffer):  # type: ignore[misc] 
         if reader is None:
             raise driver_errors.AmqpClosedConnection
         try:
-            head = await reader.readexactly(FRAME_HEAD.size)
+            head = await reader.readexactly(HEAD_SIZE)
             rest = await reader.readexactly(FRAME_HEAD.unpack(head)[2] + 1)
         except (asyncio.IncompleteReadError, OSError) as error:
             raise driver_errors.AmqpClosedConnection from error

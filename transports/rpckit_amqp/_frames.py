@@ -32,6 +32,7 @@ __all__ = [
     "F_TYPE",
     "HEADER",
     "HEADER_START",
+    "HEAD_SIZE",
     "HEARTBEAT_FRAME",
     "H_DEADLINE",
     "MAX_BODY",
@@ -56,7 +57,8 @@ METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
 FRAME_HEAD = struct.Struct(">BHI")  # type, channel, size of the payload
 HEADER_START = struct.Struct(">BHI4xQ")  # the head of a header frame, and the size of the body
-OVERHEAD = FRAME_HEAD.size + 1  # bytes of a frame around its payload
+HEAD_SIZE = FRAME_HEAD.size  # bytes of a frame before its payload
+OVERHEAD = HEAD_SIZE + 1  # bytes of a frame around its payload
 HEARTBEAT_FRAME = FRAME_HEAD.pack(HEARTBEAT, 0, 0) + b"\xce"
 
 SHORT_MAX = 255  # bytes of a short string

@@ -25,7 +25,7 @@ from ._frames import (
     F_REPLY_TO,
     F_TYPE,
     FRAME_END,
-    FRAME_HEAD,
+    HEAD_SIZE,
     HEADER,
     HEADER_START,
     TAG_BIT,
@@ -40,9 +40,8 @@ MAX_RELEARNT = 256  # times that one of the same sizes takes the place of anothe
 _FIELDS = (F_CONTENT_TYPE, F_HEADERS, F_CORRELATION_ID, F_REPLY_TO, F_EXPIRATION, F_MESSAGE_ID, F_TYPE)
 _KNOWN = sum(_FIELDS) | F_DELIVERY_MODE | F_APP_ID
 _APP_ID = bytes((len(APP_ID),)) + APP_ID.encode()
-_TAG_AT = FRAME_HEAD.size + 5  # of the consumer tag in a method frame: after class, method and its length
-_HEAD = FRAME_HEAD.size
-_kind_of = KINDS.get
+_TAG_AT = HEAD_SIZE + 5  # of the consumer tag in a method frame: after class, method and its length
+_kind_of = KINDS.get  # looked up once, not for each delivery
 
 # consumer tag, delivery tag, redelivered, exchange and routing key, the message without an address, its property list,
 # where it ends
@@ -57,7 +56,7 @@ class _Shape:
     """
 
     struct: Struct
-    size: int  # of the struct
+    size: int  # of the struct, which is slow to say it
     same: tuple[bytes, ...]
     consumer_tag: bytes
     redelivered: bool
@@ -75,7 +74,7 @@ class Shapes:
 
     def read(self, buffer: bytes, position: int, header: int, end: int) -> Shaped | None:
         """The delivery whose method frame begins at `position` and ends at `header`; None: the general way."""
-        key = (header - position, buffer[header : header + _HEAD])
+        key = (header - position, buffer[header : header + HEAD_SIZE])
         shape = self._shapes.get(key)
         if shape is None:
             self._learn(key, buffer, position, header, end)
@@ -115,20 +114,20 @@ class Shapes:
             )
         except UnicodeDecodeError:
             return None
-        properties = buffer[position + shape.properties : start - _HEAD - 1]
+        properties = buffer[position + shape.properties : start - HEAD_SIZE - 1]
         return shape.consumer_tag, tag, shape.redelivered, shape.route, message, properties, stop + 1
 
     def _learn(self, key: tuple[int, bytes], buffer: bytes, position: int, header: int, end: int) -> None:
         if end - header < HEADER_START.size:
             return
         kind, _, size, _ = HEADER_START.unpack_from(buffer, header)
-        body = header + _HEAD + size + 1
-        if kind != HEADER or end - body < _HEAD or buffer[body - 1] != FRAME_END or buffer[body] != BODY:
+        body = header + HEAD_SIZE + size + 1
+        if kind != HEADER or end - body < HEAD_SIZE or buffer[body - 1] != FRAME_END or buffer[body] != BODY:
             return
         channel = buffer[position + 1 : position + 3]
         if not (channel == buffer[header + 1 : header + 3] == buffer[body + 1 : body + 3]):
             return
-        shape = _shape_of(buffer[position : body + _HEAD], header - position)
+        shape = _shape_of(buffer[position : body + HEAD_SIZE], header - position)
         if shape is None:
             return
         if len(self._shapes) >= MAX_SHAPES:
@@ -166,7 +165,7 @@ def _shape_of(delivery: bytes, header: int) -> _Shape | None:
         at, same = at + head + size, 0
         if at >= len(delivery):
             return None
-    rest = len(_APP_ID) + 1 + _HEAD - 4  # to the size of the body frame: the end of the header frame is among it
+    rest = len(_APP_ID) + 1 + HEAD_SIZE - 4  # to the size of the body frame: the end of the header frame is among it
     if not delivery.startswith(_APP_ID, at) or at + rest + 4 != len(delivery):
         return None
     struct = Struct(f"{layout}{rest}sI")

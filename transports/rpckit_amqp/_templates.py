@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from rpckit.message import NATIVE, REPLY, REQUEST, Message
 
-from ._frames import FRAME_HEAD, OVERHEAD
+from ._frames import FRAME_HEAD, HEAD_SIZE, OVERHEAD
 
 __all__ = ["Templates"]
 
@@ -22,7 +22,7 @@ MAX_LEFT_MS = 10**9  # written as it is
 
 # What stands in the places to be filled while a template is made; a message that says so itself gets none.
 _CORRELATION_ID, _MESSAGE_ID, _DEADLINE, _BODY = "\x01" * ID, "\x02" * ID, 0x0304_0304_0304_0304, b"\x05"
-_SIZE_AT = FRAME_HEAD.size + 4  # of the body's size in a header frame: after class and weight
+_SIZE_AT = HEAD_SIZE + 4  # of the body's size in a header frame: after class and weight
 _END = 1
 
 LayOut = Callable[[Message, bool], bytes]  # all frames of a message, that may be mandatory
