@@ -12,7 +12,7 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
@@ -43,6 +43,19 @@ _METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 F = TypeVar("F", bound=Callable[..., Any])
 Arguments = tuple[Sequence[Any], dict[str, Any]]
 Delivery = Literal["at_most_once", "at_least_once"]
+
+
+class MethodOptions(TypedDict, total=False):
+    """What may be said of a method where it is exposed; see `MethodSpec`."""
+
+    name: str | None  # None for that of its function
+    idempotent: bool
+    no_reply: bool
+    delivery: Delivery
+    timeout: float | None
+    default: bool
+    raises: Sequence[type[Exception]]
+    deprecated: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,27 +166,16 @@ class Service:
         return self._methods.get(method) if method else self.default_method
 
     @overload
-    def method(self, function: F) -> F: ...
+    def method(self, function: F, **options: Unpack[MethodOptions]) -> F: ...
 
     @overload
-    def method(
-        self,
-        *,
-        name: str | None = None,
-        idempotent: bool = False,
-        no_reply: bool = False,
-        delivery: Delivery = "at_most_once",
-        timeout: float | None = None,
-        default: bool = False,
-        raises: Sequence[type[Exception]] = (),
-        deprecated: str = "",
-    ) -> Callable[[F], F]: ...
+    def method(self, **options: Unpack[MethodOptions]) -> Callable[[F], F]: ...
 
-    def method(self, function: F | None = None, *, name: str | None = None, **options: Any) -> F | Callable[[F], F]:
+    def method(self, function: F | None = None, **options: Unpack[MethodOptions]) -> F | Callable[[F], F]:
         """Expose a function; bare, or with the options of `MethodSpec`. The function itself is left as it is."""
 
         def register(target: F) -> F:
-            self._add(compile_method(target, name=name, **options))
+            self._add(compile_method(target, **options))
             return target
 
         return register(function) if function is not None else register
@@ -204,7 +206,7 @@ class Service:
         """A service of an object's public `async def` methods; names that begin with `_` stay private."""
         service = cls(name, address=address, version=version, doc=inspect.getdoc(instance) or "")
         for attribute, function in _public_coroutines(instance):
-            service.method(function, name=attribute)  # type: ignore[call-overload]
+            service.method(function, name=attribute)
         if not service.methods:
             raise UsageError(f"{type(instance).__name__} has no public async methods to expose")
         return service
@@ -469,4 +471,4 @@ def _argument_name(spec: MethodSpec, location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in (first, *location[1:]))
 
 
-_OPTIONS = {"idempotent", "no_reply", "delivery", "timeout", "default", "raises", "deprecated"}
+_OPTIONS = MethodOptions.__optional_keys__ - {"name"}

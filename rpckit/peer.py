@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rpckit.call import UNSET, CallOptions, NoServer, Timeout
@@ -23,14 +23,14 @@ class Peer:
         self._options = options
         self._to = to
 
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if method.startswith("__"):
             raise AttributeError(method)
 
         # read once: on a class with `__getattr__` each attribute takes the long way
         invoke, address, options, to = self._client.invoke, self._address, self._options, self._to
 
-        def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
+        def call(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
             return invoke(address, method, args, kwargs, options, to)
 
         return call

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from rpckit.answering import Answerer
 from rpckit.client import Client
 from rpckit.context import Context
-from rpckit.contract import Service
+from rpckit.contract import MethodOptions, Service
 from rpckit.dispatch import Dispatcher
 from rpckit.errors import NotSent, RpcError, UsageError
 from rpckit.importing import being_imported
@@ -101,7 +101,7 @@ class Server:
             raise NotSent("the server is not running")
         await self._dispatcher.emit(self._dispatcher.links, topic, args, kwargs)
 
-    def handler(self, address: str, **options: Any) -> Callable[[F], F]:
+    def handler(self, address: str, **options: Unpack[MethodOptions]) -> Callable[[F], F]:
         """Serve one function at one address, without a Service: ``@server.handler("channel:test-channel")``."""
 
         def register(function: F) -> F:

@@ -64,7 +64,12 @@ def until(done: Callable[[], bool]) -> None:
 def test_all_of_them_answer_and_the_ready_line_comes_once(workers: Workers, run: Command, address: str) -> None:
     with workers() as supervisor:
         answered: set[int] = set()
-        until(lambda: answered.add(int(run("call", f"{address}.pid").out)) or len(answered) == COUNT)
+
+        def all_answered() -> bool:
+            answered.add(int(run("call", f"{address}.pid").out))
+            return len(answered) == COUNT
+
+        until(all_answered)
         assert answered == set(pids(supervisor))
         assert supervisor.output.count("serving cases") == 1
         assert f"with {COUNT} workers" in supervisor.output

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import pika  # type: ignore[import-untyped]
+import pika
 import pytest
 
 from rpckit.testing import RabbitMq

@@ -64,8 +64,8 @@ async def test_a_rolling_restart_with_a_full_queue_loses_nothing(amqp_url: str, 
             await asyncio.sleep(0.02)
             return n
 
-        service.method(work, name="once")  # type: ignore[call-overload]
-        service.method(work, name="again", idempotent=True)  # type: ignore[call-overload]
+        service.method(work, name="once")
+        service.method(work, name="again", idempotent=True)
         return service
 
     serials = count()
@@ -108,8 +108,8 @@ async def test_what_runs_longer_than_the_grace_is_told_or_run_again(amqp_url: st
             await asyncio.sleep(patience)
             return name
 
-        service.method(work, name="once")  # type: ignore[call-overload]
-        service.method(work, name="again", idempotent=True)  # type: ignore[call-overload]
+        service.method(work, name="once")
+        service.method(work, name="again", idempotent=True)
         return service
 
     async with Client(amqp_url) as client:
@@ -233,8 +233,8 @@ def echo_service(address: str, log: list[int], meanwhile: Any) -> Service:
         await meanwhile(n)
         return n
 
-    service.method(work, name="once")  # type: ignore[call-overload]
-    service.method(work, name="again", idempotent=True)  # type: ignore[call-overload]
+    service.method(work, name="once")
+    service.method(work, name="again", idempotent=True)
     return service
 
 

@@ -59,7 +59,7 @@ class World:
         self.service = Service("rows", address=self.address)
         for method in (self.echo, self.slow, self.fail, self.give_up, self.nest, self.large_header):
             self.service.method(method)
-        self.service.method(self.size, default=True)  # type: ignore[call-overload]
+        self.service.method(self.size, default=True)
         self.server = Server(self.service, url=url, grace=1)
         self.client = Client(url, timeout=5.0)
 

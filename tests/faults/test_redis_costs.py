@@ -83,8 +83,8 @@ async def test_ten_thousand_cancelled_calls_leave_nothing(own_redis: Redis) -> N
         pairs: dict[str, tuple[Server, Client, Service]] = {}
         for kind in KINDS:
             service = Service("storm", address=f"faults.storm.{new_id()[:8]}")
-            service.method(echo, name="once")  # type: ignore[call-overload]
-            service.method(echo, name="again", idempotent=True)  # type: ignore[call-overload]
+            service.method(echo, name="once")
+            service.method(echo, name="again", idempotent=True)
             url = of_kind(own_redis.url, kind)
             server = await stack.enter_async_context(Server(service, url=url, concurrency=CONCURRENCY))
             client = await stack.enter_async_context(Client(url, timeout=20))

@@ -71,8 +71,8 @@ def service_at(address: str, log: list[object] | None = None) -> Service:
         await asyncio.sleep(seconds)
         return value
 
-    service.method(echo, name="echo")  # type: ignore[call-overload]
-    service.method(echo, name="again", idempotent=True)  # type: ignore[call-overload]
+    service.method(echo, name="echo")
+    service.method(echo, name="again", idempotent=True)
     return service
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from rpckit._redis_server import find_redis_server
 from rpckit.testing import Redis
 from rpckit.testing import redis as redis_module
 from rpckit.testing.brokers import BrokerError, BrokerMissing
@@ -134,7 +135,7 @@ def test_a_password_is_asked_for_and_stands_in_the_url() -> None:
 
 
 def test_another_program_can_be_named() -> None:
-    found = redis_module.find_redis_server()
+    found = find_redis_server()
     assert found
     with Redis(program=found) as broker:
         assert broker.ctl("PING") == "PONG"

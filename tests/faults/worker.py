@@ -26,9 +26,9 @@ def service_at(address: str, log: str) -> Service:
         os.write(descriptor, f"{call_id} {os.getpid()}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
 
-    service.method(work, name="once")  # type: ignore[call-overload]
-    service.method(work, name="again", idempotent=True)  # type: ignore[call-overload]
-    service.method(poison, name="poison", idempotent=True)  # type: ignore[call-overload]
+    service.method(work, name="once")
+    service.method(work, name="again", idempotent=True)
+    service.method(poison, name="poison", idempotent=True)
     return service
 
 
@@ -43,4 +43,5 @@ async def main(url: str, address: str, log: str, concurrency: int = 100) -> None
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    url, address, log = sys.argv[1:]
+    asyncio.run(main(url, address, log))

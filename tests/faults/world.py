@@ -171,8 +171,8 @@ class Swarm:
             await asyncio.sleep(random.random() * 0.02)
             return call_id
 
-        service.method(work, name="once")  # type: ignore[call-overload]
-        service.method(work, name="again", idempotent=True)  # type: ignore[call-overload]
+        service.method(work, name="once")
+        service.method(work, name="again", idempotent=True)
         return service
 
     async def _call_on(self, caller: int) -> None:

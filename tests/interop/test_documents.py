@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from rpckit import Service
@@ -35,7 +35,7 @@ def openrpc_validator() -> Draft7Validator:
     installed("@open-rpc/meta-schema", "@json-schema-tools/meta-schema")
     schemas = exported("@json-schema-tools/meta-schema")
     registry: Registry[Any] = Registry().with_resources(
-        (uri, Resource(schemas, DRAFT7))
+        (uri, DRAFT7.create_resource(schemas))
         for uri in ("https://meta.json-schema.tools", "https://meta.json-schema.tools/")
     )
     return Draft7Validator(exported("@open-rpc/meta-schema"), registry=registry)

@@ -497,7 +497,7 @@ async def test_our_server_that_stops_ends_the_calls_of_their_client(serve_ours: 
         hanging = asyncio.create_task(client.other.nap(seconds=60))
         await eventually(lambda: ours.at.in_flight == 1)
     try:
-        ended = (await asyncio.gather(asyncio.wait_for(hanging, SOON), return_exceptions=True))[0]
+        ended: Any = (await asyncio.gather(asyncio.wait_for(hanging, SOON), return_exceptions=True))[0]
         assert isinstance(ended, RpcChannelClosedException) or ended.result_type == "error"
     finally:
         await client.close()

@@ -539,7 +539,7 @@ async def test_programs_of_every_dialect_are_served_at_one_address_at_once(bare:
         named = {peer.dialect for peer in server.peers.values()}
     assert answers[0] == result(1, NAP)
     assert answers[1]["response"] == {"result": NAP, "result_type": "float", "call_id": "c"}
-    assert answers[2:] == [NAP, NAP]
+    assert [*answers[2:]] == [NAP, NAP]
     assert named == {"jsonrpc", "fastapi_websocket_rpc", "native"}
 
 

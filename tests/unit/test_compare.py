@@ -25,7 +25,7 @@ def contract(function: Callable[..., Any], **options: Any) -> Document:
 
 
 def taking(annotation: Any, *default: Any) -> Document:
-    async def place(item=None) -> None: ...  # type: ignore[no-untyped-def]
+    async def place(item=None) -> None: ...
 
     place.__annotations__ = {"item": annotation, "return": None}
     place.__defaults__ = default or None
@@ -70,6 +70,9 @@ class Partly(TypedDict):
     name: NotRequired[str]
 
 
+PRICED: Any
+NAMED: Any
+BOTH: Any
 PRICED, NAMED, BOTH = item(("price", int)), item(("name", str)), item(("name", str), ("price", int))
 MAYBE = item(("name", str), ("price", int, field(default=1)))
 
@@ -247,7 +250,7 @@ def test_every_change_is_named() -> None:
 
 def test_events_are_compared_too() -> None:
     def hearing(topic: str, annotation: Any) -> Document:
-        async def heard(what) -> None: ...  # type: ignore[no-untyped-def]
+        async def heard(what) -> None: ...
 
         heard.__annotations__ = {"what": annotation}
         service = Service("shop")

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
 import pytest
@@ -146,8 +147,8 @@ def test_work_that_comes_while_the_loop_ends_by_itself_is_told() -> None:
 
 
 def test_an_exception_while_the_thread_begins_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted(loopthread.Future):  # type: ignore[type-arg]
-        def result(self, timeout: float | None = None) -> object:
+    class Interrupted(Future[None]):
+        def result(self, timeout: float | None = None) -> None:
             raise KeyboardInterrupt
 
     loop = LoopThread("interrupted", nothing)

@@ -33,7 +33,7 @@ async def test_its_outcome_is_the_error_raised() -> None:
 
 
 async def test_none_is_a_result() -> None:
-    waiter: Waiter[None] = Waiter()
+    waiter: Waiter[int | None] = Waiter()
     waiter.succeed(None)
     assert await outcome(waiter) is None
 

@@ -52,7 +52,7 @@ def shop() -> Service:
         """
 
     @service.method(deprecated="use place", timeout=3)
-    async def old(a, b: dict[str, int], c: tuple[int, str], d: set[int]) -> list[Item]: ...  # type: ignore[no-untyped-def,empty-body]  # as people write it
+    async def old(a, b: dict[str, int], c: tuple[int, str], d: set[int]) -> list[Item]: ...  # as people write it
 
     @service.on("user.created", group="mail")
     async def welcome(user: int) -> None: ...
@@ -192,6 +192,6 @@ def test_methods_without_parameters_and_types_say_so() -> None:
     service = Service("bare")
 
     @service.method
-    async def nothing(): ...  # type: ignore[no-untyped-def]  # as people write it
+    async def nothing(): ...  # as people write it
 
     assert "nothing() -> Any" in list(described(contract_of(service)))

@@ -62,7 +62,7 @@ async def test_a_process_that_the_system_cannot_spare_holds_up_its_own_place_onl
             crew.stop(0)
         if isinstance(outcome, OSError):
             raise outcome
-        return outcome  # type: ignore[no-any-return]
+        return outcome
 
     monkeypatch.setattr(crew, "work", work)
     await crew._keep(place(must_start=True))

@@ -43,4 +43,4 @@ def test_a_name_that_is_taken_is_another_one() -> None:
 def test_any_text_can_be_a_docstring(text: str) -> None:
     scope: dict[str, Any] = {}
     exec("\n".join(["def f():", *docstring(text)]), scope)
-    assert inspect.getdoc(scope["f"]).strip() == text.strip()
+    assert (inspect.getdoc(scope["f"]) or "").strip() == text.strip()

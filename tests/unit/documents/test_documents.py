@@ -10,12 +10,12 @@ import jsonschema
 import pytest
 
 from rpckit import Service, codec
-from rpckit.call import event_topic
 from rpckit.contract import write_arguments
 from rpckit.documents import asyncapi, json_schema, openrpc
 from rpckit.documents._asyncapi import APP_ID, EVENTS_EXCHANGE
 from rpckit.message import NATIVE
 from rpckit.schema import contract_of
+from rpckit.topics import event_topic
 from rpckit_amqp import _mapping, _topology
 from tests.every_type import service, shop
 

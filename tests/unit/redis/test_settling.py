@@ -56,7 +56,7 @@ class Server:
     def __init__(self, receiver: type[PullingReceiver], kind: Waiting) -> None:
         self.main, self.reader = Redis(), Redis()
         self.deliveries: list[Delivery] = []
-        self.session: Any = SimpleNamespace(main=self.main.link, consumer="me", alive=True)
+        self.session = cast(Any, SimpleNamespace(main=self.main.link, consumer="me", alive=True))
         self.replier = Replier(on_gone=lambda _: None)
         self.replier.attach(self.session)
         place = place_of("x", kind)
@@ -160,7 +160,7 @@ class Heard:
 
     def __init__(self, prefetch: int) -> None:
         link = Redis().link
-        self.session: Any = SimpleNamespace(main=link, alive=True, fresh_since=link.last_read)
+        self.session = cast(Any, SimpleNamespace(main=link, alive=True, fresh_since=link.last_read))
         self.deliveries: list[Delivery] = []
         replier = Replier(on_gone=lambda _: None)
         replier.attach(self.session)

@@ -211,7 +211,8 @@ def test_a_deadlock_is_told_at_the_line_that_waits() -> None:
 
     with pytest.raises(Deadlock, match="nothing can ever happen") as raised:
         test()
-    trace = raised.value.__cause__ and raised.value.__cause__.__traceback__
+    assert raised.value.__cause__ is not None
+    trace = raised.value.__cause__.__traceback__
     lines = []
     while trace is not None:
         lines.append(trace.tb_frame.f_code.co_name)

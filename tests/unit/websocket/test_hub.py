@@ -874,8 +874,9 @@ async def test_a_peer_that_is_never_silent_is_asked_once_a_heartbeat(bench: Benc
         peer.wire.last_read = float(now)
         peer.link.look(float(now), 10.0)
         for ping in peer.heard:
+            assert isinstance(ping, Ping)
             peer.says(Pong(ping.token))
-    assert [type(item) for item in peer.heard] == [Ping, Ping]
+    assert len(peer.heard) == 2
     assert peer.link.rtt is not None
 
 
