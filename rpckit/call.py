@@ -76,7 +76,7 @@ class CallOptions:
         if headers is None and idempotent is None and no_server is None and isinstance(timeout, Unset):
             return self
         return CallOptions(
-            timeout=self.timeout if isinstance(timeout, Unset) else seconds(timeout),
+            timeout=self.timeout if isinstance(timeout, Unset) else _positive(timeout),
             headers=self.headers if headers is None else _checked(headers),
             idempotent=self.idempotent if idempotent is None else idempotent,
             no_server=self.no_server if no_server is None else _one_of_two(no_server),
@@ -129,6 +129,13 @@ def seconds(timeout: Any) -> float | None:
     if not (isinstance(timeout, int | float) and -MAX_TIMEOUT_S < timeout < MAX_TIMEOUT_S):
         raise UsageError(f"timeout is in seconds, or None to wait for ever; not {timeout!r:.60}")
     return float(timeout)
+
+
+def _positive(timeout: Any) -> float | None:
+    limit = seconds(timeout)
+    if limit is not None and limit <= 0:
+        raise UsageError(f"timeout is more than 0 seconds, not {timeout!r:.60}: there is no time to send it in")
+    return limit
 
 
 def cancel_topic(address: str) -> str:
@@ -222,6 +229,8 @@ def _one_of_two(no_server: Any) -> NoServer:
 
 
 def _checked(headers: Mapping[Any, Any]) -> Mapping[str, str]:
+    if not isinstance(headers, Mapping):
+        raise UsageError(f"headers are a mapping of strings, not {headers!r:.60}")
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise UsageError(f"headers are strings both ways; {name!r:.60} is {type(value).__name__}")

@@ -145,6 +145,7 @@ class Client:
         self._state = State.CONNECTING
         self._why = ""
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._gate = Gate()
         self._surveys = Surveys()
         self._cancels: deque[Message] = deque(maxlen=self.settings.max_pending)
@@ -200,13 +201,22 @@ class Client:
         await self._wait_until_ready(math.inf if limit is None else loop.time() + limit)
 
     async def close(self) -> None:
-        """End pending calls with `ConnectionLost`, then the connection. Twice is once."""
+        """End pending calls with `ConnectionLost`, then the connection. Twice is once.
+
+        Cancelled, it goes on by itself; closing again waits for its end.
+        """
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         self._closed = True
         self._state = State.CLOSED
         self._why = "the client is closed"
         self._fail_pending("the client was closed while the call was pending")
         if self._timer is not None:
             self._timer.stop()
+        await asyncio.sleep(0)  # the callers go on: each cancels its work
         if self._cancelling is not None:
             await asyncio.wait([self._cancelling], timeout=CANCELS_S)
         for task in list(self._tasks):
@@ -301,11 +311,17 @@ class Client:
     async def collect(self, reply_to: str, *, timeout: Timeout = UNSET) -> Any:
         """Wait for the oldest reply stored at `reply_to`, take it away, and return its value or raise its error.
 
-        Raises `DeadlineExceeded` when none comes. Cancelled just as one is taken away, it is lost.
+        timeout: seconds, connecting among them; None waits for ever.
+        Raises `DeadlineExceeded` when none comes, `NotSent` when not connected within `send_wait`, `ConnectionLost`,
+        `BadReply`, `UsageError`. Cancelled just as a reply is taken away, it is lost.
         """
         self._check_stores()
-        await self.connect()
+        loop = self._bind_to_loop()
         limit = self.options.but(timeout).timeout
+        if not self._ready():
+            end = math.inf if limit is None else loop.time() + limit
+            await self._wait_until_ready(min(loop.time() + self.settings.send_wait, end))
+            limit = None if limit is None else max(0.0, end - loop.time())
         reply = await cast(ReplyStore, self._transport).collect(reply_to, limit)
         if reply.kind is Kind.FAULT:
             raise read_error(reply)
@@ -477,6 +493,8 @@ class Client:
             raise
         except RpcError as error:
             self._leave(correlation_id)
+            if self._closed:
+                self._cancel(message)
             raise in_view_of_earlier_attempts(call, named(call, error)) from error.__cause__
         except BaseException:
             self._leave(correlation_id)
@@ -537,7 +555,12 @@ class Client:
 
     def _abandon(self, message: Message) -> None:
         """The caller was cancelled: so is its work, unless a reply was already there."""
-        if self._leave(message.correlation_id) is None or message.dialect != NATIVE:
+        if self._leave(message.correlation_id) is not None:
+            self._cancel(message)
+
+    def _cancel(self, message: Message) -> None:
+        """Nobody waits for its reply any more."""
+        if message.dialect != NATIVE:
             return
         cancel = Message(Kind.CANCEL, message.address)
         cancel.correlation_id, cancel.reply_to = message.correlation_id, message.reply_to
@@ -569,6 +592,8 @@ class Client:
             waiter.fail(error)
 
     def _on_state(self, state: State, why: str) -> None:
+        if self._closed:
+            return
         self._state, self._why = state, why
         if state in (State.RECONNECTING, State.CLOSED):
             self._fail_pending(f"{self.url}: {why}")
@@ -604,7 +629,13 @@ class Client:
             if self._connecting is None:
                 self._connecting = self._own(self._connect_patiently())
             await self._gate.wait(until, self._not_ready)
+            asyncio.get_running_loop().call_soon(self._pass_on)
         return inbox
+
+    def _pass_on(self) -> None:
+        """Who was let through may have taken no place in the table."""
+        if self._gate and self._ready():
+            self._gate.let_one()
 
     def _not_ready(self) -> NotSent:
         if self._pending.full() and self._state is State.CONNECTED:
@@ -682,6 +713,8 @@ class Client:
         return known
 
     def _split_new(self, target: str) -> tuple[str, str]:
+        if not isinstance(target, str):
+            raise UsageError(f'a target is "address.method", not {target!r:.60}')
         if self._dialect != NATIVE:
             return check_address(target), ""
         if "." not in target and self._transport.capabilities.sessions:

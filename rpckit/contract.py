@@ -403,7 +403,10 @@ def _public_coroutines(instance: object) -> Iterator[tuple[str, Callable[..., An
 
 def _wire_signature(name: str, function: Callable[..., Any]) -> tuple[inspect.Signature, str | None]:
     """The signature as callers see it: annotations resolved, the Context parameter left out."""
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except ValueError as error:  # of a builtin
+        raise UsageError(f"{name} cannot be served: {error}") from error
     hints = _type_hints(name, function)
     context_parameter: str | None = None
     parameters = []

@@ -44,14 +44,13 @@ from rpckit.timer import TableTimer
 from rpckit.transport import Delivery, begins
 from rpckit.turns import Turns
 
-__all__ = ["PREFETCH_AHEAD", "Dispatcher", "sent"]
+__all__ = ["Dispatcher", "sent"]
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PREFETCH_AHEAD = 32  # deliveries waiting here beyond those that run: enough to hide the broker's round trip
 MAX_LENT_STEPS = 32  # prefetches full of waiting handlers; then only nested calls are taken, so that those can end
 THREADS = 64  # plain functions that run at once, whatever the concurrency
 OTHERS_FIRST_S = 0.02  # seconds in which a server that can run a request claims it, before one that cannot refuses it
@@ -67,7 +66,7 @@ class Dispatcher:
         concurrency: int,
         *,
         max_body: int,
-        prefetch_ahead: int = PREFETCH_AHEAD,
+        prefetch_ahead: int,
         middleware: Sequence[Middleware[Context]] = (),
         debug: bool = False,
     ) -> None:
@@ -167,12 +166,12 @@ class Dispatcher:
         if len(message.body) > self.max_body:
             text = f"{len(message.body)} bytes: over max_body ({self.max_body})"
             return Fault(Code.INVALID_ARGUMENT, text, type="InvalidArgument")
-        if self._lent >= self._most_lent and message.depth == 0:
-            text = f"{self._lent} handlers wait for nested calls here"
-            return Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
         if delivery.redelivered and self._may_have_run(link, spec, message):
             text = f"{service.address}.{message.method} was delivered before and may have run; it is not idempotent"
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
+        if self._lent >= self._most_lent and message.depth == 0 and not delivery.redelivered:
+            text = f"{self._lent} handlers wait for nested calls here"
+            return Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
         if message.headers and CONTRACT_HEADER in message.headers and not same_contract(service, message):
             return contract_changed(service.address, part_in(service, message.method))
         return unknown_method(service, message.method) if spec is None else None
@@ -199,7 +198,8 @@ class Dispatcher:
                 stats.refused(fault.code)
                 self._answer_fault(delivery, fault)
         except RpcError as error:
-            log.info("a refusal was not claimed, and is not sent: %s", error)
+            log.info("a refusal could not be claimed: %s", error)
+            self._answer_fault(delivery, replace(fault_for(error), origin=TOOLKIT))
 
     def _deadline(self, link: Link, message: Message, now: float) -> Deadline | None:
         deadline, skewed = deadline_on_arrival(message.time_left_ms, message.deadline_ms, now, time.time())
@@ -491,7 +491,7 @@ class Dispatcher:
             self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
         elif job.stop is Stop.DRAIN and job.spec.idempotent:
             job.ended = True  # left unsettled: closing gives it back, marked as redelivered since it was begun
-        elif job.stop is Stop.DRAIN:
+        elif job.stop is Stop.DRAIN or self.draining:  # a server that is stopped at once cancels every task
             text = f"{name} was stopped while it ran: the server is stopping"
             self._answer_fault(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
         else:

@@ -73,6 +73,10 @@ class Message:
         target = f"{self.address}.{self.method}" if self.method else self.address
         return f"<Message {self.kind} {target!r:.200} correlation_id={self.correlation_id!r:.64} {len(self.body)} B>"
 
+    def seconds_left(self) -> float | None:
+        """Its time limit when it was sent; None without one."""
+        return None if self.time_left_ms is None else self.time_left_ms / 1000
+
     def reply(self, kind: Kind, body: bytes, content_type: str = "") -> Message:
         """An answer to this request: to its reply_to, with its correlation_id, in its dialect."""
         return Message(

@@ -6,9 +6,7 @@ from typing import Generic, TypeVar
 
 from rpckit.deadline import DeadlineHeap, Entry
 
-__all__ = ["MAX_PENDING", "PendingCalls"]
-
-MAX_PENDING = 16_384  # calls; about 10 MB of waiters and deadlines
+__all__ = ["PendingCalls"]
 
 W = TypeVar("W")
 
@@ -16,10 +14,10 @@ W = TypeVar("W")
 class PendingCalls(Generic[W]):
     """Calls sent and not yet settled. Each call leaves exactly once.
 
-    Add before sending, discard when sending raises. A late reply finds nothing: the shell counts it.
+    Add before sending, settle when sending raises. A late reply finds nothing: the shell counts it.
     """
 
-    def __init__(self, limit: int = MAX_PENDING) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
         self._calls: dict[str, tuple[W, Entry | None]] = {}  # each with its deadline
         self._deadlines: DeadlineHeap[str] = DeadlineHeap()

@@ -64,8 +64,7 @@ class Server:
     ) -> None:
         from rpckit.settings import given_settings  # not before somebody needs one: it takes long
 
-        given = {name: value for name, value in overrides.items() if value is not None}
-        self.settings = settings = given_settings(settings, given)
+        self.settings = settings = given_settings(settings, overrides)
         urls = [url] if isinstance(url, str) else list(url or [settings.url])
         self.urls = [Url.parse(each) for each in urls] if transport is None else []
         self.peers = Peers()
@@ -79,6 +78,7 @@ class Server:
         self._dispatcher: Dispatcher | None = None
         self._answerer: Answerer | None = None
         self._stopping: asyncio.Event | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._fatal: str | None = None
         self._watch: LoopWatch | None = None
         self._told: dict[str, tuple[State, str]] = {}  # the last state of each transport
@@ -122,7 +122,12 @@ class Server:
         await self.stop()
 
     async def start(self) -> None:
-        """Connect and receive. Raises `NotSent` or `UsageError`; nothing is left running then."""
+        """Connect and receive. Raises `NotSent` or `UsageError`; nothing is left running then.
+
+        A server that runs is left as it is, with a `UsageError`. Cancelling is safe.
+        """
+        if self._dispatcher is not None:
+            raise UsageError("this server is running already: `async with server` and `run` each start it")
         _check_not_imported()
         self._check_contract()
         settings = self.settings
@@ -149,9 +154,14 @@ class Server:
         self._watch.start()
 
     async def stop(self, grace: float | None = None) -> None:
-        """Drain for up to `grace` seconds, then close. Twice is once."""
+        """Drain for up to `grace` seconds (those of the settings with None), then close. Twice is once.
+
+        Cancelled while it drains it closes at once; cancelled while it closes, that goes on by itself.
+        """
         dispatcher, self._dispatcher = self._dispatcher, None
         if dispatcher is None:
+            if self._closing is not None:
+                await asyncio.shield(self._closing)
             return
         if self._watch is not None:
             self._watch.stop()
@@ -160,7 +170,8 @@ class Server:
                 await _stop_receivers(link)
             await dispatcher.drain(self.settings.grace if grace is None else grace)
         finally:  # cancelled as well: nothing stays open
-            await self._close(dispatcher)
+            self._closing = asyncio.get_running_loop().create_task(self._close(dispatcher))
+            await asyncio.shield(self._closing)
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once.
@@ -189,6 +200,9 @@ class Server:
             task.cancel()
 
     def _check_contract(self) -> None:
+        for service in self._services:
+            if not isinstance(service, Service):
+                raise UsageError(f"a server serves instances of Service, not {service!r:.80}")
         if not self._services:
             raise UsageError("nothing to serve: give Server(…) a service, or use @server.handler(address)")
         addresses = [service.address for service in self._services if service.methods]

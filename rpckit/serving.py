@@ -46,7 +46,12 @@ class Serving:
     ) -> None:
         check_capabilities(transport, services)
         self._services = services
-        self._dispatcher = Dispatcher(settings.concurrency, max_body=settings.max_body, debug=settings.debug)
+        self._dispatcher = Dispatcher(
+            settings.concurrency,
+            max_body=settings.max_body,
+            prefetch_ahead=settings.prefetch_ahead,
+            debug=settings.debug,
+        )
         self._answerer = Answerer(self._dispatcher, services) if settings.discovery else None
         self._link = Link("session", transport)
         self._link.other = other

@@ -78,10 +78,12 @@ class Settings(BaseSettings):
         description="seconds a call may wait to be sent before it is NotSent; sent again, it has all of its time",
     )
     no_server: Literal["fail", "wait"] = Field(default="fail", description="what a call does when nobody serves")
-    max_pending: int = Field(default=16_384, gt=0, description="calls that may wait for their reply at once")
+    max_pending: int = Field(  # about 10 MB of waiters and deadlines
+        default=16_384, gt=0, description="calls that may wait for their reply at once"
+    )
     max_body: int = Field(default=1_048_576, gt=0, description="bytes of the largest body sent or read")
     concurrency: int = Field(default=100, gt=0, description="handlers that may run at once in a server")
-    prefetch_ahead: int = Field(
+    prefetch_ahead: int = Field(  # enough to hide the broker's round trip
         default=32, ge=0, description="requests a server takes beyond those that run; 0 shares long tasks fairly"
     )
     grace: float = Field(default=10.0, ge=0, description="seconds a stopping server gives to what it has begun")

@@ -1,7 +1,7 @@
 """The seam: what a transport is. A transport carries messages and never opens a body.
 
 Callbacks are plain calls that return at once; user code never runs in them. Everything a transport
-cannot do stands in its `Capabilities`; asking for it is refused at start-up with a sentence.
+cannot do stands in its `Capabilities`; a service that demands it is refused at start-up with a sentence.
 Whoever writes a transport runs `rpckit.testing.conformance` against it.
 """
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rpckit.options import TransportOptions
 
 __all__ = [
+    "CONFIRM_S",
     "Capabilities",
     "Delivery",
     "Observed",
@@ -41,6 +42,8 @@ __all__ = [
     "TransportOptions",
     "begins",
 ]
+
+CONFIRM_S = 30.0  # seconds for the other side to take a message that has no time limit of its own
 
 if not TYPE_CHECKING:
 
@@ -223,7 +226,7 @@ class Transport(Protocol):
         ...
 
     async def open_inbox(self, on_message: OnMessage) -> None:
-        """Receive replies, faults and cancels addressed to this process."""
+        """Receive replies, faults and cancels addressed to this process. Raises `NotSent`, `ConnectionLost`."""
         ...
 
     async def send(self, message: Message, *, must_be_served: bool = True) -> None:
@@ -231,23 +234,30 @@ class Transport(Protocol):
 
         With a `reply_to` it returns when written; a refusal comes through `on_undelivered`. Without
         one it returns when the broker has it. `must_be_served=False` queues for a server to come.
-        Raises `NotSent`, `NoResponder`, `ConnectionLost`; `UsageError` for what can never be sent.
+        Raises `NotSent`, `NoResponder`, `ConnectionLost`; `OutcomeUnknown` when nobody says in its time, or in
+        `CONFIRM_S`, that the broker has it; `UsageError` for what can never be sent. Cancelling is safe.
         """
         ...
 
     async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> Receiver:
-        """Requests at `address`, at most `prefetch` of them unsettled."""
+        """Requests at `address`, at most `prefetch` of them unsettled.
+
+        Raises `NotSent`, `ConnectionLost`; `UsageError` for an address that can never be served.
+        """
         ...
 
     async def publish(self, topic: str, message: Message) -> None:
-        """Tell everyone subscribed to `topic`; at most once, and to nobody when nobody listens."""
+        """Tell everyone subscribed to `topic`; at most once, and to nobody when nobody listens.
+
+        Raises `NotSent`; `UsageError` for what can never be told.
+        """
         ...
 
     async def subscribe(self, topic: str, on_message: OnMessage, *, group: str = "") -> Receiver:
         """Every message published on `topic` from now on, or on a topic that it matches: see `rpckit.topics`.
 
         The message's address is the topic it was published on. Of the subscriptions to the same topic or pattern
-        with the same `group`, one gets it.
+        with the same `group`, one gets it. Raises `NotSent`, `ConnectionLost`, `UsageError`.
         """
         ...
 

@@ -44,6 +44,8 @@ class Url:
     @classmethod
     def parse(cls, text: str) -> Url:
         """Raises `UsageError`, which never shows what stands before the host."""
+        if not isinstance(text, str):
+            raise UsageError(f"a URL is text, not {type(text).__name__}")
         scheme, separator, rest = text.strip().partition("://")
         if not separator or not scheme.replace("+", "").isalnum():
             raise UsageError(f"a URL must begin with a scheme and ://, {_EXAMPLE}")

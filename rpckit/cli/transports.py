@@ -30,7 +30,7 @@ PROMISES = {
     "queue_wait": 'a call may wait for its server: `no_server="wait"`',
     "stores_replies": "a reply may wait for a caller that comes back: `collect`",
     "knows_no_responder": "nobody serves is told at once",
-    "knows_caller_gone": "work of a caller that left is stopped",
+    "knows_caller_gone": "a reply that finds its caller gone stops that caller's other work",
     "orders": "requests of one caller arrive in the order sent",
     "event_groups": "an event reaches one of each group, wherever they run",
     "event_patterns": "one may listen to a pattern of topics: `user.*`, `#.created`",

@@ -12,7 +12,7 @@ LIMIT = 6
 
 
 def table_of(**deadlines: float | None) -> PendingCalls[str]:
-    table: PendingCalls[str] = PendingCalls()
+    table: PendingCalls[str] = PendingCalls(limit=10)
     for correlation_id, deadline in deadlines.items():
         table.add(correlation_id, correlation_id.upper(), deadline=deadline)
     return table

@@ -112,7 +112,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 class Bench:
     def __init__(self) -> None:
-        self.dispatcher = Dispatcher(10, max_body=1000)
+        self.dispatcher = Dispatcher(10, max_body=1000, prefetch_ahead=32)
         self.transport = FakeTransport()
         self.link = Link("0", cast(Transport, self.transport))
 

@@ -108,6 +108,7 @@ class AmqpReceiver(_Consuming):
         self._names: list[str] = []  # of consumers, used again: what the driver keeps for a name it keeps for ever
         self._paused = False
         self._adjusting: asyncio.Task[None] | None = None
+        self._reaching = asyncio.Lock()  # two at once would use the same name
 
     async def attach(self, inbound: Inbound) -> None:
         """Find or declare the queue, and consume. Raises `UsageError` when that cannot work."""
@@ -157,22 +158,26 @@ class AmqpReceiver(_Consuming):
         return self._names[index]
 
     async def _reach_wanted(self) -> None:
-        inbound = self._inbound
-        while inbound is not None and inbound.session.alive and len(self._tags) != self._wanted:
-            if len(self._tags) < self._wanted:
-                tag = self._name(len(self._tags))
-                await inbound.consume(
-                    tag,
-                    self.address,
-                    self._deliver,
-                    address=self.address,
-                    kind=Kind.REQUEST,
-                    acked=True,
-                    prefetch=self._step,
-                )
-                self._tags.append(tag)
-            else:
-                await self._cancel([self._tags.pop()])
+        async with self._reaching:
+            inbound = self._inbound
+            while inbound is not None and inbound.session.alive and len(self._tags) != self._wanted:
+                if len(self._tags) < self._wanted:
+                    await self._add_consumer(inbound)
+                else:
+                    await self._cancel([self._tags.pop()])
+
+    async def _add_consumer(self, inbound: Inbound) -> None:
+        tag = self._name(len(self._tags))
+        await inbound.consume(
+            tag,
+            self.address,
+            self._deliver,
+            address=self.address,
+            kind=Kind.REQUEST,
+            acked=True,
+            prefetch=self._step,
+        )
+        self._tags.append(tag)
 
     def _deliver(
         self, inbound: Inbound, tag: int, redelivered: bool, route: bytes, message: Message, property_list: bytes

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from rpckit.errors import ConnectionLost, NoResponder, NotSent, RpcError
+from rpckit.errors import ConnectionLost, NoResponder, NotSent, OutcomeUnknown, RpcError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
-from rpckit.transport import OnGone, OnMessage, OnUndelivered
+from rpckit.transport import CONFIRM_S, OnGone, OnMessage, OnUndelivered
 
 from ._connection import Session
 from ._driver import FastChannel
@@ -22,8 +22,6 @@ from ._queues import Queues, may_be_mandatory
 from ._topology import DIRECT_REPLY_TO, Route, reply_queue
 
 __all__ = ["Requester"]
-
-CONFIRM_S = 30.0  # seconds for a confirm of a message that has no time limit of its own
 
 
 class Requester:
@@ -80,25 +78,26 @@ class Requester:
         session = self._session
         if session is None or session.blocked:
             raise NotSent("not connected" if session is None else "the broker takes no messages")
-        known = must_be_served and self._presence.fresh(message.address, session.protocol.loop.time())
+        began = session.protocol.loop.time()
+        known = must_be_served and self._presence.fresh(message.address, began)
         if not known and message.kind is Kind.REQUEST:
             await self._check_queue(session, message, must_be_served=must_be_served)
         if session.protocol.congested():
-            await self._wait_writable(session, message)
+            await _wait_writable(session, _end(message, began))
         if message.reply_to and message.reply_to != self.inbox:
             raise NotSent("the connection was lost before the call was sent")
         if message.reply_to:
             self._express.write(self._express.routes.lay_out(message, mandatory=True))
         else:
-            await self._publish_confirmed(session, message, mandatory=must_be_served)
+            await self._publish_confirmed(session, message, _end(message, began), mandatory=must_be_served)
 
     async def _check_queue(self, session: Session, message: Message, *, must_be_served: bool) -> None:
         """What is asked before a request is sent: whatever goes wrong here, nothing was."""
         try:
             if must_be_served:
-                await self._presence.look(session, message.address, _seconds_left(message))
+                await self._presence.look(session, message.address, message.seconds_left())
             else:
-                async with asyncio.timeout(_seconds_left(message)):
+                async with asyncio.timeout(message.seconds_left()):
                     await self._queues.ensure_queue(session, message.address)
         except TimeoutError:
             raise NotSent(f"the broker did not say in time whether {message.address!r} exists") from None
@@ -116,7 +115,7 @@ class Requester:
         except ConnectionLost as error:
             raise NotSent(f"the connection was lost before the event was sent: {error}") from error
         if session.protocol.congested():
-            await self._wait_writable(session, message)
+            await _wait_writable(session, _end(message, session.protocol.loop.time()))
         data = routes.around(route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name)
         self._express.write(data)
 
@@ -129,23 +128,17 @@ class Requester:
             self._queues.forget_exchanges()
         return self._abroad
 
-    async def _publish_confirmed(self, session: Session, message: Message, *, mandatory: bool) -> None:
+    async def _publish_confirmed(self, session: Session, message: Message, end: float, *, mandatory: bool) -> None:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         mandatory = mandatory and may_be_mandatory(session, message.address)
         data = self._confirmed.routes.lay_out(message, mandatory=mandatory)
         self._confirmed.publish(Publication(data, message, _tell_future, confirmed))
         try:
-            async with asyncio.timeout(_seconds_left(message) or CONFIRM_S):
+            async with asyncio.timeout_at(end):
                 await confirmed
         except TimeoutError:
-            raise ConnectionLost(f"the broker did not confirm the message to {message.address!r} in time") from None
-
-    async def _wait_writable(self, session: Session, message: Message) -> None:
-        try:
-            async with asyncio.timeout(_seconds_left(message)):
-                await session.protocol.wait_writable()
-        except TimeoutError:
-            raise NotSent("the connection is full: 8 MiB wait to be sent") from None
+            text = f"the broker did not say in time that it has the message to {message.address!r}; it may have run"
+            raise OutcomeUnknown(text) from None
 
     def on_return(self, method: ReturnMethod, properties: Properties) -> None:
         """A request that nobody takes did not run; a reply that nobody takes is as good as taken."""
@@ -174,8 +167,17 @@ class Requester:
             self._on_message(message)
 
 
-def _seconds_left(message: Message) -> float | None:
-    return None if message.time_left_ms is None else message.time_left_ms / 1000
+def _end(message: Message, began: float) -> float:
+    """The moment when its time is up, on the loop's clock: all that sending takes has one limit."""
+    return began + (message.seconds_left() or CONFIRM_S)
+
+
+async def _wait_writable(session: Session, end: float) -> None:
+    try:
+        async with asyncio.timeout_at(end):
+            await session.protocol.wait_writable()
+    except TimeoutError:
+        raise NotSent("the connection is full: 8 MiB wait to be sent") from None
 
 
 def _tell_future(publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:

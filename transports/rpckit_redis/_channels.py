@@ -36,9 +36,11 @@ class Channels:
         session.main.on_pattern_push = self._on_pattern_push
         self._session = session
         for channel in list(self._listening):
-            await session.main.subscribe(channel.decode())
+            if channel in self._listening:  # else it was left meanwhile
+                await session.main.subscribe(channel.decode())
         for glob in list(self._patterns):
-            await session.main.subscribe_pattern(glob.decode())
+            if glob in self._patterns:
+                await session.main.subscribe_pattern(glob.decode())
 
     def detach(self) -> None:
         self._session = None

@@ -243,6 +243,9 @@ class PullingReceiver(Receiver):
             self._session, self._unsettled, self._alone = session, 0, None
             await self.reap()
             await self._channels.listen(self.place.alive, _ignore)
+            if self._stopped:  # meanwhile
+                await self._channels.leave(self.place.alive, _ignore)
+                return
             self._link = await session.open_link()
         except hiredis.ReplyError as error:
             raise explain(error, f"serving {self.address!r}") from error

@@ -15,7 +15,7 @@ from rpckit.call import CORRELATION_HEADER
 from rpckit.errors import NoResponder, NotSent, OutcomeUnknown, RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, REPLY, REQUEST, Message
-from rpckit.transport import OnMessage, OnUndelivered
+from rpckit.transport import CONFIRM_S, OnMessage, OnUndelivered
 
 from ._channels import Channels
 from ._connection import Session
@@ -29,7 +29,6 @@ __all__ = ["Requester"]
 
 log = logging.getLogger(__name__)
 
-ANSWER_S = 30.0  # seconds for Redis to take a message that has no time limit of its own
 MAX_ADDRESSES = 4096  # remembered; then forgotten all at once
 
 
@@ -104,7 +103,7 @@ class Requester:
         route = self._routes.get(message.address) or self._route(message.address)
         data = write(message)
         if not route.is_channel:
-            route.push(link, data, waiting, asks=must_be_served and message.dialect == NATIVE)
+            route.push(link, data, waiting, asks=must_be_served and (message.dialect == NATIVE or route.place.own))
         elif must_be_served:
             command = b"%b%d\r\n%b\r\n" % (route.head, len(data), data)
             link.send(command, partial(self._published, message.address, waiting))
@@ -144,7 +143,7 @@ class Requester:
         taken: Taken = link.loop.create_future()
         self._push(link, message, must_be_served, taken)
         try:
-            async with asyncio.timeout(_seconds_left(message) or ANSWER_S):
+            async with asyncio.timeout(message.seconds_left() or CONFIRM_S):
                 error = await taken
         except TimeoutError:
             text = f"Redis did not say in time whether it has the message to {message.address!r}; it may have run"
@@ -192,13 +191,9 @@ def _bare(message: Message) -> bytes:
     return message.body
 
 
-def _seconds_left(message: Message) -> float | None:
-    return None if message.time_left_ms is None else message.time_left_ms / 1000
-
-
 async def _wait_writable(link: Link, message: Message) -> None:
     try:
-        async with asyncio.timeout(_seconds_left(message)):
+        async with asyncio.timeout(message.seconds_left() or CONFIRM_S):
             await link.wait_writable()
     except TimeoutError:
         raise NotSent("the connection is full: 8 MiB wait to be sent") from None

@@ -9,9 +9,10 @@ from dataclasses import replace
 from math import inf
 from typing import ClassVar, cast
 
-from rpckit.errors import ConnectionLost, NotSent, UsageError
+from rpckit.errors import NotSent, OutcomeUnknown, UsageError
 from rpckit.message import Kind, Message
 from rpckit.transport import (
+    CONFIRM_S,
     Capabilities,
     Observed,
     OnDelivery,
@@ -32,7 +33,6 @@ from ._receiver import SessionReceiver, Subscription
 __all__ = ["WebSocketTransport"]
 
 LISTENING_INBOX = "sessions"  # the reply address of a side that has many: each session knows its way back
-RECEIPT_S = 30.0  # seconds for the receipt of a request that has no time limit of its own
 LATE_S = 1.0  # seconds after its time in which an answer may still come
 POLL_S = 0.01  # seconds between two looks whether a connection has room again
 NOTICE_S = 1.0  # seconds for answers written last to leave, when closing
@@ -233,10 +233,9 @@ class WebSocketTransport(Observed):
         raise NotSent("a server has many sessions, and the message names none of them")
 
     async def _wait_writable(self, link: Link, message: Message) -> None:
-        left = message.time_left_ms
-        end = None if left is None else link.hub.loop.time() + left / 1000
+        end = link.hub.loop.time() + (message.seconds_left() or CONFIRM_S)
         while link.congested() and not link.gone:
-            if end is not None and link.hub.loop.time() > end:
+            if link.hub.loop.time() > end:
                 raise NotSent("the connection is full: the other side does not read")
             await asyncio.sleep(POLL_S)
 
@@ -247,11 +246,12 @@ class WebSocketTransport(Observed):
             return
         receipt: asyncio.Future[None] = link.hub.loop.create_future()
         link.receipts[message.message_id] = receipt
-        left = message.time_left_ms
         try:
-            async with asyncio.timeout(RECEIPT_S if left is None else left / 1000):
+            async with asyncio.timeout(message.seconds_left() or CONFIRM_S):
                 await receipt
         except TimeoutError:
-            raise ConnectionLost("the other side did not say in time that it has the message") from None
+            raise OutcomeUnknown(
+                "the other side did not say in time that it has the message; it may have run"
+            ) from None
         finally:
             link.receipts.pop(message.message_id, None)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from rpckit import Call, Context, InvalidArgument, MethodNotFound, NoResponder, Service, UsageError
-from rpckit.dispatch import PREFETCH_AHEAD
 from rpckit.memory import MemoryBroker
+from rpckit.settings import Settings
 from rpckit.testing import FakeClock, blocking_pair, memory_pair
+
+PREFETCH_AHEAD: int = Settings.model_fields["prefetch_ahead"].default
 
 
 def adder() -> Service:

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from rpckit import DeadlineExceeded, Service
-from rpckit.dispatch import PREFETCH_AHEAD
+from rpckit.settings import Settings
 from rpckit.testing import Deadlock, VirtualTimeLoop, memory_pair, virtual, virtual_time
 
 HOUR = 3600.0
+PREFETCH_AHEAD: int = Settings.model_fields["prefetch_ahead"].default
 
 kitchen = Service("kitchen")
 baked: list[str] = []
