@@ -73,7 +73,8 @@ class Dispatcher:
         self.slots = Slots(concurrency)
         self.max_body = max_body
         self.debug = debug
-        self.draining = False
+        self.draining = False  # nothing more is taken
+        self._stopping = False
         self.prefetch = self._step = concurrency + prefetch_ahead
         self._most_lent = MAX_LENT_STEPS * self._step
         self.links: list[Link] = []
@@ -491,7 +492,7 @@ class Dispatcher:
             self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
         elif job.stop is Stop.DRAIN and job.spec.idempotent:
             job.ended = True  # left unsettled: closing gives it back, marked as redelivered since it was begun
-        elif job.stop is Stop.DRAIN or self.draining:  # a server that is stopped at once cancels every task
+        elif job.stop is Stop.DRAIN or self._stopping:  # a second Ctrl-C cancels every task
             text = f"{name} was stopped while it ran: the server is stopping"
             self._answer_fault(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
         else:
@@ -503,6 +504,7 @@ class Dispatcher:
         Nothing is begun in the last second of it (or half, if that is less), so that what runs can end.
         No more deliveries may come from the receivers meanwhile.
         """
+        self._stopping = True
         last = min(LAST_S, grace / 2)
         if not await self._idle_within(grace - last):
             self.draining = True

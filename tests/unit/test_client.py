@@ -337,6 +337,20 @@ async def test_a_call_waiting_for_room_goes_as_soon_as_there_is_some(url: str, d
         assert await asyncio.gather(first, *waiting) == [1, 1, 2, 3]
 
 
+async def test_what_takes_no_room_passes_it_on(url: str, desk: Desk) -> None:
+    """A notification that was let through has no reply whose coming would let the next one through."""
+    async with Client(url, max_pending=1, send_wait=1) as client:
+        first = asyncio.ensure_future(client.call("desk.hold"))
+        await desk.begun.wait()
+        notified = asyncio.ensure_future(client.notify("desk.idle"))
+        await asyncio.sleep(0)
+        behind = asyncio.ensure_future(client.call("desk.plus", 1))
+        await asyncio.sleep(0)
+        desk.go_on.set()
+        await asyncio.gather(first, notified)
+        assert await behind == 2
+
+
 async def test_a_call_cancelled_while_it_waits_for_room_leaves_the_room_to_others(url: str, desk: Desk) -> None:
     async with Client(url, max_pending=1) as client:
         first = asyncio.ensure_future(client.call("desk.hold"))
@@ -683,3 +697,68 @@ async def test_a_call_cancelled_together_with_its_client_cancels_its_work(serve:
     await asyncio.wait([using])
     async with asyncio.timeout(5):
         await cancelled.wait()
+
+
+# -- closing ----------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_is_closed_cancels_its_work(url: str, desk: Desk) -> None:
+    async with Client(url) as client:
+        call = asyncio.ensure_future(client.call("desk.hold"))
+        await desk.begun.wait()
+    assert isinstance(await settled(call), ConnectionLost)
+    await until(lambda: desk.cancelled == 1)
+
+
+async def test_closing_that_is_cancelled_goes_on(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, ended, close = asyncio.Event(), asyncio.Event(), MemoryTransport.close
+
+    async def slowly(self: MemoryTransport) -> None:
+        await go_on.wait()
+        await close(self)
+        ended.set()
+
+    monkeypatch.setattr(MemoryTransport, "close", slowly)
+    client = Client(url)
+    await client.connect()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(client.close(), BRIEF)
+    go_on.set()
+    await client.close()
+    assert ended.is_set()
+
+
+async def test_a_closed_client_says_so(url: str, desk: Desk) -> None:
+    client = Client(url)
+    await client.connect()
+    await client.close()
+    with pytest.raises(NotSent, match="the client is closed"):
+        await client.call("desk.plus", 1)
+
+
+# -- what cannot be ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -0.5])
+async def test_a_call_without_any_time_is_refused(url: str, desk: Desk, timeout: float) -> None:
+    async with Client(url) as client:
+        for send in (client.call, client.notify):
+            with pytest.raises(UsageError, match="timeout is more than 0 seconds"):
+                await send("desk.idle", timeout=timeout)
+
+
+async def test_what_is_no_target_and_what_are_no_headers_is_said(url: str) -> None:
+    given: Any = 3
+    async with Client(url) as client:
+        with pytest.raises(UsageError, match='a target is "address.method", not 3'):
+            await client.call(given)
+        with pytest.raises(UsageError, match="headers are a mapping of strings, not 3"):
+            await client.call("desk.plus", headers=given)
+    with pytest.raises(UsageError, match="a URL is text, not int"):
+        Client(given)
+
+
+@pytest.mark.parametrize("layer", [3, lambda call: call, dict])
+def test_what_cannot_be_middleware_is_refused(url: str, layer: Any) -> None:
+    with pytest.raises(UsageError, match=r"middleware is `async def m\(context, call_next\)`"):
+        Client(url, middleware=[layer])

@@ -26,6 +26,7 @@ from rpckit import (
     NoResponder,
     NotSent,
     OutcomeUnknown,
+    Overloaded,
     PermissionDenied,
     RemoteCancelled,
     RemoteError,
@@ -34,11 +35,13 @@ from rpckit import (
     Server,
     Service,
     UnencodableResult,
+    UsageError,
     current_context,
 )
 from rpckit.call import cancel_topic, read_error, read_value
 from rpckit.context import MAX_DEPTH
 from rpckit.contract import write_arguments
+from rpckit.dispatch import OTHERS_FIRST_S, THREADS
 from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport, _MemoryDelivery
 from rpckit.message import CONTRACT_HEADER, NATIVE, PLAIN, Kind, Message
 from rpckit.schema import contract_of, method_fingerprint
@@ -298,6 +301,70 @@ async def test_a_request_over_the_limit_is_refused_before_decoding(client: Clien
         await client.call("s.fib", "x" * 200)
 
 
+async def test_an_event_over_the_limit_is_not_sent(serve: Serve) -> None:
+    server = await serve(service_of(fib), max_body=100)
+    with pytest.raises(UsageError, match=r"over max_body \(100\)"):
+        await server.emit("said", "x" * 200)
+
+
+async def test_a_server_whose_handlers_all_wait_for_nested_calls_takes_only_these(
+    wire: Wire, client: Client, serve: Serve
+) -> None:
+    server = await serve(service_of(fib))
+    server._dispatcher._most_lent = 0  # type: ignore[union-attr]
+    with pytest.raises(Overloaded, match="0 handlers wait for nested calls here"):
+        await client.call("s.fib", 1)
+    await wire.send("s.fib", 1, depth=1)
+    assert (await wire.reply()).kind is Kind.REPLY
+
+
+async def test_only_a_server_that_claims_what_it_refuses_says_so_and_others_come_first(
+    client: Client, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryTransport, "capabilities", replace(CAPABILITIES, balances=False))
+    claimed_at: list[float] = []
+    begin = _MemoryDelivery.begin
+
+    def noted(self: _MemoryDelivery, told: OnBegun, *, again: bool = False) -> None:
+        claimed_at.append(asyncio.get_running_loop().time())
+        begin(self, told, again=again)
+
+    monkeypatch.setattr(_MemoryDelivery, "begin", noted)
+    await serve(service_of(fib))
+    sent_at = asyncio.get_running_loop().time()
+    with pytest.raises(MethodNotFound):
+        await client.call("s.unknown")
+    assert claimed_at == [pytest.approx(sent_at + OTHERS_FIRST_S)]
+
+
+async def test_a_refusal_that_cannot_be_claimed_is_answered_all_the_same(
+    client: Client, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryTransport, "capabilities", replace(CAPABILITIES, balances=False))
+    monkeypatch.setattr(_MemoryDelivery, "begin", lambda self, told, *, again=False: told(Overloaded("no memory")))
+    server = await serve(service_of(fib))
+    with pytest.raises(Overloaded, match="no memory"):
+        await client.call("s.unknown")
+    assert unsettled(server) == 0
+
+
+async def test_no_more_plain_functions_run_at_once_than_there_are_threads(client: Client, serve: Serve) -> None:
+    running = threading.Semaphore(0)
+    go_on = threading.Event()
+
+    def work() -> None:
+        running.release()
+        go_on.wait()
+
+    await serve(service_of(work), concurrency=THREADS + 2)
+    calls = [asyncio.ensure_future(client.call("s.work")) for _ in range(THREADS + 2)]
+    for _ in range(THREADS):
+        await asyncio.to_thread(running.acquire)
+    assert not running.acquire(timeout=BRIEF)
+    go_on.set()
+    await asyncio.gather(*calls)
+
+
 async def test_what_is_no_request_is_refused(wire: Wire, serve: Serve) -> None:
     await serve(service_of(fib))
     await wire.send("s.fib", 1, kind=Kind.REPLY)
@@ -531,11 +598,17 @@ async def test_work_of_a_caller_that_has_left_is_stopped(wire: Wire, serve: Serv
 
 
 @pytest.mark.parametrize("headers", [{}, {"user": "7"}], ids=["", "another contract"])
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("idempotent", [False, True])
 async def test_redelivered_work_runs_again_only_if_it_may(
-    idempotent: bool, headers: dict[str, str], client: Client, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    idempotent: bool,
+    full: bool,
+    headers: dict[str, str],
+    client: Client,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server of another contract does not say either that nothing ran."""
+    """A server of another contract does not say either that nothing ran, nor one whose handlers all wait."""
     monkeypatch.setattr(MemoryTransport, "capabilities", replace(CAPABILITIES, claims=False))
     ran: list[str] = []
     begun, go_on = asyncio.Event(), asyncio.Event()
@@ -557,7 +630,9 @@ async def test_redelivered_work_runs_again_only_if_it_may(
     changed = server("second")
     if headers:
         changed.methods["work"] = replace(changed.methods["work"], no_reply=True)  # type: ignore[index]
-    await serve(changed)
+    second = await serve(changed)
+    if full:
+        second._dispatcher._most_lent = 0  # type: ignore[union-attr]
     first._dispatcher.links[0].transport.drop()  # type: ignore[union-attr]
     if idempotent and headers:
         with pytest.raises(RemoteError, match="another contract"):

@@ -100,6 +100,30 @@ async def test_at_least_once_is_refused_where_the_transport_cannot(url: str, mon
         await Server(service, url=url).start()
 
 
+async def test_what_is_no_service_is_refused(url: str) -> None:
+    module: Any = asyncio
+    with pytest.raises(UsageError, match="serves instances of Service, not <module 'asyncio'"):
+        await Server(module, url=url).start()
+
+
+async def test_a_second_start_is_refused_and_leaves_the_first_as_it_is(url: str, client: Client) -> None:
+    work = Work()
+    work.go_on.set()
+    async with Server(work.service, url=url) as server:
+        for again in (server.start, server.run):
+            with pytest.raises(UsageError, match="running already"):
+                await again()
+        assert await client.call("s.work", 1) == 1
+    with pytest.raises(NoResponder):
+        await client.call("s.work", 2)
+
+
+def test_a_setting_that_is_none_is_looked_at(url: str) -> None:
+    assert Server(Work().service, url=url, timeout=None).settings.timeout is None
+    with pytest.raises(UsageError, match="nonsense"):
+        Server(Work().service, url=url, nonsense=None)
+
+
 async def test_a_failed_start_leaves_nothing_running(url: str, broker: MemoryBroker) -> None:
     server = Server(Work().service, url=[url, "nothing://"])
     with pytest.raises(UsageError, match="no transport for nothing"):
@@ -147,6 +171,62 @@ async def test_a_server_can_start_again_after_it_stopped(url: str, client: Clien
 
 
 # -- stopping ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after, begun", [(3.9, [1, 2]), (4.1, [1])])
+async def test_nothing_is_begun_in_the_last_second_of_the_grace_period(
+    after: float, begun: list[int], url: str, client: Client
+) -> None:
+    work = Work()
+    server = Server(work.service, url=url, concurrency=1)
+    await server.start()
+    waiting = calls(client, 1, 2)
+    await until(lambda: server.in_flight == 2)
+    stopping = asyncio.ensure_future(server.stop(grace=5))
+    await asyncio.sleep(after)
+    work.go_on.set()
+    await stopping
+    assert work.begun == begun
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_work_cancelled_by_a_second_interrupt_may_have_run(url: str, client: Client) -> None:
+    """It cancels every task of the process."""
+    work = Work()
+    server = Server(work.service, url=url)
+    await server.start()
+    (call,) = calls(client, 1)
+    await until(lambda: work.begun == [1])
+    assert server._dispatcher is not None
+    (job,) = server._dispatcher._running
+    stopping = asyncio.ensure_future(server.stop(grace=5))
+    await asyncio.sleep(1)
+    assert job.task is not None
+    job.task.cancel()
+    with pytest.raises(OutcomeUnknown, match="the server is stopping"):
+        await call
+    await stopping
+
+
+async def test_stopping_that_is_cancelled_goes_on(
+    url: str, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, close = asyncio.Event(), MemoryTransport.close
+
+    async def slowly(self: MemoryTransport) -> None:
+        await go_on.wait()
+        await close(self)
+
+    monkeypatch.setattr(MemoryTransport, "close", slowly)
+    server = Server(Work().service, url=url)
+    await server.start()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(server.stop(), BRIEF)
+    go_on.set()
+    await server.stop()
+    assert not broker.served("s")
 
 
 async def test_stopping_lets_what_was_delivered_run_within_the_grace_period(url: str, client: Client) -> None:
