@@ -358,10 +358,12 @@ async def test_no_more_plain_functions_run_at_once_than_there_are_threads(client
 
     await serve(service_of(work), concurrency=THREADS + 2)
     calls = [asyncio.ensure_future(client.call("s.work")) for _ in range(THREADS + 2)]
-    for _ in range(THREADS):
-        await asyncio.to_thread(running.acquire)
-    assert not running.acquire(timeout=BRIEF)
-    go_on.set()
+    try:
+        for _ in range(THREADS):
+            await asyncio.to_thread(running.acquire)
+        assert not running.acquire(timeout=BRIEF)
+    finally:
+        go_on.set()
     await asyncio.gather(*calls)
 
 
