@@ -266,6 +266,8 @@ class Client:
     ) -> None:
         """Call without waiting: returns when the broker has it. Whether it ran is never known, but for `reply_to`.
 
+        Raises `NotSent`, `NoResponder`, `OutcomeUnknown` when nobody says that the broker has it, `UsageError`.
+        Cancelled, it may have been sent. At most once, unless `idempotent`.
         timeout: seconds until it is not worth beginning any more; None keeps it for a server that comes late.
         idempotent: it may run twice, so that the broker keeps it over a restart, where the transport `persists`.
         reply_to: where the reply is stored for `collect`, on a transport that `stores_replies`:
@@ -287,7 +289,10 @@ class Client:
         to: str = "",
         reply_to: str = "",
     ) -> None:
-        """`notify` with everything spelt out. `to` is a session of the transport's: written, it is done with."""
+        """`notify` with everything spelt out, raising as it does.
+
+        to: a session of the transport's; with it the call is done with once it is written.
+        """
         call = self._prepare(address, method, args, kwargs, options)
         call.to, call.reply_to = to, reply_to
         if to:
@@ -340,6 +345,7 @@ class Client:
         """The raw form: `body` to `address`, and the raw reply.
 
         bytes and str go as they are, anything else as JSON; `content_type` overrides what is said of it.
+        Raises and cancelling as `call`, but that a server of another kind hears of no cancel. At most once.
         """
         options = self.options.but(timeout, headers, None, no_server)
         call = self._prepare(check_address(address), "", (), {}, options)
@@ -363,7 +369,10 @@ class Client:
         return Peer(self, "", self.options)
 
     async def discover(self, to: str = "") -> dict[str, Any]:
-        """What the other side of the session offers: an OpenRPC document, with names, types and docs."""
+        """What the other side of the session offers: an OpenRPC document, with names, types and docs.
+
+        Raises and cancelling as `call`.
+        """
         self._check_sessions()
         document: dict[str, Any] = await self.invoke(DISCOVERY, "discover", (), {}, self.options, to)
         return document
@@ -411,7 +420,10 @@ class Client:
         options: CallOptions,
         to: str = "",
     ) -> Any:
-        """`call` with everything apart, for typed clients; an empty method is the service's default one."""
+        """`call` with everything apart, for typed clients; an empty method is the service's default one.
+
+        Raises, cancelling and guarantee as `call`.
+        """
         call = self._prepare(address, method, args, kwargs, options)
         call.to = to
         return await self._run_call(call)

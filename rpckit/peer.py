@@ -36,7 +36,7 @@ class Peer:
         return call
 
     async def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the service's only method, or its default one."""
+        """Call the service's only method, or its default one. Raises and cancelling as `Client.call`."""
         return await self._client.invoke(self._address, "", args, kwargs, self._options, self._to)
 
     async def invoke(self, method: str, /, *args: Any, **kwargs: Any) -> Any:

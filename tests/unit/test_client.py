@@ -750,7 +750,7 @@ async def test_a_call_without_any_time_is_refused(url: str, desk: Desk, timeout:
 async def test_what_is_no_target_and_what_are_no_headers_is_said(url: str) -> None:
     given: Any = 3
     async with Client(url) as client:
-        with pytest.raises(UsageError, match='a target is "address.method", not 3'):
+        with pytest.raises(UsageError, match=r'a target is "address.method", not 3'):
             await client.call(given)
         with pytest.raises(UsageError, match="headers are a mapping of strings, not 3"):
             await client.call("desk.plus", headers=given)

@@ -45,12 +45,14 @@ class FakeTransport:
         self.accepts: dict[str, OnDelivery] = {}
         self.topics: dict[str, OnMessage] = {}
         self.asked: list[str] = []
+        self.prefetch: dict[str, int] = {}
         self.receivers: list[FakeReceiver] = []
         self.gone: list[OnGone] = []
 
     async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> FakeReceiver:
         self.accepts[address] = on_delivery
         self.asked.append(f"receive {address}")
+        self.prefetch[address] = prefetch
         self.receivers.append(FakeReceiver())
         return self.receivers[-1]
 
@@ -125,6 +127,14 @@ async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
     yield bench
     await bench.dispatcher.drain(0)
+
+
+async def test_what_a_client_exposes_is_taken_no_further_ahead_than_is_set() -> None:
+    transport, settings = FakeTransport(), Settings(concurrency=1, prefetch_ahead=0)
+    serving = Serving(cast(Transport, transport), [service("one", "a", "x")], settings, lambda _: None)
+    await serving.start()
+    assert transport.prefetch["one"] == 1
+    await serving.stop()
 
 
 # --- bare names ----------------------------------------------------------------------------------
