@@ -214,6 +214,7 @@ class Client:
         self._state = State.CLOSED
         self._why = "the client is closed"
         self._fail_pending("the client was closed while the call was pending")
+        self._gate.let_all()
         if self._timer is not None:
             self._timer.stop()
         await asyncio.sleep(0)  # the callers go on: each cancels its work
@@ -228,7 +229,6 @@ class Client:
             await self._transport.close()
         if self._book is not None:
             await self._book.close()
-        self._gate.let_all()
 
     # -- calling ------------------------------------------------------------------------------
 
@@ -505,7 +505,7 @@ class Client:
             raise
         except RpcError as error:
             self._leave(correlation_id)
-            if self._closed:
+            if self._closed:  # what may have arrived goes on otherwise
                 self._cancel(message)
             raise in_view_of_earlier_attempts(call, named(call, error)) from error.__cause__
         except BaseException:

@@ -26,7 +26,7 @@ def compose(middleware: Sequence[Middleware[C]], terminal: CallNext[C]) -> CallN
     Raises `UsageError` for what cannot be one.
     """
     chain = terminal
-    for layer in reversed([*middleware]):
+    for layer in reversed(middleware):
         _check(layer)
         chain = partial(_step, layer, chain)
     return chain
