@@ -41,6 +41,7 @@ __all__ = [
     "TransportFactory",
     "TransportOptions",
     "begins",
+    "sending_ends",
 ]
 
 CONFIRM_S = 30.0  # seconds for the other side to take a message that has no time limit of its own
@@ -144,6 +145,11 @@ class Delivery(Protocol):
     def reject(self) -> None:
         """Nobody can ever run it: to the dead letters, where there are any."""
         ...
+
+
+def sending_ends(message: Message, now: float) -> float:
+    """The moment on the clock of `now` when a message is to be taken by the other side: one limit for all it takes."""
+    return now + (message.seconds_left() or CONFIRM_S)
 
 
 async def begins(delivery: Delivery, *, again: bool = False) -> bool:

@@ -99,6 +99,27 @@ async def test_looking_and_waiting_for_room_share_the_time_of_a_call(amqp_url: s
     assert seconds < 2 + LATE_S
 
 
+@pytest.mark.parametrize("kind", ["stream", "list"])
+async def test_waiting_for_room_and_for_an_answer_share_the_time_of_a_notification(redis_url: str, kind: str) -> None:
+    url, served = of_kind(redis_url, kind), service()
+    async with Server(served, url=url), proxied(url) as (proxy, way), Client(way) as client:
+        await client.call(f"{served.address}.ping")
+        proxy.freeze()
+        body = os.urandom(900_000)
+        fill = [asyncio.create_task(client.emit("limits", body)) for _ in range(40)]
+        transport: Any = client.transport
+        await eventually(transport._connection.session.main.congested)
+        notification = asyncio.create_task(timed(client.notify(f"{served.address}.ping", timeout=1)))
+        await asyncio.sleep(0.7)
+        proxy.thaw("to_server")
+        error, seconds = await notification
+        for each in fill:
+            each.cancel()
+        proxy.thaw()
+    assert isinstance(error, OutcomeUnknown)
+    assert seconds < 1 + LATE_S
+
+
 @asynccontextmanager
 async def silent() -> AsyncIterator[str]:
     """A place that accepts and says nothing."""

@@ -8,7 +8,7 @@ from typing import cast
 from rpckit.errors import ConnectionLost, NoResponder, NotSent, OutcomeUnknown, RpcError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
-from rpckit.transport import CONFIRM_S, OnGone, OnMessage, OnUndelivered
+from rpckit.transport import OnGone, OnMessage, OnUndelivered, sending_ends
 
 from ._connection import Session
 from ._driver import FastChannel
@@ -83,13 +83,13 @@ class Requester:
         if not known and message.kind is Kind.REQUEST:
             await self._check_queue(session, message, must_be_served=must_be_served)
         if session.protocol.congested():
-            await _wait_writable(session, _end(message, began))
+            await _wait_writable(session, sending_ends(message, began))
         if message.reply_to and message.reply_to != self.inbox:
             raise NotSent("the connection was lost before the call was sent")
         if message.reply_to:
             self._express.write(self._express.routes.lay_out(message, mandatory=True))
         else:
-            await self._publish_confirmed(session, message, _end(message, began), mandatory=must_be_served)
+            await self._publish_confirmed(session, message, sending_ends(message, began), mandatory=must_be_served)
 
     async def _check_queue(self, session: Session, message: Message, *, must_be_served: bool) -> None:
         """What is asked before a request is sent: whatever goes wrong here, nothing was."""
@@ -115,7 +115,7 @@ class Requester:
         except ConnectionLost as error:
             raise NotSent(f"the connection was lost before the event was sent: {error}") from error
         if session.protocol.congested():
-            await _wait_writable(session, _end(message, session.protocol.loop.time()))
+            await _wait_writable(session, sending_ends(message, session.protocol.loop.time()))
         data = routes.around(route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name)
         self._express.write(data)
 
@@ -165,11 +165,6 @@ class Requester:
     ) -> None:
         if self._on_message is not None:
             self._on_message(message)
-
-
-def _end(message: Message, began: float) -> float:
-    """The moment when its time is up, on the loop's clock: all that sending takes has one limit."""
-    return began + (message.seconds_left() or CONFIRM_S)
 
 
 async def _wait_writable(session: Session, end: float) -> None:

@@ -15,7 +15,7 @@ from rpckit.call import CORRELATION_HEADER
 from rpckit.errors import NoResponder, NotSent, OutcomeUnknown, RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, REPLY, REQUEST, Message
-from rpckit.transport import CONFIRM_S, OnMessage, OnUndelivered
+from rpckit.transport import OnMessage, OnUndelivered, sending_ends
 
 from ._channels import Channels
 from ._connection import Session
@@ -71,8 +71,9 @@ class Requester:
         if session is None or not session.alive:
             raise NotSent("not connected")
         link = session.main
+        began = link.loop.time()
         if link.congested():
-            await _wait_writable(link, message)
+            await _wait_writable(link, sending_ends(message, began))
             if not link.alive:
                 raise NotSent("the connection was lost before the call was sent")
         if message.kind is not REQUEST:
@@ -82,7 +83,7 @@ class Requester:
                 message = replace(message, reply_to=self._own_channel(link, message))
             self._push(link, message, must_be_served, message.correlation_id)
         elif not message.reply_to or stored_at(message.reply_to) is not None:
-            await self._push_and_wait(link, message, must_be_served)
+            await self._push_and_wait(link, message, must_be_served, sending_ends(message, began))
         elif not message.reply_to.startswith(INBOXES):
             raise UsageError(no_store(message.reply_to))
         else:
@@ -93,7 +94,7 @@ class Requester:
         if session is None or not session.alive:
             raise NotSent("not connected")
         if session.main.congested():
-            await _wait_writable(session.main, message)
+            await _wait_writable(session.main, sending_ends(message, session.main.loop.time()))
             if not session.alive:
                 raise NotSent("the connection was lost before the message was sent")
         place = topic_place(topic)
@@ -139,11 +140,11 @@ class Requester:
             elif self._session is not None and self._session.alive:
                 self._on_undelivered(each, error)
 
-    async def _push_and_wait(self, link: Link, message: Message, must_be_served: bool) -> None:
+    async def _push_and_wait(self, link: Link, message: Message, must_be_served: bool, end: float) -> None:
         taken: Taken = link.loop.create_future()
         self._push(link, message, must_be_served, taken)
         try:
-            async with asyncio.timeout(message.seconds_left() or CONFIRM_S):
+            async with asyncio.timeout_at(end):
                 error = await taken
         except TimeoutError:
             text = f"Redis did not say in time whether it has the message to {message.address!r}; it may have run"
@@ -191,9 +192,9 @@ def _bare(message: Message) -> bytes:
     return message.body
 
 
-async def _wait_writable(link: Link, message: Message) -> None:
+async def _wait_writable(link: Link, end: float) -> None:
     try:
-        async with asyncio.timeout(message.seconds_left() or CONFIRM_S):
+        async with asyncio.timeout_at(end):
             await link.wait_writable()
     except TimeoutError:
         raise NotSent("the connection is full: 8 MiB wait to be sent") from None

@@ -12,7 +12,6 @@ from typing import ClassVar, cast
 from rpckit.errors import NotSent, OutcomeUnknown, UsageError
 from rpckit.message import Kind, Message
 from rpckit.transport import (
-    CONFIRM_S,
     Capabilities,
     Observed,
     OnDelivery,
@@ -20,6 +19,7 @@ from rpckit.transport import (
     SessionInfo,
     State,
     TransportOptions,
+    sending_ends,
 )
 from rpckit.url import Url
 
@@ -167,8 +167,9 @@ class WebSocketTransport(Observed):
         if message.kind is not Kind.REQUEST:
             link.write(message)
             return
+        began = link.hub.loop.time()
         if link.congested():
-            await self._wait_writable(link, message)
+            await _wait_writable(link, sending_ends(message, began))
         if message.reply_to:
             if not self._serves and message.reply_to != link.id:
                 raise NotSent("the connection was lost before the call was sent")
@@ -176,7 +177,7 @@ class WebSocketTransport(Observed):
             left = message.time_left_ms
             link.sent[message.correlation_id] = inf if left is None else link.hub.loop.time() + left / 1000 + LATE_S
         else:
-            await self._send_with_receipt(link, message)
+            await self._send_with_receipt(link, message, sending_ends(message, began))
 
     async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> SessionReceiver:
         return self._the_hub.receive(address, on_delivery, prefetch)
@@ -232,14 +233,7 @@ class WebSocketTransport(Observed):
                 raise NotSent("that session is gone")
         raise NotSent("a server has many sessions, and the message names none of them")
 
-    async def _wait_writable(self, link: Link, message: Message) -> None:
-        end = link.hub.loop.time() + (message.seconds_left() or CONFIRM_S)
-        while link.congested() and not link.gone:
-            if link.hub.loop.time() > end:
-                raise NotSent("the connection is full: the other side does not read")
-            await asyncio.sleep(POLL_S)
-
-    async def _send_with_receipt(self, link: Link, message: Message) -> None:
+    async def _send_with_receipt(self, link: Link, message: Message, end: float) -> None:
         """Returns when the other side has it, in a dialect that can say so."""
         link.write(message)
         if link.dialect != "native" or not message.message_id:
@@ -247,7 +241,7 @@ class WebSocketTransport(Observed):
         receipt: asyncio.Future[None] = link.hub.loop.create_future()
         link.receipts[message.message_id] = receipt
         try:
-            async with asyncio.timeout(message.seconds_left() or CONFIRM_S):
+            async with asyncio.timeout_at(end):
                 await receipt
         except TimeoutError:
             raise OutcomeUnknown(
@@ -255,3 +249,10 @@ class WebSocketTransport(Observed):
             ) from None
         finally:
             link.receipts.pop(message.message_id, None)
+
+
+async def _wait_writable(link: Link, end: float) -> None:
+    while link.congested() and not link.gone:
+        if link.hub.loop.time() > end:
+            raise NotSent("the connection is full: the other side does not read")
+        await asyncio.sleep(POLL_S)
