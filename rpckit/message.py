@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["CONTRACT_HEADER", "FAULT", "NATIVE", "PLAIN", "REPLY", "REQUEST", "VERSION", "Kind", "Message"]
+__all__ = ["BUNDLE", "CONTRACT_HEADER", "FAULT", "NATIVE", "PLAIN", "REPLY", "REQUEST", "VERSION", "Kind", "Message"]
 
 VERSION = 1
 NATIVE = "native"  # our own form, with deadline, attempt and method
@@ -26,10 +26,11 @@ class Kind(StrEnum):
     END = "end"
     CREDIT = "credit"
     EVENT = "event"
+    BUNDLE = "bundle"  # of replies; see `rpckit.bundle`
 
 
 # for what runs each call: up to Python 3.11 a look at a member of an Enum costs as much as a call
-REQUEST, REPLY, FAULT = Kind.REQUEST, Kind.REPLY, Kind.FAULT
+REQUEST, REPLY, FAULT, BUNDLE = Kind.REQUEST, Kind.REPLY, Kind.FAULT, Kind.BUNDLE
 
 
 @dataclass(slots=True)

@@ -1,5 +1,7 @@
 """The sending side of a connection: what is written in one tick of the loop leaves together, many in convoys.
 
+What is gathered in one tick is laid out together, as fewer messages than it would be one by one.
+
 Invariant: bytes leave in the order they were written; no more than `UNSENT_MAX` is unsent but for
 writers that did not ask whether the connection is `congested`.
 """
@@ -7,11 +9,34 @@ writers that did not ask whether the connection is `congested`.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
 
-__all__ = ["UNSENT_MAX", "TickWriter"]
+__all__ = ["UNSENT_MAX", "Batch", "TickWriter"]
 
 UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent on a connection; then senders wait
+
+T = TypeVar("T")
+W = TypeVar("W", bound="TickWriter")
+
+
+class Batch(Generic[W, T]):
+    """What is laid out together if it comes in one tick: `lay_out(writer, items)` writes it.
+
+    ahead: it leaves before batches that are not, whenever it was begun.
+    """
+
+    __slots__ = ("ahead", "items", "lay_out")
+
+    def __init__(self, lay_out: Callable[[W, list[T]], None], *, ahead: bool = False) -> None:
+        self.items: list[T] = []
+        self.lay_out = lay_out
+        self.ahead = ahead
+
+    def leave(self, writer: W) -> None:
+        if self.items:
+            items, self.items = self.items, []
+            self.lay_out(writer, items)
 
 
 class TickWriter(asyncio.BaseProtocol):
@@ -26,6 +51,7 @@ class TickWriter(asyncio.BaseProtocol):
         self._convoy = convoy
         self.loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
+        self._gathered: list[Batch[Any, Any]] = []  # in the order in which they leave
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._flush_due = False
@@ -83,14 +109,47 @@ class TickWriter(asyncio.BaseProtocol):
         if len(self._out) == self._convoy:
             self._write_out()
 
+    def gather(self, batch: Batch[Any, T], item: T) -> None:
+        """Add to a batch, which leaves after whatever else is written in this tick.
+
+        It leaves at once when the tick before had nothing else to send. A full one leaves with all there are.
+        """
+        items = batch.items
+        items.append(item)
+        if len(items) == 1:
+            self._begin(batch)
+        elif len(items) == self._convoy:
+            self._leave()
+            self._write_out()
+
+    def _begin(self, batch: Batch[Any, Any]) -> None:
+        if self.leaves_at_once():
+            batch.leave(self)
+            return
+        if batch.ahead:
+            self._gathered.insert(0, batch)
+        else:
+            self._gathered.append(batch)
+        self._plan_flush()
+
+    def _leave(self) -> bool:
+        """All that is gathered is laid out; whether any of it was more than one thing."""
+        gathered, self._gathered = self._gathered, []
+        several = False
+        for batch in gathered:
+            several = several or len(batch.items) > 1
+            batch.leave(self)
+        return several
+
     def _plan_flush(self) -> None:
         if not self._flush_due:
             self._flush_due = True
             self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        several = self._leave()
         self._flush_due = False
-        self._lone = self._lone or len(self._out) == 1
+        self._lone = not several and (self._lone or len(self._out) == 1)
         self._write_out()
 
     def _write_out(self) -> None:

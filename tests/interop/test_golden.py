@@ -48,6 +48,18 @@ def golden_service() -> Service:
     async def hang() -> None:
         await asyncio.Event().wait()
 
+    met, all_met = 0, asyncio.Event()
+
+    @service.method
+    async def meet(number: int, of: int) -> int:
+        """Answers when as many are there, all in one tick."""
+        nonlocal met
+        met += 1
+        if met == of:
+            all_met.set()
+        await all_met.wait()
+        return number
+
     return service
 
 
@@ -175,6 +187,61 @@ async def test_a_client_reads_a_recorded_reply_and_a_recorded_fault(amqp_url: st
         await serving
     delete_queue(amqp_url, ADDRESS)
     assert first == 832040
+
+
+async def test_replies_of_one_tick_to_one_client_leave_in_bundles(amqp_url: str) -> None:
+    """The first may leave alone, at once. Each part: the correlation id, four bytes of size, the result."""
+    async with tapped(amqp_url) as to_replies, Server(golden_service(), url=to_replies.url):
+        async with Client(amqp_url, timeout=TIMEOUT) as client:
+            assert await asyncio.gather(*(client.call("golden.meet", n, 9) for n in range(9))) == list(range(9))
+        messages = to_replies.published()
+    delete_queue(amqp_url, ADDRESS)
+    parts: list[bytes] = []
+    for message in messages:
+        if message.properties["type"] == "$reply":
+            parts.append(message.body)
+            continue
+        assert message.properties["type"] == "$bundle"
+        assert message.properties["app_id"] == "rpckit/1"
+        assert message.properties["content_type"] == "application/msgpack"
+        assert message.body[:32].decode() == message.properties["correlation_id"]
+        bundle = [message.body[at : at + 37] for at in range(0, len(message.body), 37)]
+        assert all(ID.fullmatch(part[:32]) and part[32:36] == b"\0\0\0\x01" for part in bundle)
+        parts += [part[36:] for part in bundle]
+    assert sorted(parts) == [b"%c" % n for n in range(9)]
+    assert len(messages) <= 3
+
+
+async def test_an_inbox_of_another_name_gets_a_message_for_each_reply(amqp_url: str) -> None:
+    async with Server(golden_service(), url=amqp_url):
+        types, results = await asyncio.to_thread(_meet, amqp_url, 9)
+    delete_queue(amqp_url, ADDRESS)
+    assert types == {"$reply"}
+    assert sorted(results) == [b"%c" % n for n in range(9)]
+
+
+def _meet(url: str, count: int) -> tuple[set[str | None], list[bytes]]:
+    """As a program without rpckit: the types and bodies of its replies."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        channel = connection.channel()
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        for number in range(count):
+            properties = pika.BasicProperties(
+                app_id="rpckit/1", type="meet", content_type="application/json", correlation_id=f"{number:032x}"
+            )
+            properties.reply_to = queue
+            channel.basic_publish("", ADDRESS, json.dumps({"args": [number, count]}).encode(), properties)
+        types, bodies = set[str | None](), list[bytes]()
+        for _, props, body in channel.consume(queue, auto_ack=True, inactivity_timeout=5):
+            assert props is not None, "silence"
+            types.add(props.type)
+            bodies.append(body)
+            if len(bodies) == count:
+                break
+        return types, [bytes((int(body),)) for body in bodies]
+    finally:
+        connection.close()
 
 
 def _exchange(url: str, recorded: Vector, body: bytes) -> tuple[pika.BasicProperties, bytes]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rpckit.tickwriter import UNSENT_MAX, TickWriter
+from rpckit.tickwriter import UNSENT_MAX, Batch, TickWriter
 
 
 class Sent(asyncio.Transport):
@@ -134,3 +134,26 @@ async def test_what_is_held_leaves_with_what_follows(writer: TickWriter, sent: S
     assert sent.chunks == [b"a"]
     await tick()
     assert sent.chunks == [b"a", b"bc"]
+
+
+def batch(word: bytes, *, ahead: bool = False) -> Batch[TickWriter, bytes]:
+    return Batch(lambda writer, items: writer.write(word + b"".join(items) + b" "), ahead=ahead)
+
+
+async def test_what_is_ahead_leaves_first_whenever_it_was_begun(writer: TickWriter, sent: Sent) -> None:
+    settled, to_one, to_another = batch(b"s"), batch(b"r", ahead=True), batch(b"R", ahead=True)
+    for replies in (to_one, to_another):
+        writer.gather(replies, b"1")
+        writer.gather(settled, b"1")
+    await tick()
+    assert sent.chunks == [b"R1 r1 s11 "]
+
+
+async def test_a_full_batch_takes_along_what_is_ahead_of_it(writer: TickWriter, sent: Sent) -> None:
+    settled, to_one, to_another = batch(b"s"), batch(b"r", ahead=True), batch(b"R", ahead=True)
+    for replies in (to_one, to_another, to_one, to_another, to_one):
+        writer.gather(replies, b"1")
+        writer.gather(settled, b"1")
+    assert sent.chunks == [b"R11 r11 s1111 "]
+    await tick()
+    assert sent.chunks[1:] == [b"r1 s1 "]

@@ -15,14 +15,17 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from rpckit.bundle import Bundles
 from rpckit.errors import ConnectionLost, NotSent, RpcError
 from rpckit.message import Message
 
 from ._connection import Session
-from ._driver import FRAME_MAX, CloseReason, FastChannel
+from ._driver import FRAME_MAX, CloseReason, FastChannel, FastProtocol
 from ._frames import OVERHEAD, Properties, ReturnMethod, content_frames, publish_frame
 from ._mapping import lay_out
+from ._queues import may_be_mandatory
 from ._templates import Templates
+from ._topology import BUNDLE_INBOXES
 
 __all__ = ["Confirmed", "Express", "Publication", "Routes"]
 
@@ -71,19 +74,16 @@ class Routes:
 
 
 class Express:
-    """Written and forgotten, but for the last replies."""
+    """Written and forgotten, but for the last replies. Small ones of one tick to one client leave in a bundle."""
 
     def __init__(self, heartbeat: float) -> None:
         self.routes = Routes()
         self._unnoticed_s = 2 * heartbeat  # a dead link is found by then: what was written since may be lost
         self._replies: deque[tuple[float, float, bytes]] = deque()
         self._replies_bytes = 0
+        self._bundles = Bundles(BUNDLE_INBOXES, self._write_bundle)
         self._session: Session | None = None
         self._lost_at = 0.0
-
-    def usable(self) -> bool:
-        session = self._session
-        return session is not None and not session.blocked
 
     def attach(self, session: Session, on_return: OnReturn) -> None:
         """A new session: the last replies of the old one go out once more."""
@@ -97,7 +97,7 @@ class Express:
         self._replies_bytes = 0
         for written_at, until, data in replies:
             if until > now and written_at > self._lost_at - self._unnoticed_s:
-                self.write_reply(data, until)
+                self._write_reply(session.protocol, data, until)
 
     def detach(self) -> None:
         self._session = None
@@ -110,13 +110,22 @@ class Express:
             raise NotSent("not connected" if session is None else "the broker takes no messages")
         session.protocol.write(data)
 
-    def write_reply(self, data: bytes, until: float) -> None:
-        """Publish again after a loss, unless `until` has passed by then."""
+    def reply(self, message: Message, until: float) -> bool:
+        """Publish it, and again after a loss unless `until` has passed by then. False when that cannot be done now."""
         session = self._session
-        if session is None or session.blocked:
-            raise NotSent("the broker takes no replies now")
-        session.protocol.write(data)
-        self._replies.append((session.protocol.loop.time(), until, data))
+        if session is None or session.blocked or len(message.body) > MAX_EXPRESS_REPLY:
+            return False
+        if not self._bundles.take(session.protocol, message, until):
+            mandatory = may_be_mandatory(session, message.address)
+            self._write_reply(session.protocol, self.routes.lay_out(message, mandatory=mandatory), until)
+        return True
+
+    def _write_bundle(self, protocol: FastProtocol, message: Message, until: float) -> None:
+        self._write_reply(protocol, self.routes.lay_out(message, mandatory=True), until)
+
+    def _write_reply(self, protocol: FastProtocol, data: bytes, until: float) -> None:
+        protocol.write(data)
+        self._replies.append((protocol.loop.time(), until, data))
         self._replies_bytes += len(data)
         if len(self._replies) > MAX_REPLIES or self._replies_bytes > MAX_REPLIES_BYTES:
             self._replies_bytes -= len(self._replies.popleft()[2])

@@ -11,7 +11,7 @@ from rpckit.transport import OnGone
 
 from ._connection import Session
 from ._frames import ReturnMethod
-from ._publisher import MAX_EXPRESS_REPLY, Confirmed, Express, Publication
+from ._publisher import Confirmed, Express, Publication
 from ._queues import may_be_mandatory
 
 if TYPE_CHECKING:
@@ -41,14 +41,12 @@ class Replier:
 
         Replies are mandatory: a returned one means that the caller is gone.
         """
-        mandatory = may_be_mandatory(self._session, message.address)
         left = delivery.message.time_left_ms
         until = delivery.arrived_at + (REPLY_KEPT_S if left is None else left / 1000)
-        if not confirmed and len(message.body) <= MAX_EXPRESS_REPLY and self._express.usable():
-            self._express.write_reply(self._express.routes.lay_out(message, mandatory=mandatory), until)
+        if not confirmed and self._express.reply(message, until):
             delivery.settle()
             return
-        data = self._confirmed.routes.lay_out(message, mandatory=mandatory)
+        data = self._confirmed.routes.lay_out(message, mandatory=may_be_mandatory(self._session, message.address))
         publication = Publication(data, message, self._done, delivery)
         publication.until = until
         self._confirmed.publish(publication)

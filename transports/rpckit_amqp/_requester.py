@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import cast
 
+from rpckit.bundle import BundleError, unbundled
 from rpckit.errors import ConnectionLost, NoResponder, NotSent, OutcomeUnknown, RpcError
 from rpckit.ids import new_id
-from rpckit.message import Kind, Message
+from rpckit.message import BUNDLE, Kind, Message
 from rpckit.transport import OnGone, OnMessage, OnUndelivered, sending_ends
 
 from ._connection import Session
@@ -22,6 +24,8 @@ from ._queues import Queues, may_be_mandatory
 from ._topology import DIRECT_REPLY_TO, Route, reply_queue
 
 __all__ = ["Requester"]
+
+log = logging.getLogger(__name__)
 
 
 class Requester:
@@ -163,8 +167,18 @@ class Requester:
     def _deliver_reply(
         self, inbound: Inbound, tag: int, redelivered: bool, route: bytes, message: Message, _: bytes
     ) -> None:
-        if self._on_message is not None:
+        if self._on_message is None:
+            return
+        if message.kind is not BUNDLE:
             self._on_message(message)
+            return
+        try:
+            replies = unbundled(message)
+        except BundleError as error:
+            log.warning("a message to our inbox cannot be read: %s", error)
+            return
+        for each in replies:
+            self._on_message(each)
 
 
 async def _wait_writable(session: Session, end: float) -> None:

@@ -1,7 +1,7 @@
 """Native messages, laid out by one formatting. Pure.
 
-Requests to one method differ in ids, times and body only, and replies to one caller in id and body. So the first
-one's frames, laid out the general way, become a template that the next ones are filled into.
+Requests to one method differ in ids, times and body only, and replies or bundles to one caller in id and body. So
+the first one's frames, laid out the general way, become a template that the next ones are filled into.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from rpckit.message import NATIVE, REPLY, REQUEST, Message
+from rpckit.message import BUNDLE, NATIVE, REPLY, REQUEST, Message
 
 from ._frames import FRAME_HEAD, HEAD_SIZE, OVERHEAD
 
@@ -37,7 +37,7 @@ class Templates:
         self._lay_out = lay_out
         self._most_body = most_body
         self._requests: dict[tuple[str, str, str, str, bool, bool, int], bytes] = {}
-        self._replies: dict[tuple[str, str, bool], bytes] = {}
+        self._replies: dict[tuple[bool, str, str, bool], bytes] = {}
 
     def fill(self, message: Message, mandatory: bool) -> bytes | None:
         """All frames of a message; None for one that is to go the general way."""
@@ -50,7 +50,7 @@ class Templates:
             or not 0 < len(body) <= self._most_body
         ):
             return None
-        if message.kind is REPLY:
+        if message.kind is REPLY or message.kind is BUNDLE:
             return self._reply(message, mandatory, correlation_id.encode(), body)
         if message.kind is REQUEST:
             return self._request(message, mandatory, correlation_id.encode(), body)
@@ -59,7 +59,7 @@ class Templates:
     def _reply(self, message: Message, mandatory: bool, correlation_id: bytes, body: bytes) -> bytes | None:
         if message.message_id or message.reply_to or message.persistent:
             return None
-        key = (message.address, message.content_type, mandatory)
+        key = (message.kind is BUNDLE, message.address, message.content_type, mandatory)
         template = self._replies.get(key)
         if template is None:
             template = self._remember(self._replies, key, message, mandatory)

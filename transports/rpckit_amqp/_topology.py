@@ -24,6 +24,7 @@ from rpckit.errors import UsageError
 from rpckit.topics import foreign_topic
 
 __all__ = [
+    "BUNDLE_INBOXES",
     "DIRECT_REPLY_TO",
     "EVENTS",
     "Declare",
@@ -38,6 +39,7 @@ __all__ = [
 
 GROUP_IDLE_MS = 10_000  # x-expires: outlives its last member's reconnect, and no more of what nobody hears piles up
 MAX_NAME_BYTES = 255  # of a queue
+BUNDLE_INBOXES = "rpckit.reply."  # what a queue is named whose owner takes several replies in one message
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # https://www.rabbitmq.com/docs/direct-reply-to
 
 Declare = Literal["classic", "quorum", "transient", "never"]
@@ -98,7 +100,7 @@ def request_queue(address: str, declare: Declare) -> QueueSpec:
 
 
 def reply_queue(unique: str) -> QueueSpec:
-    return QueueSpec(f"rpckit.reply.{unique}", exclusive=True, auto_delete=True)
+    return QueueSpec(f"{BUNDLE_INBOXES}{unique}", exclusive=True, auto_delete=True)
 
 
 def events_queue(unique: str) -> QueueSpec:

@@ -14,8 +14,8 @@
 | rpckit:consumer:C         | channel | while C is connected           |                  |                           |
 | rpckit:consumer:C         | string  | 5 s after C's last beat        | server C         | Redis, when it expires    |
 | rpckit:claim:M:N          | string  | time left + 5 s                | server (Pub/Sub) | Redis, when it expires    |
-| rpckit:inbox:I            | channel | while its client is connected  |                  |                           |
-| rpckit:inbox:I:K          | channel | while its client is connected  |                  |                           |
+| rpckit:inbox:bundles:I    | channel | while its client is connected  |                  |                           |
+| rpckit:inbox:bundles:I:K  | channel | while its client is connected  |                  |                           |
 | rpckit:topic:T            | channel | while somebody is subscribed   |                  |                           |
 | rpckit:event:G:M          | string  | 60 s                           | a member of G    | Redis, when it expires    |
 | rpckit:event:G:M:P        | string  | 60 s                           | the same on P    | Redis, when it expires    |
@@ -35,6 +35,7 @@ from rpckit.errors import UsageError
 from rpckit.topics import foreign_topic, is_pattern, matches
 
 __all__ = [
+    "BUNDLE_INBOXES",
     "GROUP",
     "INBOXES",
     "Kind",
@@ -54,6 +55,7 @@ __all__ = [
 MAX_ADDRESS = 255  # bytes
 REPLIES = "rpckit:reply:"
 INBOXES = "rpckit:inbox:"
+BUNDLE_INBOXES = f"{INBOXES}bundles:"  # of those who take several replies in one message
 GROUP = "rpckit"  # the consumer group on a stream, of all servers together
 
 
@@ -130,7 +132,7 @@ def no_store(address: str) -> str:
 
 
 def inbox_channel(unique: str) -> str:
-    return f"{INBOXES}{unique}"
+    return f"{BUNDLE_INBOXES}{unique}"
 
 
 def own_channel(inbox: str, correlation_id: str) -> str:

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 import hiredis
 from hiredis import PushNotification
@@ -25,7 +25,7 @@ from rpckit.tickwriter import TickWriter
 from ._errors import is_error, kind_of
 from ._scripts import Script
 
-__all__ = ["Batch", "Link", "OnPatternPush", "OnReply", "pack", "pack_head"]
+__all__ = ["Link", "OnPatternPush", "OnReply", "pack", "pack_head"]
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ CONVOY = 16  # commands of one tick that leave together: many more would keep bo
 OnReply = Callable[[Any], None]  # a reply, an error of Redis, or a ConnectionLost
 OnPush = Callable[[bytes, bytes], None]  # channel, message
 OnPatternPush = Callable[[bytes, bytes, bytes], None]  # pattern, channel, message
-T = TypeVar("T")
 
 
 def pack(*words: bytes | str | int) -> bytes:
@@ -46,21 +45,6 @@ def pack(*words: bytes | str | int) -> bytes:
 def pack_head(*words: bytes | str | int) -> bytes:
     """What a command with one more word begins with, up to that word's length: `b"%b%d\\r\\n%b\\r\\n"` completes it."""
     return pack(*words, b"").removesuffix(b"0\r\n\r\n")
-
-
-class Batch(Generic[T]):
-    """Steps of one tick that Redis takes as one command, which `lay_out(link, items)` sends."""
-
-    __slots__ = ("items", "lay_out")
-
-    def __init__(self, lay_out: Callable[[Link, list[T]], None]) -> None:
-        self.items: list[T] = []
-        self.lay_out = lay_out
-
-    def leave(self, link: Link) -> None:
-        if self.items:
-            items, self.items = self.items, []
-            self.lay_out(link, items)
 
 
 class Link(TickWriter, ReadBuffer):
@@ -75,7 +59,6 @@ class Link(TickWriter, ReadBuffer):
         self.id = 0  # Redis's number of this connection
         self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH)
         self._awaiting: deque[OnReply] = deque()
-        self._gathered: list[Batch[Any]] = []  # in the order they were begun in this tick
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -91,35 +74,6 @@ class Link(TickWriter, ReadBuffer):
             return
         self._awaiting.append(on_reply)
         self.write(command)
-
-    def gather(self, batch: Batch[T], item: T) -> None:
-        """Add to a batch, which leaves after whatever else is sent in this tick.
-
-        It leaves at once when it is full, and when the tick before had nothing else to send.
-        """
-        items = batch.items
-        items.append(item)
-        if len(items) == 1:
-            self._begin(batch)
-        elif len(items) == CONVOY:
-            batch.leave(self)
-            self._write_out()
-
-    def _begin(self, batch: Batch[Any]) -> None:
-        if self.leaves_at_once():
-            batch.leave(self)
-        else:
-            self._gathered.append(batch)
-            self._plan_flush()
-
-    def _flush(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        several = any(len(batch.items) > 1 for batch in gathered)
-        for batch in gathered:
-            batch.leave(self)
-        super()._flush()
-        if several:
-            self.hold()
 
     def run(self, script: Script, keys: tuple[str, ...], args: tuple[bytes | str | int, ...], reply: OnReply) -> None:
         """Run a script, by its digest; in full where Redis has forgotten it."""

@@ -17,6 +17,7 @@ from rpckit.deadline import MAX_SKEW_S
 from rpckit.errors import Code, ConnectionLost, RpcError, UsageError
 from rpckit.fault import TOOLKIT, Fault, fault_message
 from rpckit.message import REQUEST, Message
+from rpckit.tickwriter import Batch
 from rpckit.transport import OnBegun, OnDelivery
 
 from ._channels import Channels
@@ -25,7 +26,7 @@ from ._delivery import RedisDelivery
 from ._envelope import EnvelopeError, read
 from ._errors import explain, is_error, kind_of
 from ._keys import Place
-from ._link import Batch, Link, OnReply, pack
+from ._link import Link, OnReply, pack
 from ._replier import Replier
 from ._scripts import MAX_HELD, MAX_TRIES
 

@@ -1,4 +1,7 @@
-"""Replies: published, and kept while they cannot be, until their callers have stopped waiting."""
+"""Replies: published, and kept while they cannot be, until their callers have stopped waiting.
+
+Small ones of one tick to one client leave in a bundle: less to send, and less to read on the other side.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections import deque
 from functools import partial
 from typing import Any, cast
 
+from rpckit.bundle import Bundles
 from rpckit.errors import ConnectionLost
 from rpckit.message import Message
 from rpckit.transport import OnGone
@@ -14,8 +18,8 @@ from rpckit.transport import OnGone
 from ._connection import Session
 from ._envelope import write
 from ._errors import is_error
-from ._keys import Kind, stored_at
-from ._link import pack, pack_head
+from ._keys import BUNDLE_INBOXES, Kind, stored_at
+from ._link import Link, pack, pack_head
 
 __all__ = ["Replier"]
 
@@ -39,6 +43,7 @@ class Replier:
         self._kept: deque[tuple[float, str, bytes]] = deque()
         self._kept_bytes = 0
         self._heads: dict[str, bytes] = {}  # of the commands to each inbox: laying one out costs as much as the reply
+        self._bundles = Bundles(BUNDLE_INBOXES, self._publish)
 
     def attach(self, session: Session) -> None:
         """A new session: what the old one may not have delivered goes out."""
@@ -61,17 +66,22 @@ class Replier:
         if not address:
             return
         until = arrived_at + (REPLY_KEPT_S if limit_ms is None else limit_ms / 1000)
-        head = self._heads.get(address) or self._head(address)
-        if head:
-            data = write(message)
-            command = b"%b%d\r\n%b\r\n" % (head, len(data), data)
-        else:
-            command = _storing(message)
         session = self._session
         if session is None or not session.alive:
-            self._keep(until, address, command)
-        else:
-            session.main.send(command, partial(self._sent, until, address, command))
+            self._keep(until, address, self._command(message))
+        elif not self._bundles.take(session.main, message, until):
+            self._publish(session.main, message, until)
+
+    def _publish(self, link: Link, message: Message, until: float) -> None:
+        command = self._command(message)
+        link.send(command, partial(self._sent, until, message.address, command))
+
+    def _command(self, message: Message) -> bytes:
+        head = self._heads.get(message.address) or self._head(message.address)
+        if not head:
+            return _storing(message)
+        data = write(message)
+        return b"%b%d\r\n%b\r\n" % (head, len(data), data)
 
     def _head(self, address: str) -> bytes:
         """What each reply to one inbox begins with; nothing for a place where replies are stored."""

@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from rpckit.errors import RpcError
+from rpckit.tickwriter import Batch
 
 from ._errors import is_error
 from ._keys import Kind, Place
-from ._link import Batch, Link, OnReply, pack, pack_head
+from ._link import Link, OnReply, pack, pack_head
 from ._scripts import PUSH_LIST, PUSH_STREAM
 
 __all__ = ["Route", "Taken", "Waiting"]
@@ -37,7 +38,7 @@ class Route:
         self.is_channel = place.kind is Kind.CHANNEL
         self.head = pack_head(*_WORDS[place.kind][0], place.key, *_WORDS[place.kind][1])
         self._on_refused = on_refused
-        self._batch: Batch[tuple[bytes, Waiting]] = Batch(self._lay_out)
+        self._batch: Batch[Link, tuple[bytes, Waiting]] = Batch(self._lay_out)
         self._asks = False  # of what is in the batch
         self._served_until = 0.0
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from rpckit.errors import ConnectionLost, NotSent, RpcError
 from rpckit.message import Kind, Message
+from rpckit.tickwriter import TickWriter
 from rpckit_amqp._connection import Session
 from rpckit_amqp._driver import FRAME_MAX, CloseReason, FastChannel
 from rpckit_amqp._frames import Properties, ReturnMethod
-from rpckit_amqp._publisher import MAX_REPLIES, MAX_ROUTES, Confirmed, Express, Publication
+from rpckit_amqp._publisher import MAX_EXPRESS_REPLY, MAX_REPLIES, MAX_ROUTES, Confirmed, Express, Publication
 
 NO_ROUTE = ReturnMethod(312, "NO_ROUTE", "q")
 
@@ -341,6 +342,10 @@ async def test_remembered_routes_are_bounded(confirmed: Confirmed, session: Fake
 # -- express ----------------------------------------------------------------------------------------
 
 
+def reply(body: bytes, *, address: str = "q", **fields: Any) -> Message:
+    return Message(Kind.REPLY, address, body=body, **fields)
+
+
 def connected(express: Express, session: FakeSession | None = None) -> FakeSession:
     session = session or FakeSession()
     express.attach(cast(Session, session), lambda method, properties: None)
@@ -352,7 +357,6 @@ async def test_express_writes_at_once() -> None:
     session = connected(express)
     express.write(b"request")
     assert session.written == [b"request"]
-    assert express.usable()
 
 
 async def test_express_without_a_session_or_blocked_is_not_sent() -> None:
@@ -361,11 +365,9 @@ async def test_express_without_a_session_or_blocked_is_not_sent() -> None:
         express.write(b"request")
     session = connected(express)
     session.blocked = True
-    assert not express.usable()
     with pytest.raises(NotSent, match="takes no messages"):
         express.write(b"request")
-    with pytest.raises(NotSent, match="takes no replies"):
-        express.write_reply(b"reply", until=1e9)
+    assert not express.reply(reply(b"7"), 1e9)
 
 
 async def test_replies_written_just_before_a_loss_go_out_once_more() -> None:
@@ -373,21 +375,59 @@ async def test_replies_written_just_before_a_loss_go_out_once_more() -> None:
     session = connected(express)
     now = asyncio.get_running_loop().time()
     session.protocol.loop.now = now - 30
-    express.write_reply(b"arrived", until=now + 60)
+    assert express.reply(reply(b"arrived"), now + 60)
     session.protocol.loop.now = now - 5
-    express.write_reply(b"nobody waits", until=now - 1)
-    express.write_reply(b"may be lost", until=now + 60)
+    assert express.reply(reply(b"nobody waits"), now - 1)
+    assert express.reply(reply(b"may be lost"), now + 60)
     express.write(b"request")
     express.detach()
     again = FakeSession()
     again.protocol.loop.now = now
     connected(express, again)
-    assert again.written == [b"may be lost"]
+    assert again.written == [session.written[2]]
+    assert b"may be lost" in again.written[0]
 
 
 async def test_remembered_replies_are_bounded() -> None:
     express = Express(heartbeat=10)
     connected(express)
     for number in range(MAX_REPLIES + 5):
-        express.write_reply(str(number).encode(), until=1e9)
+        assert express.reply(reply(str(number).encode()), 1e9)
     assert len(express._replies) == MAX_REPLIES
+
+
+async def test_a_large_reply_is_not_for_express() -> None:
+    express = Express(heartbeat=10)
+    session = connected(express)
+    assert not express.reply(reply(bytes(MAX_EXPRESS_REPLY + 1)), 1e9)
+    assert session.written == []
+
+
+class TickingProtocol(TickWriter):
+    """What a connection does with what is gathered."""
+
+    server_frame_max = FRAME_MAX
+
+    def __init__(self) -> None:
+        super().__init__(convoy=24)
+        self.written: list[bytes] = []
+
+    def _hand_over(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+async def test_a_bundle_whose_connection_is_lost_in_its_tick_goes_out_on_the_next_one() -> None:
+    express = Express(heartbeat=10)
+    lost = FakeSession()
+    lost.protocol = cast(Any, TickingProtocol())
+    connected(express, lost)
+    for result in (b"first", b"second"):
+        message = reply(result, address="rpckit.reply.1", correlation_id="c" * 32, content_type="text/plain")
+        assert express.reply(message, asyncio.get_running_loop().time() + 60)
+    express.detach()
+    await asyncio.sleep(0)
+    again = connected(express)
+    assert len(again.written) == 1
+    assert b"$bundle" in again.written[0]
+    assert b"first" in again.written[0]
+    assert b"second" in again.written[0]

@@ -9,8 +9,8 @@ import hiredis
 import pytest
 
 from rpckit.errors import ConnectionLost
-from rpckit.tickwriter import UNSENT_MAX
-from rpckit_redis._link import CONVOY, Batch, Link, pack
+from rpckit.tickwriter import UNSENT_MAX, Batch
+from rpckit_redis._link import CONVOY, Link, pack
 from rpckit_redis._scripts import TAKE_LIST
 
 
@@ -75,7 +75,7 @@ class Gathering:
     """A batch that is laid out as its items, joined."""
 
     def __init__(self) -> None:
-        self.batch: Batch[bytes] = Batch(lambda link, items: link.send(b"".join(items) + b";", lambda _: None))
+        self.batch: Batch[Link, bytes] = Batch(lambda link, items: link.send(b"".join(items) + b";", lambda _: None))
 
 
 async def test_what_is_gathered_in_one_tick_leaves_as_one_command_behind_the_others(wire: Wire, link: Link) -> None:

@@ -10,13 +10,14 @@ from typing import Any, cast
 import hiredis
 import pytest
 
+from rpckit.bundle import unbundled
 from rpckit.errors import RpcError
 from rpckit.message import Kind, Message
 from rpckit.transport import Delivery, begins
 from rpckit_redis._channels import Channels
-from rpckit_redis._envelope import write
+from rpckit_redis._envelope import read, write
+from rpckit_redis._keys import BUNDLE_INBOXES, place_of
 from rpckit_redis._keys import Kind as Waiting
-from rpckit_redis._keys import place_of
 from rpckit_redis._link import Link
 from rpckit_redis._lists import ListReceiver
 from rpckit_redis._receiver import PullingReceiver
@@ -91,6 +92,49 @@ async def begun(deliveries: list[Delivery], *, again: bool = False) -> list[asyn
     tasks = [asyncio.ensure_future(begins(delivery, again=again)) for delivery in deliveries]
     await asyncio.sleep(0)
     return tasks
+
+
+def answer(number: int, inbox: str = "1") -> Message:
+    return Message(
+        Kind.REPLY, f"{BUNDLE_INBOXES}{inbox}", correlation_id=f"{number:032x}", content_type="text/plain", body=b"r"
+    )
+
+
+async def test_bundles_are_published_before_their_requests_are_settled(stream: Server) -> None:
+    """Whatever the order of replying: a server that dies between two commands has lost no reply."""
+    for number, delivery in enumerate(stream.deliver(4)):
+        delivery.reply(answer(number, inbox=str(number % 2)))
+    *published, settled = await stream.commands()
+    assert {(name, channel) for name, channel, _ in published} == {
+        (b"PUBLISH", BUNDLE_INBOXES.encode() + inbox) for inbox in (b"0", b"1")
+    }
+    assert settled[:2] == [b"EVALSHA", SETTLE_OWN_STREAM.sha]
+    assert settled[-4:] == [b"1-0", b"1-1", b"1-2", b"1-3"]
+
+
+async def test_a_bundle_whose_connection_is_lost_goes_out_on_the_next_one(stream: Server) -> None:
+    for number, delivery in enumerate(stream.deliver(2)):
+        delivery.reply(answer(number))
+    stream.main.abort()
+    stream.replier.detach()
+    await asyncio.sleep(0)
+    again = Redis()
+    stream.replier.attach(cast(Any, SimpleNamespace(main=again.link, alive=True)))
+    await asyncio.sleep(0)
+    [[[name, channel, data]]] = again.writes
+    assert (name, channel) == (b"PUBLISH", BUNDLE_INBOXES.encode() + b"1")
+    bundle = read(data, "inbox", Kind.REPLY)
+    assert [reply.correlation_id for reply in unbundled(bundle)] == [f"{number:032x}" for number in range(2)]
+
+
+async def test_nobody_at_the_inbox_of_a_bundle_is_told(stream: Server) -> None:
+    gone: list[str] = []
+    stream.replier._on_gone = gone.append
+    for number in range(2):
+        stream.replier.reply(answer(number), stream.main.link.loop.time(), 1_000)
+    await asyncio.sleep(0)
+    stream.main.link.data_received(b":0\r\n")
+    assert gone == [f"{BUNDLE_INBOXES}1"]
 
 
 async def test_claims_of_one_tick_are_one_step_and_each_has_its_outcome(stream: Server) -> None:
