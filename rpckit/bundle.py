@@ -93,8 +93,8 @@ class Bundles(Generic[W]):
         self._batches: dict[tuple[str, str], Batch[W, tuple[Message, float]]] = {}  # by inbox and content type
 
     def take(self, writer: W, reply: Message, until: float) -> bool:
-        """It leaves with others of this tick; False for one that is to go alone."""
-        if not fits(reply):
+        """It leaves with others of this tick; False for one that is to go alone, or that need not wait for them."""
+        if writer.leaves_at_once() or not fits(reply):
             return False
         batch = self._batches.get((reply.address, reply.content_type))
         if batch is None:

@@ -114,6 +114,12 @@ async def test_replies_of_one_tick_leave_as_one_message_at_its_end(sent: Sent) -
     assert sent.left() == [[b"1", b"2", b"3"]]
 
 
+async def test_a_lone_reply_does_not_wait(sent: Sent) -> None:
+    sent.writer.write(b"alone")
+    await asyncio.sleep(0)
+    assert not sent.bundles.take(sent.writer, REPLY, 1.0), "it leaves at once: nothing will come with it"
+
+
 async def test_a_full_bundle_does_not_wait_for_the_end_of_the_tick(sent: Sent) -> None:
     sent.take(b"1", b"2", b"3", b"4", b"5")
     assert sent.left() == [[b"1", b"2", b"3", b"4"]]

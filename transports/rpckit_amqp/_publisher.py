@@ -31,7 +31,7 @@ __all__ = ["Confirmed", "Express", "Publication", "Routes"]
 
 MAX_ROUTES = 4096  # publish frames remembered; then forgotten all at once
 MAX_REPLIES = 16_384  # express replies remembered, against a link that died unnoticed
-MAX_REPLIES_BYTES = 8 * 1024 * 1024
+MAX_REPLIES_BYTES = 4 * 1024 * 1024  # and so much of them, as bundles are larger
 MAX_EXPRESS_REPLY = 16 * 1024  # bytes; larger replies are confirmed, so that little is remembered
 
 Done = Callable[["Publication", RpcError | None, ReturnMethod | None], None]

@@ -37,6 +37,9 @@ class FakeProtocol:
         self.written: list[bytes] = []
         self.loop = FakeLoop()
 
+    def leaves_at_once(self) -> bool:
+        return True
+
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
