@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from time import perf_counter  # finer than the clock of every event loop
@@ -74,7 +75,8 @@ class Dispatcher:
         self.max_body = max_body
         self.debug = debug
         self.draining = False  # nothing more is taken
-        self._stopping = False
+        self._patience: asyncio.Timeout | None = None  # of a drain that waits
+        self._hurried = False
         self.prefetch = self._step = concurrency + prefetch_ahead
         self._most_lent = MAX_LENT_STEPS * self._step
         self.links: list[Link] = []
@@ -492,7 +494,7 @@ class Dispatcher:
             self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
         elif job.stop is Stop.DRAIN and job.spec.idempotent:
             job.ended = True  # left unsettled: closing gives it back, marked as redelivered since it was begun
-        elif job.stop is Stop.DRAIN or self._stopping:  # a second Ctrl-C cancels every task
+        elif job.stop is Stop.DRAIN:
             text = f"{name} was stopped while it ran: the server is stopping"
             self._answer_fault(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
         else:
@@ -504,7 +506,6 @@ class Dispatcher:
         Nothing is begun in the last second of it (or half, if that is less), so that what runs can end.
         No more deliveries may come from the receivers meanwhile.
         """
-        self._stopping = True
         last = min(LAST_S, grace / 2)
         if not await self._idle_within(grace - last):
             self.draining = True
@@ -512,12 +513,15 @@ class Dispatcher:
                 self.inflight.finish(key)
                 self._stop(job, Stop.DRAIN)
             if not await self._idle_within(last):
-                log.warning("stopping after %s s of grace with %d calls in flight", grace, len(self.inflight))
+                within = "at once" if self._hurried else f"after {grace} s of grace"
+                log.warning("stopping %s with %d calls in flight", within, len(self.inflight))
         self.draining = True
         for _, job in self.inflight.drain():
             self._stop(job, Stop.DRAIN)
         if self._running:
-            await self._idle_within(ENDING_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ENDING_S):
+                    await self._idle.wait()
         if self._refusing:
             await asyncio.wait(self._refusing, timeout=ENDING_S)
         for refusing in self._refusing:
@@ -526,12 +530,21 @@ class Dispatcher:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def hurry(self) -> bool:
+        """The grace of a drain is over now. False if it was told before."""
+        told, self._hurried = self._hurried, True
+        if self._patience is not None:
+            self._patience.reschedule(self.loop.time())
+        return not told
+
     async def _idle_within(self, seconds: float) -> bool:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(0 if self._hurried else seconds) as self._patience:
                 await self._idle.wait()
         except TimeoutError:
             return False
+        finally:
+            self._patience = None
         return True
 
     def stop_timer(self) -> None:

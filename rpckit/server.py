@@ -76,6 +76,7 @@ class Server:
         self._services = list(services)
         self._middleware = middleware
         self._dispatcher: Dispatcher | None = None
+        self._draining: Dispatcher | None = None
         self._answerer: Answerer | None = None
         self._stopping: asyncio.Event | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -165,17 +166,20 @@ class Server:
             return
         if self._watch is not None:
             self._watch.stop()
+        self._draining = dispatcher
         try:
             for link in dispatcher.links:
                 await _stop_receivers(link)
             await dispatcher.drain(self.settings.grace if grace is None else grace)
         finally:  # cancelled as well: nothing stays open
+            self._draining = None
             self._closing = asyncio.get_running_loop().create_task(self._close(dispatcher))
             await asyncio.shield(self._closing)
 
     async def run(self) -> None:
-        """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once.
+        """Serve until SIGINT or SIGTERM, then drain; a second signal stops what still runs, and its callers are told.
 
+        A third one, or a second one that comes before the drain, cancels every task of the process.
         Raises `NotSent` when a connection is lost for good.
         """
         remove = on_signals(self._interrupt)  # before starting: whoever sees it ready may stop it at once
@@ -195,9 +199,9 @@ class Server:
         if not self._stopping.is_set():
             log.info("stopping: draining for up to %s s; once more to stop at once", self.settings.grace)
             self._stopping.set()
-            return
-        for task in asyncio.all_tasks():
-            task.cancel()
+        elif self._draining is None or not self._draining.hurry():
+            for task in asyncio.all_tasks():
+                task.cancel()
 
     def _check_contract(self) -> None:
         for service in self._services:

@@ -77,8 +77,10 @@ def serve_here(job: Job, announce: Announce, *, before: Callable[[], None] | Non
             before()
         try:
             run(server.run())
-        except asyncio.CancelledError:  # the second signal
+        except asyncio.CancelledError:  # the third signal, or a second one before it drained
             raise typer.Exit(INTERRUPTED) from None
+        if server.interrupts > 1:
+            raise typer.Exit(INTERRUPTED)
 
 
 def log_to_stderr(level: str) -> None:
@@ -94,9 +96,10 @@ def ready_line(service: Service, where: str) -> str:
 
 
 class _AnnouncedServer(Server):
-    """Says when it is ready."""
+    """Says when it is ready, and counts its signals."""
 
     announce: Announce
+    interrupts = 0
 
     async def start(self) -> None:
         await super().start()
@@ -105,6 +108,7 @@ class _AnnouncedServer(Server):
 
     def _interrupt(self) -> None:
         super()._interrupt()
+        self.interrupts += 1
         if self.in_flight:
             calls = "1 call" if self.in_flight == 1 else f"{self.in_flight} calls"
             words = f"draining {calls} for up to {self.settings.grace:g} s; once more stops at once"

@@ -192,22 +192,25 @@ async def test_nothing_is_begun_in_the_last_second_of_the_grace_period(
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_work_cancelled_by_a_second_interrupt_may_have_run(url: str, client: Client) -> None:
-    """It cancels every task of the process."""
+async def test_a_second_interrupt_ends_the_drain_and_callers_are_told(url: str, client: Client) -> None:
     work = Work()
-    server = Server(work.service, url=url)
-    await server.start()
-    (call,) = calls(client, 1)
-    await until(lambda: work.begun == [1])
-    assert server._dispatcher is not None
-    (job,) = server._dispatcher._running
-    stopping = asyncio.ensure_future(server.stop(grace=5))
+    server = Server(work.service, url=url, concurrency=1, grace=60)
+    running = asyncio.ensure_future(server.run())
+    await until(lambda: server._dispatcher is not None and bool(server._dispatcher.links))
+    begun, waiting = calls(client, 1, 2)
+    await until(lambda: work.begun == [1] and server.in_flight == 2)
+    began = asyncio.get_running_loop().time()
+    server._interrupt()
     await asyncio.sleep(1)
-    assert job.task is not None
-    job.task.cancel()
+    assert not begun.done()
+    server._interrupt()
     with pytest.raises(OutcomeUnknown, match="the server is stopping"):
-        await call
-    await stopping
+        await begun
+    await running
+    assert asyncio.get_running_loop().time() - began < 2
+    assert work.begun == [1]
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_stopping_that_is_cancelled_goes_on(
