@@ -12,7 +12,8 @@ from collections.abc import Coroutine, Sequence
 from functools import cached_property, partial
 from typing import Any
 
-from rpckit.contract import Service, read_arguments, write_result
+from rpckit.bodies import read_arguments, write_result
+from rpckit.contract import Service
 from rpckit.dispatch import Dispatcher, sent
 from rpckit.errors import Code, InvalidArgument, MethodNotFound, NoResponder, RemoteError
 from rpckit.fault import TOOLKIT, Fault, fault_message, fault_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rpckit import codec
-from rpckit.contract import write_arguments
+from rpckit.bodies import write_arguments
 from rpckit.deadline import Deadline
 from rpckit.errors import DID_NOT_RUN, BadReply, DeadlineExceeded, OutcomeUnknown, RpcError, UsageError
 from rpckit.fault import read_fault

@@ -21,9 +21,10 @@ from time import perf_counter  # finer than the clock of every event loop
 from typing import Any, ParamSpec, TypeVar, cast
 
 from rpckit import codec
+from rpckit.bodies import write_result
 from rpckit.call import check_carried, event_message
 from rpckit.context import Context, Response, enter_slot
-from rpckit.contract import MethodSpec, Service, write_result
+from rpckit.contract import MethodSpec, Service
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
 from rpckit.errors import (
     Code,
@@ -513,8 +514,10 @@ class Dispatcher:
                 self.inflight.finish(key)
                 self._stop(job, Stop.DRAIN)
             if not await self._idle_within(last):
-                within = "at once" if self._hurried else f"after {grace} s of grace"
-                log.warning("stopping %s with %d calls in flight", within, len(self.inflight))
+                if self._hurried:
+                    log.warning("stopping at once, as told twice, with %d calls in flight", len(self.inflight))
+                else:
+                    log.warning("stopping after %s s of grace with %d calls in flight", grace, len(self.inflight))
         self.draining = True
         for _, job in self.inflight.drain():
             self._stop(job, Stop.DRAIN)

@@ -8,8 +8,9 @@ from enum import Enum
 from time import perf_counter  # finer than the clock of every event loop
 from typing import TYPE_CHECKING, Any
 
+from rpckit.bodies import read_arguments
 from rpckit.context import Context
-from rpckit.contract import Arguments, MethodSpec, Service, read_arguments
+from rpckit.contract import Arguments, MethodSpec, Service
 from rpckit.deadline import Deadline
 from rpckit.errors import UsageError
 from rpckit.inflight import CallKey

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from rpckit.contract import write_arguments
+from rpckit.bodies import write_arguments
 from rpckit.errors import RpcError
 from rpckit.message import NATIVE
 from rpckit.transport import SessionInfo, Sessions, Transport

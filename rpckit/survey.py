@@ -7,8 +7,9 @@ import logging
 import time
 from typing import get_args
 
+from rpckit.bodies import write_arguments
 from rpckit.codec import CodecError
-from rpckit.contract import check_address, write_arguments
+from rpckit.contract import check_address
 from rpckit.errors import ConnectionLost, NotSent, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE, Kind, Message

@@ -38,9 +38,9 @@ from rpckit import (
     UsageError,
     current_context,
 )
+from rpckit.bodies import write_arguments
 from rpckit.call import cancel_topic, read_error, read_value
 from rpckit.context import MAX_DEPTH
-from rpckit.contract import write_arguments
 from rpckit.dispatch import OTHERS_FIRST_S, THREADS
 from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport, _MemoryDelivery
 from rpckit.message import CONTRACT_HEADER, NATIVE, PLAIN, Kind, Message

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from rpckit import Service, UsageError
+from rpckit.bodies import write_arguments
 from rpckit.call import cancel_topic
-from rpckit.contract import write_arguments
 from rpckit.dispatch import Dispatcher
 from rpckit.errors import MethodNotFound
 from rpckit.fault import read_fault

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from rpckit import Service, codec
-from rpckit.contract import write_arguments
+from rpckit.bodies import write_arguments
 from rpckit.documents import asyncapi, json_schema, openrpc
 from rpckit.documents._asyncapi import APP_ID, EVENTS_EXCHANGE
 from rpckit.message import NATIVE

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpckit import codec
-from rpckit.contract import write_arguments
+from rpckit.bodies import write_arguments
 from rpckit.errors import Code, UsageError
 from rpckit.fault import Fault, fault_message, read_fault
 from rpckit.message import NATIVE, Kind, Message

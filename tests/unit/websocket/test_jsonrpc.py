@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpckit import codec
+from rpckit.bodies import write_arguments
 from rpckit.call import cancel_topic
-from rpckit.contract import write_arguments
 from rpckit.errors import Code, UsageError
 from rpckit.fault import JSONRPC_CODES, Fault, fault_message, read_fault
 from rpckit.message import NATIVE, PLAIN, Kind, Message
