@@ -16,9 +16,11 @@ from typing import Generic, TypeVar
 from rpckit.message import BUNDLE, NATIVE, REPLY, Message
 from rpckit.tickwriter import Batch, TickWriter
 
-__all__ = ["MAX_BUNDLED", "BundleError", "Bundles", "bundled", "fits", "unbundled"]
+__all__ = ["MAX_BUNDLED", "MAX_READ", "BundleError", "Bundles", "bundled", "fits", "unbundled"]
 
 MAX_INBOXES = 1024  # remembered; then forgotten all at once
+MAX_NAMES = 256  # characters of an inbox and a content type together: strangers choose theirs
+MAX_READ = 1024  # replies in one bundle; far fewer are written: as many as leave together
 MAX_BUNDLED = 512  # bytes of a result that may travel with others: copying a larger one costs more than it spares
 _ID = 32  # characters
 _HEAD = struct.Struct(f">{_ID}sI")
@@ -62,17 +64,33 @@ def bundled(replies: Sequence[Message]) -> Message:
 
 
 def unbundled(bundle: Message) -> list[Message]:
-    """Its replies, in order. Raises `BundleError` for what is malformed: then there are none."""
+    """Its replies, in order. Raises `BundleError` for what is malformed or too much: then there are none."""
     body, address, content_type = bundle.body, bundle.address, bundle.content_type
-    replies, at, end = [], 0, len(body)
+    replies: list[Message] = []
+    at, end = 0, len(body)
     try:
         while at < end:
-            correlation_id, size = _read_head(body, at)
+            if len(replies) == MAX_READ:
+                raise BundleError(f"a bundle has over {MAX_READ} replies")
+            name, size = _read_head(body, at)
             start = at + _HEAD_SIZE
             at = start + size
-            result = body[start:at]
             replies.append(
-                Message(REPLY, address, "", "", correlation_id.decode(), "", content_type, None, None, 1, 0, {}, result)
+                Message(
+                    REPLY,
+                    address,
+                    "",
+                    "",
+                    name.decode("ascii"),
+                    "",
+                    content_type,
+                    None,
+                    None,
+                    1,
+                    0,
+                    {},
+                    body[start:at],
+                )
             )
     except (struct.error, UnicodeDecodeError) as error:
         raise BundleError(f"a bundle of replies is malformed: {error}") from error
@@ -93,12 +111,12 @@ class Bundles(Generic[W]):
         self._batches: dict[tuple[str, str], Batch[W, tuple[Message, float]]] = {}  # by inbox and content type
 
     def take(self, writer: W, reply: Message, until: float) -> bool:
-        """It leaves with others of this tick; False for one that is to go alone, or that need not wait for them."""
+        """It leaves with others of this tick. False: the caller writes it, now."""
         if writer.leaves_at_once() or not fits(reply):
             return False
         batch = self._batches.get((reply.address, reply.content_type))
         if batch is None:
-            if not reply.address.startswith(self._prefix):
+            if not reply.address.startswith(self._prefix) or len(reply.address) + len(reply.content_type) > MAX_NAMES:
                 return False
             batch = self._remember(reply)
         writer.gather(batch, (reply, until))

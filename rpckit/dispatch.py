@@ -484,7 +484,7 @@ class Dispatcher:
             self._settle(job)
 
     def _end_stopped(self, job: Job) -> None:
-        """The handler's task was cancelled: by us, for the reason noted, or by the handler itself."""
+        """The handler's task was cancelled: by us, for the reason noted, or by somebody else."""
         if job.ended:
             return
         name = f"{job.service.address}.{job.spec.name}"
@@ -536,7 +536,7 @@ class Dispatcher:
     def hurry(self) -> bool:
         """The grace of a drain is over now. False if it was told before."""
         told, self._hurried = self._hurried, True
-        if self._patience is not None:
+        if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(self.loop.time())
         return not told
 

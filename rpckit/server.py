@@ -76,7 +76,7 @@ class Server:
         self._services = list(services)
         self._middleware = middleware
         self._dispatcher: Dispatcher | None = None
-        self._draining: Dispatcher | None = None
+        self._working: Dispatcher | None = None  # from when it serves until it is closed
         self._answerer: Answerer | None = None
         self._stopping: asyncio.Event | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -153,6 +153,7 @@ class Server:
             raise
         self._watch = LoopWatch(self._dispatcher.handler_of)
         self._watch.start()
+        self._working = self._dispatcher
 
     async def stop(self, grace: float | None = None) -> None:
         """Drain for up to `grace` seconds (those of the settings with None), then close. Twice is once.
@@ -166,20 +167,20 @@ class Server:
             return
         if self._watch is not None:
             self._watch.stop()
-        self._draining = dispatcher
         try:
             for link in dispatcher.links:
                 await _stop_receivers(link)
             await dispatcher.drain(self.settings.grace if grace is None else grace)
         finally:  # cancelled as well: nothing stays open
-            self._draining = None
             self._closing = asyncio.get_running_loop().create_task(self._close(dispatcher))
             await asyncio.shield(self._closing)
+            self._working = None
 
     async def run(self) -> None:
-        """Serve until SIGINT or SIGTERM, then drain; a second signal stops what still runs, and its callers are told.
+        """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once what still runs.
 
-        A third one, or a second one that comes before the drain, cancels every task of the process.
+        Its callers are told; idempotent calls on a broker are given back to it. A third signal, or a second one
+        while it starts, cancels every task of the process.
         Raises `NotSent` when a connection is lost for good.
         """
         remove = on_signals(self._interrupt)  # before starting: whoever sees it ready may stop it at once
@@ -199,7 +200,7 @@ class Server:
         if not self._stopping.is_set():
             log.info("stopping: draining for up to %s s; once more to stop at once", self.settings.grace)
             self._stopping.set()
-        elif self._draining is None or not self._draining.hurry():
+        elif self._working is None or not self._working.hurry():
             for task in asyncio.all_tasks():
                 task.cancel()
 

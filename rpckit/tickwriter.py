@@ -9,10 +9,13 @@ writers that did not ask whether the connection is `congested`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
 __all__ = ["UNSENT_MAX", "Batch", "TickWriter"]
+
+log = logging.getLogger(__name__)
 
 UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent on a connection; then senders wait
 
@@ -56,6 +59,7 @@ class TickWriter(asyncio.BaseProtocol):
         self._out_bytes = 0
         self._flush_due = False
         self._lone = False  # the last tick that sent, sent one thing
+        self._several = False  # of what was gathered in this tick
         self._answers = False  # what is written next answers to a read
         self.answered_on: TickWriter | None = None  # where what is heard here is answered, if not here
         self.last_read = self.loop.time()
@@ -132,14 +136,15 @@ class TickWriter(asyncio.BaseProtocol):
             self._gathered.append(batch)
         self._plan_flush()
 
-    def _leave(self) -> bool:
-        """All that is gathered is laid out; whether any of it was more than one thing."""
+    def _leave(self) -> None:
+        """All that is gathered is laid out. What cannot be harms nothing else: nobody is there to be told."""
         gathered, self._gathered = self._gathered, []
-        several = False
         for batch in gathered:
-            several = several or len(batch.items) > 1
-            batch.leave(self)
-        return several
+            self._several = self._several or len(batch.items) > 1
+            try:
+                batch.leave(self)
+            except Exception:
+                log.exception("what was gathered cannot be written, and is lost")
 
     def _plan_flush(self) -> None:
         if not self._flush_due:
@@ -147,9 +152,10 @@ class TickWriter(asyncio.BaseProtocol):
             self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        several = self._leave()
-        self._flush_due = False
-        self._lone = not several and (self._lone or len(self._out) == 1)
+        self._leave()
+        self._flush_due = False  # only now: else what was laid out had left at once, one by one
+        self._lone = not self._several and (self._lone or len(self._out) == 1)
+        self._several = False
         self._write_out()
 
     def _write_out(self) -> None:

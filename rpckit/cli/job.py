@@ -77,7 +77,7 @@ def serve_here(job: Job, announce: Announce, *, before: Callable[[], None] | Non
             before()
         try:
             run(server.run())
-        except asyncio.CancelledError:  # the third signal, or a second one before it drained
+        except asyncio.CancelledError:  # the third signal, or a second one while it started
             raise typer.Exit(INTERRUPTED) from None
         if server.interrupts > 1:
             raise typer.Exit(INTERRUPTED)
@@ -107,9 +107,9 @@ class _AnnouncedServer(Server):
         self.announce([ready_line(service, where) for service in self.services])
 
     def _interrupt(self) -> None:
-        super()._interrupt()
         self.interrupts += 1
-        if self.in_flight:
+        super()._interrupt()
+        if self.in_flight and self.interrupts == 1:
             calls = "1 call" if self.in_flight == 1 else f"{self.in_flight} calls"
             words = f"draining {calls} for up to {self.settings.grace:g} s; once more stops at once"
             Console(stderr=True, highlight=False).print(words)

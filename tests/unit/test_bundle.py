@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpckit.bundle import MAX_BUNDLED, MAX_INBOXES, BundleError, Bundles, bundled, fits, unbundled
+from rpckit.bundle import MAX_BUNDLED, MAX_INBOXES, MAX_NAMES, MAX_READ, BundleError, Bundles, bundled, fits, unbundled
 from rpckit.message import PLAIN, Kind, Message
 from rpckit.tickwriter import TickWriter
 
@@ -74,6 +74,13 @@ def test_a_malformed_bundle_yields_nothing(body: bytes) -> None:
     whole = bundled([REPLY, REPLY])
     with pytest.raises(BundleError, match="malformed"):
         unbundled(replace(whole, body=whole.body + body))
+
+
+def test_a_bundle_of_too_many_is_not_read() -> None:
+    most = bundled([REPLY] * MAX_READ)
+    assert len(unbundled(most)) == MAX_READ
+    with pytest.raises(BundleError, match="over 1024 replies"):
+        unbundled(bundled([REPLY] * (MAX_READ + 1)))
 
 
 # --- of one tick ------------------------------------------------------------------------------------
@@ -146,6 +153,8 @@ async def test_a_bundle_is_kept_while_any_of_its_callers_waits(sent: Sent) -> No
 async def test_an_inbox_that_does_not_take_bundles_gets_none(sent: Sent) -> None:
     assert not sent.bundles.take(sent.writer, replace(REPLY, address="amq.gen-1"), 1.0)
     assert not sent.bundles.take(sent.writer, replace(REPLY, kind=Kind.FAULT), 1.0)
+    assert not sent.bundles.take(sent.writer, replace(REPLY, address="inbox." + "x" * MAX_NAMES), 1.0)
+    assert not sent.bundles.take(sent.writer, replace(REPLY, content_type="text/plain; " + "x" * MAX_NAMES), 1.0)
     await asyncio.sleep(0)
     assert sent.messages == []
 

@@ -196,7 +196,7 @@ async def test_a_second_interrupt_ends_the_drain_and_callers_are_told(url: str, 
     work = Work()
     server = Server(work.service, url=url, concurrency=1, grace=60)
     running = asyncio.ensure_future(server.run())
-    await until(lambda: server._dispatcher is not None and bool(server._dispatcher.links))
+    await until(lambda: server._working is not None)
     begun, waiting = calls(client, 1, 2)
     await until(lambda: work.begun == [1] and server.in_flight == 2)
     began = asyncio.get_running_loop().time()
@@ -211,6 +211,55 @@ async def test_a_second_interrupt_ends_the_drain_and_callers_are_told(url: str, 
     assert work.begun == [1]
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_two_interrupts_before_the_drain_are_told_to_callers_too(url: str, client: Client) -> None:
+    work = Work()
+    server = Server(work.service, url=url, grace=60)
+    running = asyncio.ensure_future(server.run())
+    await until(lambda: server._working is not None)
+    (call,) = calls(client, 1)
+    await until(lambda: work.begun == [1])
+    server._interrupt()
+    server._interrupt()
+    with pytest.raises(OutcomeUnknown, match="the server is stopping"):
+        await call
+    await running
+
+
+async def test_an_interrupt_while_it_closes_does_not_cut_that_short(
+    url: str, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, go_on, close = asyncio.Event(), asyncio.Event(), MemoryTransport.close
+
+    async def slowly(self: MemoryTransport) -> None:
+        closing.set()
+        await go_on.wait()
+        await close(self)
+
+    monkeypatch.setattr(MemoryTransport, "close", slowly)
+    server = Server(Work().service, url=url)
+    running = asyncio.ensure_future(server.run())
+    await until(lambda: server._working is not None)
+    server._interrupt()
+    await closing.wait()
+    server._interrupt()
+    await asyncio.sleep(BRIEF)
+    go_on.set()
+    await running
+    assert not broker.served("s")
+
+
+async def test_an_interrupt_as_the_grace_ends_is_no_error(url: str) -> None:
+    """In the turn of the loop in which the time is up, it cannot be changed any more."""
+    server = Server(Work().service, url=url)
+    async with server:
+        assert server._dispatcher is not None
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0) as server._dispatcher._patience:
+                await asyncio.sleep(1)
+        assert server._dispatcher.hurry()
+        assert not server._dispatcher.hurry()
 
 
 async def test_stopping_that_is_cancelled_goes_on(

@@ -157,3 +157,31 @@ async def test_a_full_batch_takes_along_what_is_ahead_of_it(writer: TickWriter, 
     assert sent.chunks == [b"R11 r11 s1111 "]
     await tick()
     assert sent.chunks[1:] == [b"r1 s1 "]
+
+
+async def test_what_cannot_be_laid_out_harms_nothing_else(
+    writer: TickWriter, sent: Sent, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(writer: TickWriter, items: list[bytes]) -> None:
+        raise ValueError("too long")
+
+    good, bad = batch(b"g"), Batch[TickWriter, bytes](refuse)
+    for each in (bad, good, bad, good):
+        writer.gather(each, b"1")
+    await tick()
+    assert sent.chunks == [b"g11 "]
+    assert "too long" in caplog.text
+    for each in (bad, good):
+        writer.gather(each, b"2")
+    await tick()
+    assert sent.chunks[1:] == [b"g2 "]
+
+
+async def test_a_tick_with_a_full_batch_was_no_lone_one(writer: TickWriter, sent: Sent) -> None:
+    replies = batch(b"r")
+    for _ in range(5):
+        writer.gather(replies, b"1")
+    await tick()
+    assert sent.chunks == [b"r1111 ", b"r1 "]
+    writer.gather(replies, b"2")
+    assert len(sent.chunks) == 2

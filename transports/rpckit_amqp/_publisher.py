@@ -127,7 +127,7 @@ class Express:
         protocol.write(data)
         self._replies.append((protocol.loop.time(), until, data))
         self._replies_bytes += len(data)
-        if len(self._replies) > MAX_REPLIES or self._replies_bytes > MAX_REPLIES_BYTES:
+        while len(self._replies) > MAX_REPLIES or self._replies_bytes > MAX_REPLIES_BYTES:
             self._replies_bytes -= len(self._replies.popleft()[2])
 
 

@@ -3,7 +3,7 @@
 | name                       | what                          | lives as long as | made by              | deleted by |
 |----------------------------|-------------------------------|------------------|----------------------|------------|
 | `<address>`                | requests, durable             | for ever         | server, waiting call | operator   |
-| `rpckit.reply.<128 bits>`  | a client's replies, exclusive | its connection   | client               | broker     |
+| `rpckit.inbox.<128 bits>`  | a client's replies, exclusive | its connection   | client               | broker     |
 | `rpckit.events.<128 bits>` | one subscriber, exclusive     | its connection   | subscriber           | broker     |
 | `rpckit.group.<n>.<g>.<t>` | a group on a topic, durable   | 10 s unused      | its members          | broker     |
 | `rpckit.events`            | topic exchange, durable       | for ever         | whoever is first     | operator   |
@@ -39,7 +39,7 @@ __all__ = [
 
 GROUP_IDLE_MS = 10_000  # x-expires: outlives its last member's reconnect, and no more of what nobody hears piles up
 MAX_NAME_BYTES = 255  # of a queue
-BUNDLE_INBOXES = "rpckit.reply."  # what a queue is named whose owner takes several replies in one message
+BUNDLE_INBOXES = "rpckit.inbox."  # what a queue is named whose owner takes several replies in one message
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"  # https://www.rabbitmq.com/docs/direct-reply-to
 
 Declare = Literal["classic", "quorum", "transient", "never"]

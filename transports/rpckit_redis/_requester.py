@@ -185,7 +185,7 @@ class Requester:
             message.correlation_id = correlation_id
         if self._on_message is None:
             return
-        for each in replies or (message,):
+        for each in (message,) if replies is None else replies:
             self._on_message(each)
 
 

@@ -17,7 +17,15 @@ from rpckit.tickwriter import TickWriter
 from rpckit_amqp._connection import Session
 from rpckit_amqp._driver import FRAME_MAX, CloseReason, FastChannel
 from rpckit_amqp._frames import Properties, ReturnMethod
-from rpckit_amqp._publisher import MAX_EXPRESS_REPLY, MAX_REPLIES, MAX_ROUTES, Confirmed, Express, Publication
+from rpckit_amqp._publisher import (
+    MAX_EXPRESS_REPLY,
+    MAX_REPLIES,
+    MAX_REPLIES_BYTES,
+    MAX_ROUTES,
+    Confirmed,
+    Express,
+    Publication,
+)
 
 NO_ROUTE = ReturnMethod(312, "NO_ROUTE", "q")
 
@@ -399,6 +407,17 @@ async def test_remembered_replies_are_bounded() -> None:
     assert len(express._replies) == MAX_REPLIES
 
 
+async def test_remembered_replies_are_bounded_in_bytes_too() -> None:
+    """Whatever came before: what is small does not make room for what is large, one by one."""
+    express = Express(heartbeat=10)
+    connected(express)
+    for _ in range(1_000):
+        assert express.reply(reply(b"small"), 1e9)
+    for _ in range(400):
+        assert express.reply(reply(bytes(MAX_EXPRESS_REPLY)), 1e9)
+    assert sum(len(data) for _, _, data in express._replies) <= MAX_REPLIES_BYTES
+
+
 async def test_a_large_reply_is_not_for_express() -> None:
     express = Express(heartbeat=10)
     session = connected(express)
@@ -425,7 +444,7 @@ async def test_a_bundle_whose_connection_is_lost_in_its_tick_goes_out_on_the_nex
     lost.protocol = cast(Any, TickingProtocol())
     connected(express, lost)
     for result in (b"first", b"second"):
-        message = reply(result, address="rpckit.reply.1", correlation_id="c" * 32, content_type="text/plain")
+        message = reply(result, address="rpckit.inbox.1", correlation_id="c" * 32, content_type="text/plain")
         assert express.reply(message, asyncio.get_running_loop().time() + 60)
     express.detach()
     await asyncio.sleep(0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import hiredis
 import pytest
 
+from rpckit.bundle import bundled
 from rpckit.errors import ConnectionLost, UsageError
 from rpckit.message import Kind, Message
 from rpckit_redis._channels import Channels
@@ -210,3 +212,13 @@ async def test_a_strangers_channel_name_does_not_end_the_connection() -> None:
     for name in (b"\xff", b"c"):
         link.on_pattern_push(f"{inbox.own}*".encode(), inbox.own.encode() + name, b"1")
     assert [reply.correlation_id for reply in inbox.replies] == ["\ufffd", "c"]
+
+
+async def test_a_bundle_is_its_replies_and_one_that_holds_none_or_is_malformed_is_nothing() -> None:
+    inbox = Inbox()
+    link = await inbox.open()
+    replies = [Message(Kind.REPLY, correlation_id=letter * 32, body=b"7") for letter in "ab"]
+    whole = bundled(replies)
+    for body in (b"", b"malformed", whole.body):
+        link.on_push(inbox.own.removesuffix(":").encode(), write(replace(whole, body=body)))
+    assert [reply.correlation_id for reply in inbox.replies] == ["a" * 32, "b" * 32]
