@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
+from rpckit.errors import NotSent
+
 __all__ = ["UNSENT_MAX", "Batch", "TickWriter"]
 
 log = logging.getLogger(__name__)
@@ -75,11 +77,15 @@ class TickWriter(asyncio.BaseProtocol):
     def congested(self) -> bool:
         return self._held_up or self._out_bytes > UNSENT_MAX
 
-    async def wait_writable(self) -> None:
-        """Until less than `UNSENT_MAX` is unsent, or the connection is lost."""
-        while self.congested() and self.alive:
-            self._flush()
-            await self._writable.wait()
+    async def wait_writable(self, end: float) -> None:
+        """Until less than `UNSENT_MAX` is unsent, or the connection is lost. Raises `NotSent` at `end` (loop time)."""
+        try:
+            async with asyncio.timeout_at(end):
+                while self.congested() and self.alive:
+                    self._flush()
+                    await self._writable.wait()
+        except TimeoutError:
+            raise NotSent("the connection is full: 8 MiB wait to be sent") from None
 
     def heard(self) -> None:
         """Something came in. Where one thing is sent at a time, what is written next answers it.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
 
+from rpckit.errors import NotSent
 from rpckit.tickwriter import UNSENT_MAX, Batch, TickWriter
 
 
@@ -88,7 +90,7 @@ async def test_nothing_is_handed_to_a_connection_that_is_gone(writer: TickWriter
 
 async def test_who_waits_goes_on_when_the_other_side_reads_again(writer: TickWriter) -> None:
     writer.pause_writing()
-    waiting = asyncio.create_task(writer.wait_writable())
+    waiting = asyncio.create_task(writer.wait_writable(math.inf))
     await tick()
     assert not waiting.done()
     writer.resume_writing()
@@ -97,12 +99,18 @@ async def test_who_waits_goes_on_when_the_other_side_reads_again(writer: TickWri
 
 async def test_who_waits_goes_on_when_the_connection_is_lost(writer: TickWriter) -> None:
     writer.pause_writing()
-    waiting = asyncio.create_task(writer.wait_writable())
+    waiting = asyncio.create_task(writer.wait_writable(math.inf))
     await tick()
     assert writer._end_writing()
     await asyncio.wait_for(waiting, 1)
     assert not writer.alive
     assert not writer._end_writing()
+
+
+async def test_who_waits_for_too_long_has_sent_nothing(writer: TickWriter) -> None:
+    writer.pause_writing()
+    with pytest.raises(NotSent, match="8 MiB wait to be sent"):
+        await writer.wait_writable(writer.loop.time() + 0.01)
 
 
 @pytest.mark.parametrize("read_elsewhere", [False, True])

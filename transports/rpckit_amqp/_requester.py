@@ -87,7 +87,7 @@ class Requester:
         if not known and message.kind is Kind.REQUEST:
             await self._check_queue(session, message, must_be_served=must_be_served)
         if session.protocol.congested():
-            await _wait_writable(session, sending_ends(message, began))
+            await session.protocol.wait_writable(sending_ends(message, began))
         if message.reply_to and message.reply_to != self.inbox:
             raise NotSent("the connection was lost before the call was sent")
         if message.reply_to:
@@ -119,7 +119,7 @@ class Requester:
         except ConnectionLost as error:
             raise NotSent(f"the connection was lost before the event was sent: {error}") from error
         if session.protocol.congested():
-            await _wait_writable(session, sending_ends(message, session.protocol.loop.time()))
+            await session.protocol.wait_writable(sending_ends(message, session.protocol.loop.time()))
         data = routes.around(route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name)
         self._express.write(data)
 
@@ -179,14 +179,6 @@ class Requester:
             return
         for each in replies:
             self._on_message(each)
-
-
-async def _wait_writable(session: Session, end: float) -> None:
-    try:
-        async with asyncio.timeout_at(end):
-            await session.protocol.wait_writable()
-    except TimeoutError:
-        raise NotSent("the connection is full: 8 MiB wait to be sent") from None
 
 
 def _tell_future(publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:

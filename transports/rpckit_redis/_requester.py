@@ -74,7 +74,7 @@ class Requester:
         link = session.main
         began = link.loop.time()
         if link.congested():
-            await _wait_writable(link, sending_ends(message, began))
+            await link.wait_writable(sending_ends(message, began))
             if not link.alive:
                 raise NotSent("the connection was lost before the call was sent")
         if message.kind is not REQUEST:
@@ -95,7 +95,7 @@ class Requester:
         if session is None or not session.alive:
             raise NotSent("not connected")
         if session.main.congested():
-            await _wait_writable(session.main, sending_ends(message, session.main.loop.time()))
+            await session.main.wait_writable(sending_ends(message, session.main.loop.time()))
             if not session.alive:
                 raise NotSent("the connection was lost before the message was sent")
         place = topic_place(topic)
@@ -194,14 +194,6 @@ def _bare(message: Message) -> bytes:
     if message.headers:
         raise UsageError(f"headers cannot be told on {message.address!r}: a plain message on Redis is its body alone")
     return message.body
-
-
-async def _wait_writable(link: Link, end: float) -> None:
-    try:
-        async with asyncio.timeout_at(end):
-            await link.wait_writable()
-    except TimeoutError:
-        raise NotSent("the connection is full: 8 MiB wait to be sent") from None
 
 
 def _resolve(taken: Taken, error: RpcError | None) -> None:

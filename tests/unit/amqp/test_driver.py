@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -317,7 +318,7 @@ async def test_writers_wait_while_too_much_is_unsent(line: Line) -> None:
     assert line.transport.high == UNSENT_MAX
     line.protocol.pause_writing()
     assert line.protocol.congested()
-    waiting = asyncio.ensure_future(line.protocol.wait_writable())
+    waiting = asyncio.ensure_future(line.protocol.wait_writable(math.inf))
     await asyncio.sleep(0)
     assert not waiting.done()
     line.protocol.resume_writing()
@@ -328,14 +329,14 @@ async def test_writers_wait_while_too_much_is_unsent(line: Line) -> None:
 async def test_what_waits_in_our_own_buffer_counts_as_unsent(line: Line) -> None:
     line.protocol.write(bytes(UNSENT_MAX + 1))
     assert line.protocol.congested()
-    await line.protocol.wait_writable()
+    await line.protocol.wait_writable(math.inf)
     assert not line.protocol.congested()
     assert len(line.transport.writes) == 1
 
 
 async def test_writers_that_wait_are_let_go_when_the_connection_is_lost(line: Line) -> None:
     line.protocol.pause_writing()
-    waiting = asyncio.ensure_future(line.protocol.wait_writable())
+    waiting = asyncio.ensure_future(line.protocol.wait_writable(math.inf))
     await asyncio.sleep(0)
     line.protocol.abort("pulled")
     await asyncio.wait_for(waiting, 1)

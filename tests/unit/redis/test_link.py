@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any, cast
 
 import hiredis
@@ -257,10 +258,10 @@ async def test_a_callback_that_raises_ends_the_connection(link: Link, caplog: py
 async def test_senders_wait_while_too_much_is_unsent(link: Link) -> None:
     link.send(bytes(UNSENT_MAX + 1), lambda _: None)
     assert link.congested()
-    await link.wait_writable()
+    await link.wait_writable(math.inf)
     assert not link.congested()
     link.pause_writing()
-    waiting = asyncio.ensure_future(link.wait_writable())
+    waiting = asyncio.ensure_future(link.wait_writable(math.inf))
     await asyncio.sleep(0)
     assert not waiting.done()
     link.abort("pulled")
