@@ -44,6 +44,8 @@ def refuses(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it ends in this moment, and the next look tells
+        return False
     return False
 
 
