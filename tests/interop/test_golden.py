@@ -220,6 +220,23 @@ async def test_an_inbox_of_another_name_gets_a_message_for_each_reply(amqp_url: 
     assert sorted(results) == [b"%c" % n for n in range(9)]
 
 
+async def test_a_malformed_bundle_harms_no_call(amqp_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with Server(golden_service(), url=amqp_url), Client(amqp_url, timeout=5) as client:
+        assert await client.call("golden.fib", 4) == 3
+        for body in (b"malformed", b""):
+            await asyncio.to_thread(_tell, amqp_url, client.transport.inbox, body)
+        assert await client.call("golden.fib", 30) == 832040
+    delete_queue(amqp_url, ADDRESS)
+    assert caplog.text.count("a bundle of replies is malformed") == 1
+
+
+def _tell(url: str, inbox: str, bundle: bytes) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    properties = pika.BasicProperties(app_id="rpckit/1", type="$bundle", correlation_id="c" * 32)
+    connection.channel().basic_publish("", inbox, bundle, properties)
+    connection.close()
+
+
 def _meet(url: str, count: int) -> tuple[set[str | None], list[bytes]]:
     """As a program without rpckit: the types and bodies of its replies."""
     connection = pika.BlockingConnection(pika.URLParameters(url))
