@@ -63,9 +63,14 @@ def bundled(replies: Sequence[Message]) -> Message:
     )
 
 
-def unbundled(bundle: Message) -> list[Message]:
-    """Its replies, in order. Raises `BundleError` for what is malformed or too much: then there are none."""
-    body, address, content_type = bundle.body, bundle.address, bundle.content_type
+def unbundled(message: Message) -> Sequence[Message]:
+    """The replies of a bundle, in order; what is none stays as it is.
+
+    Raises `BundleError` for one that is malformed or too much: then there are none.
+    """
+    if message.kind is not BUNDLE:
+        return (message,)
+    body, address, content_type = message.body, message.address, message.content_type
     replies: list[Message] = []
     at, end = 0, len(body)
     try:

@@ -174,7 +174,6 @@ class Server:
         finally:  # cancelled as well: nothing stays open
             self._closing = asyncio.get_running_loop().create_task(self._close(dispatcher))
             await asyncio.shield(self._closing)
-            self._working = None
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once what still runs.
@@ -282,6 +281,7 @@ class Server:
             await caller.close()
         self._books, self._callers = [], []
         dispatcher.stop_timer()
+        self._working = None
 
 
 def _check_not_imported() -> None:

@@ -55,6 +55,19 @@ async def timed(work: Awaitable[Any]) -> tuple[BaseException | None, float]:
     return outcome if isinstance(outcome, BaseException) else None, time.perf_counter() - began
 
 
+@asynccontextmanager
+async def filled(client: Client) -> AsyncIterator[None]:
+    """More waits to be sent than a connection lets wait, if nobody reads."""
+    body = os.urandom(900_000)
+    filling = [asyncio.create_task(client.emit("limits", body)) for _ in range(40)]
+    try:
+        yield
+    finally:
+        for each in filling:
+            each.cancel()
+        await asyncio.gather(*filling, return_exceptions=True)
+
+
 @pytest.fixture(params=["amqp", "stream", "list", "ws"])
 def url(request: pytest.FixtureRequest) -> str:
     if request.param == "ws":
@@ -87,13 +100,10 @@ async def test_looking_and_waiting_for_room_share_the_time_of_a_call(amqp_url: s
         call = asyncio.create_task(timed(client.call(f"{served.address}.ping", timeout=2)))
         await asyncio.sleep(0.3)
         proxy.freeze("to_server")
-        body = os.urandom(900_000)
-        fill = [asyncio.create_task(client.emit("limits", body)) for _ in range(40)]
-        await asyncio.sleep(1.3)
-        proxy.thaw("to_client")
-        error, seconds = await call
-        for each in fill:
-            each.cancel()
+        async with filled(client):
+            await asyncio.sleep(1.3)
+            proxy.thaw("to_client")
+            error, seconds = await call
         proxy.thaw()
     assert isinstance(error, NotSent)
     assert seconds < 2 + LATE_S
@@ -105,16 +115,13 @@ async def test_waiting_for_room_and_for_an_answer_share_the_time_of_a_notificati
     async with Server(served, url=url), proxied(url) as (proxy, way), Client(way) as client:
         await client.call(f"{served.address}.ping")
         proxy.freeze()
-        body = os.urandom(900_000)
-        fill = [asyncio.create_task(client.emit("limits", body)) for _ in range(40)]
-        transport: Any = client.transport
-        await eventually(transport._connection.session.main.congested)
-        notification = asyncio.create_task(timed(client.notify(f"{served.address}.ping", timeout=1)))
-        await asyncio.sleep(0.7)
-        proxy.thaw("to_server")
-        error, seconds = await notification
-        for each in fill:
-            each.cancel()
+        async with filled(client):
+            transport: Any = client.transport
+            await eventually(transport._connection.session.main.congested)
+            notification = asyncio.create_task(timed(client.notify(f"{served.address}.ping", timeout=1)))
+            await asyncio.sleep(0.7)
+            proxy.thaw("to_server")
+            error, seconds = await notification
         proxy.thaw()
     assert isinstance(error, OutcomeUnknown)
     assert seconds < 1 + LATE_S

@@ -45,7 +45,7 @@ def refuses(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     except ConnectionResetError:  # it ends in this moment, and the next look tells
-        return False
+        pass
     return False
 
 

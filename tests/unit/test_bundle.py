@@ -46,6 +46,7 @@ def test_a_bundle_is_ids_sizes_and_results() -> None:
 
 def test_a_single_reply_stays_as_it_is() -> None:
     assert bundled([REPLY]) is REPLY
+    assert list(unbundled(REPLY)) == [REPLY]
 
 
 @pytest.mark.parametrize(

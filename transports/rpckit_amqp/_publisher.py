@@ -81,7 +81,7 @@ class Express:
         self._unnoticed_s = 2 * heartbeat  # a dead link is found by then: what was written since may be lost
         self._replies: deque[tuple[float, float, bytes]] = deque()
         self._replies_bytes = 0
-        self._bundles = Bundles(BUNDLE_INBOXES, self._write_bundle)
+        self._bundles = Bundles(BUNDLE_INBOXES, self._publish)
         self._session: Session | None = None
         self._lost_at = 0.0
 
@@ -97,7 +97,7 @@ class Express:
         self._replies_bytes = 0
         for written_at, until, data in replies:
             if until > now and written_at > self._lost_at - self._unnoticed_s:
-                self._write_reply(session.protocol, data, until)
+                self._write(session.protocol, data, until)
 
     def detach(self) -> None:
         self._session = None
@@ -116,14 +116,14 @@ class Express:
         if session is None or session.blocked or len(message.body) > MAX_EXPRESS_REPLY:
             return False
         if not self._bundles.take(session.protocol, message, until):
-            mandatory = may_be_mandatory(session, message.address)
-            self._write_reply(session.protocol, self.routes.lay_out(message, mandatory=mandatory), until)
+            self._publish(session.protocol, message, until)
         return True
 
-    def _write_bundle(self, protocol: FastProtocol, message: Message, until: float) -> None:
-        self._write_reply(protocol, self.routes.lay_out(message, mandatory=True), until)
+    def _publish(self, protocol: FastProtocol, message: Message, until: float) -> None:
+        mandatory = may_be_mandatory(self._session, message.address)
+        self._write(protocol, self.routes.lay_out(message, mandatory=mandatory), until)
 
-    def _write_reply(self, protocol: FastProtocol, data: bytes, until: float) -> None:
+    def _write(self, protocol: FastProtocol, data: bytes, until: float) -> None:
         protocol.write(data)
         self._replies.append((protocol.loop.time(), until, data))
         self._replies_bytes += len(data)

@@ -9,7 +9,7 @@ from typing import cast
 from rpckit.bundle import BundleError, unbundled
 from rpckit.errors import ConnectionLost, NoResponder, NotSent, OutcomeUnknown, RpcError
 from rpckit.ids import new_id
-from rpckit.message import BUNDLE, Kind, Message
+from rpckit.message import Kind, Message
 from rpckit.transport import OnGone, OnMessage, OnUndelivered, sending_ends
 
 from ._connection import Session
@@ -168,9 +168,6 @@ class Requester:
         self, inbound: Inbound, tag: int, redelivered: bool, route: bytes, message: Message, _: bytes
     ) -> None:
         if self._on_message is None:
-            return
-        if message.kind is not BUNDLE:
-            self._on_message(message)
             return
         try:
             replies = unbundled(message)

@@ -15,7 +15,7 @@ from rpckit.bundle import BundleError, unbundled
 from rpckit.call import CORRELATION_HEADER
 from rpckit.errors import NoResponder, NotSent, OutcomeUnknown, RpcError, UsageError
 from rpckit.ids import new_id
-from rpckit.message import BUNDLE, NATIVE, REPLY, REQUEST, Message
+from rpckit.message import NATIVE, REPLY, REQUEST, Message
 from rpckit.transport import OnMessage, OnUndelivered, sending_ends
 
 from ._channels import Channels
@@ -175,7 +175,7 @@ class Requester:
     def _on_data(self, data: bytes, correlation_id: str = "") -> None:
         try:
             message = read(data, self.inbox, REPLY)
-            replies = unbundled(message) if message.kind is BUNDLE else None
+            replies = unbundled(message)
         except (EnvelopeError, BundleError) as error:
             log.warning("a message to our inbox cannot be read: %s", error)
             return
@@ -183,10 +183,9 @@ class Requester:
             if message.correlation_id:
                 message.headers = {**message.headers, CORRELATION_HEADER: message.correlation_id}
             message.correlation_id = correlation_id
-        if self._on_message is None:
-            return
-        for each in (message,) if replies is None else replies:
-            self._on_message(each)
+        if self._on_message is not None:
+            for each in replies:
+                self._on_message(each)
 
 
 def _bare(message: Message) -> bytes:
