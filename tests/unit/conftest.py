@@ -62,8 +62,13 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("thorough" if config.getoption("--thorough") else "quick")
 
 
+def pytest_collection() -> None:
+    gc.disable()  # all of it stays
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()  # what is there now stays to the end, and need not be gone through again and again
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -59,7 +59,7 @@ def test_a_single_reply_stays_as_it_is() -> None:
         {"correlation_id": "ü" * 32},
         {"body": bytes(MAX_BUNDLED + 1)},
     ],
-    ids=str,
+    ids=lambda changed: next(iter(changed)),
 )
 def test_what_would_lose_something_goes_alone(changed: dict[str, Any]) -> None:
     assert fits(REPLY)

@@ -186,7 +186,7 @@ def test_json_is_compact_and_readable() -> None:
     assert codec.encode(JSON, {"a": [1, "é"]}) == '{"a":[1,"é"]}'.encode()
 
 
-@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, 2**2000, -(2**2000)])
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, 2**2000, -(2**2000)], ids=int.bit_length)
 def test_integers_of_any_size_survive_msgpack(value: int) -> None:
     assert codec.decode(MSGPACK, codec.encode(MSGPACK, {"n": [value]})) == {"n": [value]}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from typer.main import get_command
 
 from rpckit.cli.app import app
 from rpckit.settings import BY_HAND
@@ -22,6 +23,7 @@ class Ran(NamedTuple):
 
 
 Rpckit = Callable[..., Ran]
+_command = get_command(app)  # what `app()` makes anew for each call
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,7 @@ def rpckit(capsys: pytest.CaptureFixture[str]) -> Rpckit:
 
     def run(*words: str) -> Ran:
         with pytest.raises(SystemExit) as ended:
-            app(list(words), prog_name="rpckit")
+            _command(list(words), prog_name="rpckit")
         out, err = capsys.readouterr()
         return Ran(int(ended.value.code or 0), out, err)
 

@@ -58,7 +58,7 @@ def modules(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (("--format", "jsonschema"), json_schema([contract_of(service)])),
         (("--format", "contract"), contract_of(service)),
     ],
-    ids=str,
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_document_is_json_on_stdout(rpckit: Rpckit, words: tuple[str, ...], expected: Any) -> None:
     ran = rpckit("schema", "tests.every_type:service", *words)
