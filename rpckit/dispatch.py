@@ -43,7 +43,7 @@ from rpckit.schema import part_in
 from rpckit.slots import Slots
 from rpckit.stats import CallStats, MethodStats
 from rpckit.timer import TableTimer
-from rpckit.transport import Delivery, begins
+from rpckit.transport import Delivery, Receiver, begins
 from rpckit.turns import Turns
 
 __all__ = ["Dispatcher", "sent"]
@@ -81,6 +81,7 @@ class Dispatcher:
         self.prefetch = self._step = concurrency + prefetch_ahead
         self._most_lent = MAX_LENT_STEPS * self._step
         self.links: list[Link] = []
+        self.popping: list[Receiver] = []  # those that take nothing ahead
         self.events = EventBacklog()
         self.stats = CallStats()
         self.inflight: InFlight[Job] = InFlight()
@@ -493,8 +494,8 @@ class Dispatcher:
             self._settle(job)
         elif job.stop is Stop.DEADLINE:
             self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
-        elif job.stop is Stop.DRAIN and job.spec.idempotent:
-            job.ended = True  # left unsettled: closing gives it back, marked as redelivered since it was begun
+        elif job.stop is Stop.DRAIN and job.spec.idempotent and job.link.gives_back:
+            job.ended = True  # left unsettled: closing gives it back, to another server or to its caller
         elif job.stop is Stop.DRAIN:
             text = f"{name} was stopped while it ran: the server is stopping"
             self._answer_fault(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
@@ -585,6 +586,8 @@ class Dispatcher:
     def _count_lent(self, change: int) -> None:
         self._lent += change
         self._adjust_prefetch()
+        for receiver in self.popping:
+            receiver.set_prefetch(self.slots.limit + self._lent)
 
     def _adjust_prefetch(self) -> None:
         """Handlers that wait hold deliveries unsettled: without more prefetch their nested calls would never come.
@@ -599,7 +602,8 @@ class Dispatcher:
         self.prefetch = prefetch
         for link in self.links:
             for receiver in link.receivers:
-                receiver.set_prefetch(prefetch)
+                if receiver not in self.popping:
+                    receiver.set_prefetch(prefetch)
 
     def specs_in_flight(self) -> list[MethodSpec]:
         """The method of each call and event delivered and not yet ended, or still ending."""

@@ -41,6 +41,7 @@ class Link:
         self.receivers: list[Receiver] = []
         self.claims = transport.capabilities.claims
         self.shares = transport.capabilities.balances
+        self.gives_back = transport.capabilities.redelivers or transport.capabilities.sessions  # what closing leaves
         self.skew_logged = False
         self.other: Callable[[str], Any] | None = None  # the methods of the peer with a reply address
 

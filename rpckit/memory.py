@@ -41,6 +41,7 @@ CAPABILITIES = Capabilities(
     name="memory",
     settles=True,
     redelivers=True,
+    keeps_unbegun=True,
     balances=True,
     persists=False,
     claims=True,
@@ -386,7 +387,9 @@ class MemoryTransport(Observed):
             raise NoResponder(f"nobody serves {message.address!r} in this process")
         self.broker.queue(message.address).put(message)
 
-    async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> _MemoryReceiver:
+    async def receive(
+        self, address: str, on_delivery: OnDelivery, *, prefetch: int, at_most_once: bool = False
+    ) -> _MemoryReceiver:
         self._check_connected()
         receiver = _MemoryReceiver(self.broker.queue(address), on_delivery, prefetch, self)
         receiver.attach()

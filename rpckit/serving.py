@@ -31,8 +31,7 @@ async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Servic
     for service in answering:
         await transport.subscribe(cancel_topic(service.address), partial(_on_cancel, dispatcher, link))
     for service in answering:
-        accept = partial(dispatcher.accept, link, service)
-        link.receivers.append(await transport.receive(service.address, accept, prefetch=dispatcher.prefetch))
+        await _receive(dispatcher, link, service)
     if transport.capabilities.sessions:
         accept_bare = partial(dispatcher.accept_bare, link, answering)
         link.receivers.append(await transport.receive("", accept_bare, prefetch=dispatcher.prefetch))
@@ -114,6 +113,18 @@ async def _hear(dispatcher: Dispatcher, link: Link, service: Service) -> None:
         accept = partial(dispatcher.accept_event, link, service, event.spec)
         topic = event_topic(event.topic)
         link.receivers.append(await link.transport.subscribe(topic, accept, group=event.group))
+
+
+async def _receive(dispatcher: Dispatcher, link: Link, service: Service) -> None:
+    """The requests of a service. What would be lost with this process is taken only when it can begin."""
+    once = not any(spec.idempotent for spec in service.methods.values())
+    pops = once and link.transport.capabilities.pops
+    prefetch = dispatcher.slots.limit if pops else dispatcher.prefetch
+    accept = partial(dispatcher.accept, link, service)
+    receiver = await link.transport.receive(service.address, accept, prefetch=prefetch, at_most_once=once)
+    link.receivers.append(receiver)
+    if pops:
+        dispatcher.popping.append(receiver)
 
 
 def _on_cancel(dispatcher: Dispatcher, link: Link, message: Message) -> None:

@@ -73,6 +73,7 @@ class Capabilities:
 
     settles:            a delivery stays the broker's until it is settled.
     redelivers:         what a dead server left unsettled goes to another.
+    keeps_unbegun:      so does what it had not begun, also where nothing may run twice.
     balances:           servers of one address share its work.
     persists:           idempotent calls outlive a restart of the broker.
     claims:             `begin` is a claim that only one server wins.
@@ -91,6 +92,7 @@ class Capabilities:
     name: str
     settles: bool
     redelivers: bool
+    keeps_unbegun: bool
     balances: bool
     persists: bool
     claims: bool
@@ -104,6 +106,11 @@ class Capabilities:
     event_groups: bool = True
     event_patterns: bool = True
     foreign_topics: tuple[str, ...] = ()
+
+    @property
+    def pops(self) -> bool:
+        """Requests of what may not run twice are taken for good; no more at once than can begin."""
+        return self.settles and not self.keeps_unbegun
 
 
 class Delivery(Protocol):
@@ -245,9 +252,12 @@ class Transport(Protocol):
         """
         ...
 
-    async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> Receiver:
+    async def receive(
+        self, address: str, on_delivery: OnDelivery, *, prefetch: int, at_most_once: bool = False
+    ) -> Receiver:
         """Requests at `address`, at most `prefetch` of them unsettled.
 
+        at_most_once: nothing there may run twice, so what is handed out need not be kept; `Capabilities.pops`.
         Raises `NotSent`, `ConnectionLost`; `UsageError` for an address that can never be served.
         """
         ...

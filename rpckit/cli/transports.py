@@ -24,6 +24,7 @@ __all__ = ["markdown", "transports"]
 PROMISES = {
     "settles": "a request stays the broker's until it is answered",
     "redelivers": "what a dead server left goes to another one",
+    "keeps_unbegun": "so does what it had not begun, also of methods that may not run twice",
     "balances": "servers of one address share its work",
     "claims": "a server claims a request before it runs it: only one can",
     "persists": "idempotent calls outlive a restart of the broker",

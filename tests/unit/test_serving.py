@@ -30,8 +30,10 @@ SESSIONS = replace(CAPABILITIES, sessions=True)
 class FakeReceiver:
     def __init__(self) -> None:
         self.stopped = 0
+        self.prefetches: list[int] = []
 
-    def set_prefetch(self, prefetch: int) -> None: ...
+    def set_prefetch(self, prefetch: int) -> None:
+        self.prefetches.append(prefetch)
 
     async def stop(self) -> None:
         self.stopped += 1
@@ -49,7 +51,9 @@ class FakeTransport:
         self.receivers: list[FakeReceiver] = []
         self.gone: list[OnGone] = []
 
-    async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> FakeReceiver:
+    async def receive(
+        self, address: str, on_delivery: OnDelivery, *, prefetch: int, at_most_once: bool = False
+    ) -> FakeReceiver:
         self.accepts[address] = on_delivery
         self.asked.append(f"receive {address}")
         self.prefetch[address] = prefetch
@@ -342,3 +346,33 @@ async def test_a_client_is_refused_before_it_serves() -> None:
     with pytest.raises(UsageError, match="at_least_once"):
         Serving(cast(Transport, transport), [demanding()], Settings(), lambda _: None)
     assert transport.gone == []
+
+
+# --- what is taken for good -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_what_would_be_lost_is_taken_only_when_it_can_begin(keeps: bool, idempotent: bool) -> None:
+    """Of a slot that is lent another may make use."""
+    transport = FakeTransport(sessions=False, keeps_unbegun=keeps)
+    dispatcher = Dispatcher(2, max_body=1000, prefetch_ahead=8)
+    link = Link("0", cast(Transport, transport))
+    dispatcher.links.append(link)
+    one = service("one", "a")
+    one.method(name="b", idempotent=idempotent)(_nothing)
+    await serve_on(dispatcher, link, [one])
+    (receiver,) = transport.receivers
+    pops = not keeps and not idempotent
+    assert transport.prefetch["one"] == (2 if pops else 10)
+    assert dispatcher.slots.take()
+    assert dispatcher.slots.take()
+    dispatcher.lend_slot()
+    dispatcher.lend_slot()
+    assert dispatcher.slots.take()
+    dispatcher.reclaim_slot_now()
+    assert receiver.prefetches == ([3, 4, 3] if pops else [])
+    await dispatcher.drain(0)
+
+
+async def _nothing() -> None: ...

@@ -46,6 +46,7 @@ CAPABILITIES = Capabilities(
     name="amqp",
     settles=True,
     redelivers=True,
+    keeps_unbegun=True,
     balances=True,
     persists=True,
     claims=False,
@@ -128,7 +129,9 @@ class AmqpTransport(Observed):
     async def publish(self, topic: str, message: Message) -> None:
         await self._requester.publish(topic, message)
 
-    async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> AmqpReceiver:
+    async def receive(
+        self, address: str, on_delivery: OnDelivery, *, prefetch: int, at_most_once: bool = False
+    ) -> AmqpReceiver:
         receiver = AmqpReceiver(self._queues, self._replier, self._own, address, on_delivery, prefetch)
         await self._attach(receiver)
         return receiver

@@ -4,16 +4,19 @@ Each step is one command or one script, so that a process may die before or afte
 step of several requests may be taken in one, which is no less. Again is begin for what was redelivered and may
 run twice: nobody takes it away from the others, but it is one try more.
 
-| step      | stream                      | list                         | Pub/Sub          |
-|-----------|-----------------------------|------------------------------|------------------|
-| delivered | XREADGROUP                  | BLMOVE, or LPOP and RPUSH    | the message      |
-| begin     | XACK = 1, XDEL              | LREM = 1                     | SET NX PX        |
-| again     | XCLAIM, one try more        | HSET, one try more           | nothing          |
-| settle    | XACK, XDEL                  | LREM                         | nothing          |
-| hand_back | XACK, XADD a copy, XDEL     | LREM, LPUSH                  | nothing          |
-| reject    | XACK, XADD to :dead, XDEL   | LREM, LPUSH to :dead         | nothing          |
+| step      | stream                      | list                         | list, popped     | Pub/Sub          |
+|-----------|-----------------------------|------------------------------|------------------|------------------|
+| delivered | XREADGROUP                  | BLMOVE, or LPOP and RPUSH    | BLMPOP           | the message      |
+| begin     | XACK = 1, XDEL              | LREM = 1                     | nothing          | SET NX PX        |
+| again     | XCLAIM, one try more        | HSET, one try more           | is not popped    | nothing          |
+| settle    | XACK, XDEL                  | LREM                         | nothing          | nothing          |
+| hand_back | XACK, XADD a copy, XDEL     | LREM, LPUSH                  | LPUSH            | nothing          |
+| reject    | XACK, XADD to :dead, XDEL   | LREM, LPUSH to :dead         | LPUSH to :dead   | nothing          |
 
-| the server dies  | on streams and lists                              | on Pub/Sub                          |
+A list is popped where nothing may run twice: no more at once than can begin. When its server dies, what it has popped
+is nobody's, as after begin.
+
+| the server dies  | on streams, and lists that are not popped         | on Pub/Sub                          |
 |------------------|---------------------------------------------------|-------------------------------------|
 | before delivered | the request waits                                 | other subscribers have it           |
 | before begin     | another server reaps it, marked as redelivered    | other subscribers have it           |

@@ -98,16 +98,22 @@ class Link(TickWriter, ReadBuffer):
         self.run(script, keys, args, lambda reply: _tell(answer, reply))
         return await answer
 
-    def handing(self, take: Callable[[Any], None]) -> tuple[OnReply, asyncio.Future[None]]:
+    def handing(
+        self, take: Callable[[Any], None], too_late: OnReply | None = None
+    ) -> tuple[OnReply, asyncio.Future[None]]:
         """For a reply that `take` gets as soon as it is read, and the future that is done then, or raises as `ask`.
 
-        A tick sooner than `ask`. Once the future is cancelled, nothing is taken any more.
+        A tick sooner than `ask`. Once the future is cancelled, nothing is taken any more: `too_late` gets it.
         """
         taken: asyncio.Future[None] = self.loop.create_future()
 
         def on_reply(reply: Any) -> None:
-            if taken.done() or is_error(reply):
+            if is_error(reply):
                 _tell(taken, reply)
+                return
+            if taken.done():
+                if too_late is not None:
+                    too_late(reply)
                 return
             taken.set_result(None)  # first, in case that taking fails
             take(reply)

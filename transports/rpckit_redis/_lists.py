@@ -1,20 +1,34 @@
-"""Requests in a list, each moved to the list of what its consumer is doing."""
+"""Requests in a list: each moved to the list of what its consumer is doing, or popped for good."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from functools import partial
 from typing import Any
+
+from rpckit.transport import OnBegun
 
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
 from ._errors import is_error
 from ._link import Link, OnReply, pack
 from ._receiver import ALIVE_MS, Abandoned, PullingReceiver, Settling
-from ._scripts import REAP_LIST, REJECT_LIST, RETURN_LIST, SETTLE_LIST, TAKE_LIST, TRIES_LIST
+from ._scripts import (
+    REAP_LIST,
+    REJECT_LIST,
+    REJECT_POPPED,
+    RETURN_LIST,
+    RETURN_POPPED,
+    SETTLE_LIST,
+    TAKE_LIST,
+    TRIES_LIST,
+)
 
-__all__ = ["ListReceiver"]
+__all__ = ["ListReceiver", "PoppingReceiver"]
+
+log = logging.getLogger(__name__)
 
 QUICK_S = 0.1  # seconds for which a list that was seen empty counts as empty
 MAX_TAKEN = 1_000  # requests taken at once: more than a script can hand on to a command
@@ -53,7 +67,11 @@ class ListReceiver(PullingReceiver):
             refusals.append(reply)
         elif reply is not None:
             self._deliver(session, reply, None, age=now - empty_at)
-        elif now - asked_at >= BLOCK_S:
+        else:
+            self._waited_in_vain(asked_at, now)
+
+    def _waited_in_vain(self, asked_at: float, now: float) -> None:
+        if now - asked_at >= BLOCK_S:  # else it was told to stop waiting
             self._empty_at = asked_at + BLOCK_S
 
     def _taken(self, session: Session, most: int, asked_at: float, items: list[bytes]) -> None:
@@ -95,9 +113,61 @@ class ListReceiver(PullingReceiver):
 
     def _hand_back(self) -> None:
         returning, self._returning = self._returning, []
-        session = returning[0].session
+        self.give_back(returning[0].session, tuple(each.data for each in returning), returning[0].log_refusal)
+
+    def give_back(self, session: Session, requests: tuple[bytes, ...], on_reply: OnReply) -> None:
+        """As if they had never been delivered, the first one first again."""
         keys = (self.place.key, self.place.doing(session.consumer), self.place.tries)
-        session.main.run(RETURN_LIST, keys, tuple(each.data for each in returning), returning[0].log_refusal)
+        session.main.run(RETURN_LIST, keys, requests, on_reply)
+
+
+class PoppingReceiver(ListReceiver):
+    """Takes requests for good: of a service of which nothing may run twice, so that nobody may take them over.
+
+    What is popped needs no claim, and is lost with this process if it has not begun; so no more is popped at once
+    than can begin. What dead servers left that kept theirs is delivered as everywhere.
+    """
+
+    async def pull(self, session: Session, link: Link, most: int) -> None:
+        on_reply, taken = link.handing(
+            partial(self._popped, session, most, link.loop.time()), partial(self._popped_too_late, session)
+        )
+        link.send(pack("BLMPOP", int(BLOCK_S), 1, self.place.key, "LEFT", "COUNT", min(most, MAX_TAKEN)), on_reply)
+        await taken
+
+    def _popped(self, session: Session, most: int, asked_at: float, reply: tuple[bytes, list[bytes]] | None) -> None:
+        if reply is None:
+            self._waited_in_vain(asked_at, session.main.loop.time())
+        else:
+            self._taken(session, most, asked_at, reply[1])
+
+    def _popped_too_late(self, session: Session, reply: tuple[bytes, list[bytes]] | None) -> None:
+        if reply:
+            self.give_back(session, tuple(reply[1]), partial(_warn_lost, self.address))
+
+    def claim(self, delivery: RedisDelivery, told: OnBegun) -> None:
+        if delivery.redelivered:
+            super().claim(delivery, told)
+        else:
+            delivery.claimed(told, True)
+
+    def settle(self, delivery: RedisDelivery) -> None:
+        if delivery.redelivered:
+            super().settle(delivery)
+
+    def reject(self, delivery: RedisDelivery) -> None:
+        if delivery.redelivered:
+            super().reject(delivery)
+        else:
+            delivery.session.main.run(REJECT_POPPED, (self.place.dead,), (delivery.data,), delivery.log_refusal)
+
+    def give_back(self, session: Session, requests: tuple[bytes, ...], on_reply: OnReply) -> None:
+        session.main.run(RETURN_POPPED, (self.place.key,), requests, on_reply)
+
+
+def _warn_lost(address: str, reply: Any) -> None:
+    if is_error(reply):
+        log.warning("requests at %r could not be handed back, and are lost: %s", address, reply)
 
 
 def _name(data: bytes) -> str:

@@ -17,8 +17,10 @@ __all__ = [
     "REAP_LIST",
     "REAP_STREAM",
     "REJECT_LIST",
+    "REJECT_POPPED",
     "REJECT_STREAM",
     "RETURN_LIST",
+    "RETURN_POPPED",
     "RETURN_STREAM",
     "SCRIPTS",
     "SETTLE_LIST",
@@ -239,6 +241,12 @@ end
 return returned
 """)
 
+# The same of what was popped, and is in no list.
+RETURN_POPPED = Script("""
+for i = #ARGV, 1, -1 do redis.call('LPUSH', KEYS[1], ARGV[i]) end
+return #ARGV
+""")
+
 # KEYS: doing, tries. ARGV: envelope, its name among the tries, tries. As TRIES_STREAM; a single try is not noted.
 TRIES_LIST = Script(
     _COUNT
@@ -266,6 +274,13 @@ end
 
 # KEYS: doing, tries, dead letters. ARGV: envelope, its name among the tries.
 REJECT_LIST = Script(_BURY_LIST + "return bury(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])\n")
+
+# KEYS: dead letters. ARGV: envelope.
+REJECT_POPPED = Script(f"""
+redis.call('LPUSH', KEYS[1], ARGV[1])
+redis.call('LTRIM', KEYS[1], 0, {MAX_DEAD - 1})
+return 1
+""")
 
 # KEYS: consumers, tries, doing, dead letters. ARGV: this consumer, most items, ms alive, 1 if alone, prefix of a doing
 # list. As REAP_STREAM; what is taken: {envelope, tries once it is begun, 1 if it is with the dead letters now}.
@@ -320,7 +335,9 @@ SCRIPTS = (
     TAKE_LIST,
     SETTLE_LIST,
     RETURN_LIST,
+    RETURN_POPPED,
     TRIES_LIST,
     REJECT_LIST,
+    REJECT_POPPED,
     REAP_LIST,
 )

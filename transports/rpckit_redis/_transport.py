@@ -29,7 +29,7 @@ from ._connection import Connection, Session, Target
 from ._embedded import EmbeddedRedis, is_embedded
 from ._envelope import EnvelopeError, read
 from ._keys import Kind, consumer_key, place_of
-from ._lists import ListReceiver
+from ._lists import ListReceiver, PoppingReceiver
 from ._options import RedisOptions
 from ._receiver import PullingReceiver
 from ._replier import Replier
@@ -51,6 +51,7 @@ _QUEUED = Capabilities(
     name="redis+stream",
     settles=True,
     redelivers=True,
+    keeps_unbegun=True,
     balances=True,
     persists=False,
     claims=True,
@@ -63,9 +64,15 @@ _QUEUED = Capabilities(
 )
 CAPABILITIES = {
     Kind.STREAM: _QUEUED,
-    Kind.LIST: replace(_QUEUED, name="redis+list"),
+    Kind.LIST: replace(_QUEUED, name="redis+list", keeps_unbegun=False),
     Kind.CHANNEL: replace(
-        _QUEUED, name="redis+pubsub", settles=False, redelivers=False, balances=False, queue_wait=False
+        _QUEUED,
+        name="redis+pubsub",
+        settles=False,
+        redelivers=False,
+        keeps_unbegun=False,
+        balances=False,
+        queue_wait=False,
     ),
 }
 _KINDS = {"stream": Kind.STREAM, "list": Kind.LIST, "pubsub": Kind.CHANNEL}
@@ -152,14 +159,16 @@ class RedisTransport(Observed):
     async def publish(self, topic: str, message: Message) -> None:
         await self._requester.publish(topic, message)
 
-    async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> AnyReceiver:
+    async def receive(
+        self, address: str, on_delivery: OnDelivery, *, prefetch: int, at_most_once: bool = False
+    ) -> AnyReceiver:
         place = place_of(address, self.kind)
         parts = (place, address, on_delivery, prefetch, self._replier, self._channels)
         receiver: AnyReceiver
         if place.kind is Kind.CHANNEL:
             receiver = ChannelReceiver(*parts, broadcast=self.options.share == "broadcast")
         else:
-            pulling = StreamReceiver if place.kind is Kind.STREAM else ListReceiver
+            pulling = _pulling(place.kind, at_most_once)
             receiver = pulling(*parts, own=self._own, reap_soon=self._reap_now.set)
         session = self._connection.session
         if session is None:
@@ -276,3 +285,9 @@ class RedisTransport(Observed):
         log.error("a task of the transport failed; it connects anew", exc_info=task.exception())
         if self._connection.session is not None:
             self._connection.session.abort(f"a task of the transport failed: {task.exception()}")
+
+
+def _pulling(kind: Kind, at_most_once: bool) -> type[StreamReceiver | ListReceiver]:
+    if kind is Kind.STREAM:
+        return StreamReceiver
+    return PoppingReceiver if at_most_once else ListReceiver

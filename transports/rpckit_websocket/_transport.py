@@ -41,6 +41,7 @@ CAPABILITIES = Capabilities(
     name="websocket",
     settles=False,
     redelivers=False,
+    keeps_unbegun=False,
     balances=False,
     persists=False,
     claims=False,
@@ -179,7 +180,9 @@ class WebSocketTransport(Observed):
         else:
             await self._send_with_receipt(link, message, sending_ends(message, began))
 
-    async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> SessionReceiver:
+    async def receive(
+        self, address: str, on_delivery: OnDelivery, *, prefetch: int, at_most_once: bool = False
+    ) -> SessionReceiver:
         return self._the_hub.receive(address, on_delivery, prefetch)
 
     async def publish(self, topic: str, message: Message) -> None:

@@ -85,7 +85,7 @@ class Discovering(RigFixtures):
         """And says how many calls it has in flight."""
         service, release = Service(address), asyncio.Event()
 
-        @service.method
+        @service.method(idempotent=True)  # else a server may take no more than can run
         async def hold() -> None:
             await release.wait()
 

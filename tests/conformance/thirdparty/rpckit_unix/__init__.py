@@ -51,6 +51,7 @@ CAPABILITIES = Capabilities(
     name="unix",
     settles=False,
     redelivers=False,
+    keeps_unbegun=False,
     balances=True,
     persists=False,
     claims=False,
@@ -138,7 +139,9 @@ class UnixTransport:
         for process in self._processes(EVENT, topic):
             await self.write(process, frame(EVENT, topic, message))
 
-    async def receive(self, address: str, on_delivery: OnDelivery, *, prefetch: int) -> _Receiver:
+    async def receive(
+        self, address: str, on_delivery: OnDelivery, *, prefetch: int, at_most_once: bool = False
+    ) -> _Receiver:
         return _Receiver(self, (REQUEST, address), on_delivery, prefetch)
 
     async def subscribe(self, topic: str, on_message: OnMessage, *, group: str = "") -> _Receiver:
