@@ -14,7 +14,7 @@ run twice: nobody takes it away from the others, but it is one try more.
 | reject    | XACK, XADD to :dead, XDEL   | LREM, LPUSH to :dead         | LPUSH to :dead   | nothing          |
 
 A list is popped where nothing may run twice: no more at once than can begin. When its server dies, what it has popped
-is nobody's, as after begin.
+is nobody's, as after begin. On Pub/Sub a server that is alone begins with nothing, see `_subscribers`.
 
 | the server dies  | on streams, and lists that are not popped         | on Pub/Sub                          |
 |------------------|---------------------------------------------------|-------------------------------------|

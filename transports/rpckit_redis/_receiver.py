@@ -71,6 +71,10 @@ class Receiver:
         self._stopped = False
         self._held_up = False  # something waits for room
 
+    async def look_around(self, session: Session) -> None:
+        """Find out about others who serve here, once a second. Raises as `Link.ask`."""
+        raise NotImplementedError
+
     def room(self) -> int:
         return 0 if self._paused else max(0, self._prefetch - self._unsettled)
 
@@ -242,7 +246,7 @@ class PullingReceiver(Receiver):
                 )
             await self.prepare_place(session)
             self._session, self._unsettled, self._alone = session, 0, None
-            await self.reap()
+            await self.look_around(session)
             await self._channels.listen(self.place.alive, _ignore)
             if self._stopped:  # meanwhile
                 await self._channels.leave(self.place.alive, _ignore)
@@ -280,10 +284,9 @@ class PullingReceiver(Receiver):
                 self.abandon(delivery)
         self._again.clear()
 
-    async def reap(self) -> None:
+    async def look_around(self, session: Session) -> None:
         """Deliver what dead consumers left here; and show that this one is alive."""
-        session = self._session
-        if session is None or not session.alive:
+        if session is not self._session or not session.alive:
             return
         most = 0 if self._stopped else min(self.room(), REAP_AT_ONCE)
         try:

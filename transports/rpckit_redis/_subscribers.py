@@ -1,4 +1,9 @@
-"""Requests on a Pub/Sub channel: every server hears them, the one that claims a request runs it."""
+"""Requests on a Pub/Sub channel: every server hears them, the one that claims a request runs it.
+
+Where there is one server only, nothing needs a claim. Invariant: what a server takes to be heard by it alone, no
+other hears. Whoever comes tells it on `Place.alive` before it subscribes, and Redis sends each connection what is
+published in one order: so the news is there before the first request that both hear.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +33,7 @@ NO_LIMIT_S = 3_600.0  # seconds a claim on a request without a deadline holds
 STALE_S = 3.0  # seconds a request can have been on its way: older ones may outlive their claims, and run twice
 MAX_BACKLOG = 16_384  # requests heard beyond the prefetch; then the newest is lost, as Pub/Sub may
 MAX_BACKLOG_BYTES = 64 * 1024 * 1024
+ALONE = "heard by nobody else"  # an entry: what a delivery came from
 
 
 class ChannelReceiver(Receiver):
@@ -36,26 +42,51 @@ class ChannelReceiver(Receiver):
     def __init__(self, *args: Any, broadcast: bool) -> None:
         super().__init__(*args)
         self._broadcast = broadcast
-        self._backlog: deque[tuple[bytes, float]] = deque()  # and when it came
+        self._alone = False  # nobody else hears what comes now, so that it needs no claim
+        self._backlog: deque[tuple[bytes, float, bool]] = deque()  # when it came, and whether nobody else heard it
         self._backlog_bytes = self._dropped = self._stale = 0
         self._dealing = False
 
     async def attach(self, session: Session) -> None:
         if self._stopped:
             return
-        first, self._session, self._unsettled = self._session is None, session, 0
-        if first:
-            try:
+        try:
+            if self._session is None:
+                await self.announce(session)
+                await self._channels.listen(self.place.alive, self._on_joined)
                 await self._channels.listen(self.place.key, self._on_data)
-            except hiredis.ReplyError as error:
-                raise explain(error, f"serving {self.address!r}") from error
+            await self.look_around(session)
+        except hiredis.ReplyError as error:
+            raise explain(error, f"serving {self.address!r}") from error
         self._room_changed()
+
+    async def announce(self, session: Session) -> None:
+        """In each session before the requests are subscribed."""
+        self._session, self._unsettled, self._alone = session, 0, False
+        if not self._broadcast:
+            await session.main.subscribe(self.place.alive)
+            await session.main.ask("PUBLISH", self.place.alive, session.consumer)
+
+    async def look_around(self, session: Session) -> None:
+        """Find out whether nobody else hears the requests. Who comes after this answer tells it."""
+        if not self._broadcast:
+            on_reply, seen = session.main.handing(self._seen)
+            session.main.send(pack("PUBSUB", "NUMSUB", self.place.alive, self.place.key), on_reply)
+            await seen
+
+    def _seen(self, counts: list[Any]) -> None:
+        """As soon as it is read: what was told after it must not be undone."""
+        self._alone = counts[1] == counts[3] == 1
+
+    def _on_joined(self, _: bytes) -> None:
+        self._alone = False
 
     async def stop(self) -> None:
         """What was heard is handed over: it cannot be given back."""
         self._stopped = True
         try:
             await self._channels.leave(self.place.key, self._on_data)
+            await self._channels.leave(self.place.alive, self._on_joined)
         except (RpcError, hiredis.ReplyError) as error:
             log.debug("stopping to serve %r: %s", self.address, error)
         while self._backlog and self._session is not None:
@@ -63,7 +94,7 @@ class ChannelReceiver(Receiver):
 
     def claim(self, delivery: RedisDelivery, told: OnBegun) -> None:
         message, main = delivery.message, delivery.session.main
-        if self._broadcast or not message.message_id:
+        if self._broadcast or delivery.entry is ALONE or not message.message_id:
             delivery.claimed(told, True)
             return
         left = NO_LIMIT_S if message.time_left_ms is None else message.time_left_ms / 1000
@@ -107,10 +138,10 @@ class ChannelReceiver(Receiver):
                     self.address,
                 )
         elif self.room() and not self._backlog:
-            self._deliver(session, data, None)
+            self._deliver(session, data, ALONE if self._alone else None)
         elif len(self._backlog) < MAX_BACKLOG and self._backlog_bytes + len(data) <= MAX_BACKLOG_BYTES:
             self._held_up = True
-            self._backlog.append((data, session.main.last_read))
+            self._backlog.append((data, session.main.last_read, self._alone))
             self._backlog_bytes += len(data)
         else:
             self._dropped += 1
@@ -130,6 +161,6 @@ class ChannelReceiver(Receiver):
 
     def _deliver_next(self, session: Session) -> None:
         """From the backlog; the time it spent there is over."""
-        data, came_at = self._backlog.popleft()
+        data, came_at, alone = self._backlog.popleft()
         self._backlog_bytes -= len(data)
-        self._deliver(session, data, None, waited=session.main.loop.time() - came_at)
+        self._deliver(session, data, ALONE if alone else None, waited=session.main.loop.time() - came_at)

@@ -205,6 +205,9 @@ class RedisTransport(Observed):
 
     async def _prepare(self, session: Session) -> None:
         """Before it counts as connected: subscriptions, the inbox, the receivers, the replies left over."""
+        for receiver in self._receivers:
+            if isinstance(receiver, ChannelReceiver):
+                await receiver.announce(session)
         await self._channels.attach(session)
         await self._requester.attach(session)
         for receiver in self._receivers:
@@ -237,7 +240,7 @@ class RedisTransport(Observed):
                 )
 
     async def _beat(self) -> None:
-        """Once a second a look at what dead consumers left at each address, or a PING.
+        """Once a second a look around at each address, or a PING.
 
         At once after a request that must run alone. The answer says how old what is read can be at most.
         """
@@ -249,13 +252,12 @@ class RedisTransport(Observed):
                 pass
             self._reap_now.clear()
             session = self._connection.session
-            pulling = [receiver for receiver in self._receivers if isinstance(receiver, PullingReceiver)]
             if session is None:
                 continue
             asked_at = session.main.loop.time()
             try:
-                if pulling:
-                    await asyncio.gather(*(receiver.reap() for receiver in pulling))
+                if self._receivers:
+                    await asyncio.gather(*(receiver.look_around(session) for receiver in self._receivers))
                 else:
                     await session.main.ask("PING")
                 session.fresh_since = asked_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -203,8 +204,11 @@ class Heard:
     """A receiver of a channel with room for `prefetch` requests, and what it delivers."""
 
     def __init__(self, prefetch: int) -> None:
-        link = Redis().link
-        self.session = cast(Any, SimpleNamespace(main=link, alive=True, fresh_since=link.last_read))
+        self.redis = Redis()
+        link = self.redis.link
+        self.session = cast(
+            Any, SimpleNamespace(main=link, alive=True, fresh_since=link.last_read, consumer="me", on_push=None)
+        )
         self.deliveries: list[Delivery] = []
         replier = Replier(on_gone=lambda _: None)
         replier.attach(self.session)
@@ -213,6 +217,27 @@ class Heard:
             *(place, "x", self.deliveries.append, prefetch, replier, Channels()), broadcast=False
         )
         self.receiver._session = self.session
+        link.on_push = lambda channel, _: self.receiver._on_joined(b"") if channel == b"a" else None
+
+    async def reconnect(self) -> None:
+        """With nobody else there."""
+        await self.answered(self.receiver.announce(self.session), b">3\r\n+subscribe\r\n+a\r\n:1\r\n", b":1\r\n")
+        await self.answered(self.receiver.attach(self.session), counts(1, 1))
+
+    async def answered(self, asking: Coroutine[Any, Any, None], *replies: bytes) -> None:
+        task = asyncio.create_task(asking)
+        for reply in replies:
+            await asyncio.sleep(0)
+            self.session.main.data_received(reply)
+        await task
+
+    async def claims(self) -> list[bytes]:
+        """The commands by which what was delivered is claimed."""
+        self.redis.writes.clear()
+        for delivery in self.deliveries:
+            delivery.begin(lambda _: None)
+        await asyncio.sleep(0)
+        return [command[0] for write in self.redis.writes for command in write]
 
     def hear(self, count: int) -> None:
         for n in range(count):
@@ -223,8 +248,61 @@ async def test_a_backlog_is_delivered_on_the_next_connection() -> None:
     heard = Heard(prefetch=2)
     heard.hear(5)
     assert len(heard.deliveries) == 2
-    await heard.receiver.attach(heard.session)
+    await heard.reconnect()
     assert len(heard.deliveries) == 4
+
+
+def counts(alive: int, heard: int) -> bytes:
+    return b"*4\r\n+a\r\n:%d\r\n+x\r\n:%d\r\n" % (alive, heard)
+
+
+JOINED = b">3\r\n+message\r\n+a\r\n+other\r\n"
+
+
+async def test_what_nobody_else_hears_needs_no_claim() -> None:
+    heard = Heard(prefetch=2)
+    await heard.reconnect()
+    heard.hear(2)
+    assert await heard.claims() == []
+    assert all(delivery.begun for delivery in heard.deliveries)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("seen", [(1, 2), (2, 1), (2, 2)], ids=["older", "coming", "there"])
+async def test_what_others_hear_is_claimed(seen: tuple[int, int]) -> None:
+    heard = Heard(prefetch=2)
+    await heard.reconnect()
+    await heard.answered(heard.receiver.look_around(heard.session), counts(*seen))
+    heard.hear(1)
+    assert await heard.claims() == [b"SET"]
+
+
+async def test_who_came_after_the_look_around_is_not_overlooked() -> None:
+    """Both are in one read; the answer is the older one."""
+    heard = Heard(prefetch=2)
+    await heard.reconnect()
+    await heard.answered(heard.receiver.look_around(heard.session), counts(1, 1) + JOINED)
+    heard.hear(1)
+    assert await heard.claims() == [b"SET"]
+
+
+async def test_what_others_have_heard_is_claimed_though_they_are_gone() -> None:
+    """It waited here; they may have run it before they left."""
+    heard = Heard(prefetch=1)
+    await heard.reconnect()
+    heard.session.main.data_received(JOINED)
+    heard.hear(2)
+    await heard.answered(heard.receiver.look_around(heard.session), counts(1, 1))
+    heard.hear(1)
+    heard.receiver.set_prefetch(3)
+    assert await heard.claims() == [b"SET", b"SET"]
+
+
+async def test_a_look_around_that_is_refused_changes_nothing() -> None:
+    heard = Heard(prefetch=1)
+    with pytest.raises(hiredis.ReplyError):
+        await heard.answered(heard.receiver.look_around(heard.session), b"-NOPERM no\r\n")
+    heard.hear(1)
+    assert await heard.claims() == [b"SET"]
 
 
 async def test_a_long_backlog_of_what_ends_at_once_does_not_recurse() -> None:
