@@ -26,10 +26,6 @@ class Deadline:
 
     at: float
 
-    @classmethod
-    def after(cls, seconds: float, now: float) -> Deadline:
-        return cls(now + seconds)
-
     def remaining(self, now: float) -> float:
         """Seconds left; negative when the time is up."""
         return self.at - now

@@ -1,7 +1,8 @@
 """From a delivery to its reply: the asyncio shell around `InFlight` and `Slots`.
 
-Its invariant: each delivery accepted is settled exactly once, with the reply its caller is owed,
-and each handler's task is ended by its return, its deadline, its caller's cancel or the drain.
+Its invariant: each delivery accepted is settled once, with the reply its caller is owed, or left to a broker that
+gives it to another server; and each handler's task is ended by its return, its deadline, its caller's cancel or the
+drain.
 User code never runs in `accept`.
 """
 

@@ -82,9 +82,13 @@ class Settings(BaseSettings):
         default=16_384, gt=0, description="calls that may wait for their reply at once"
     )
     max_body: int = Field(default=1_048_576, gt=0, description="bytes of the largest body sent or read")
-    concurrency: int = Field(default=100, gt=0, description="handlers that may run at once in a server")
+    concurrency: int = Field(
+        default=100, gt=0, description="handlers that may run at once in a server; of plain functions 64"
+    )
     prefetch_ahead: int = Field(  # enough to hide the broker's round trip
-        default=32, ge=0, description="requests a server takes beyond those that run; 0 shares long tasks fairly"
+        default=32,
+        ge=0,
+        description="requests taken beyond those that run, where a broker keeps them; 0 shares long tasks fairly",
     )
     grace: float = Field(default=10.0, ge=0, description="seconds a stopping server gives to what it has begun")
     debug: bool = Field(default=False, description="send tracebacks to callers")

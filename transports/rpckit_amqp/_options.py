@@ -23,7 +23,7 @@ class AmqpOptions(TransportOptions):
         10,
         ge=1,
         le=600,
-        description="seconds; a silent connection is given up after two of them, and 0 would be never",
+        description="seconds; a silent connection is given up after two of them",
     )
     reply: Literal["queue", "direct"] = Field(
         "queue", description="replies come on an exclusive queue, or by RabbitMQ's direct reply-to"
