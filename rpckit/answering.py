@@ -14,12 +14,13 @@ from typing import Any
 
 from rpckit.bodies import read_arguments, write_result
 from rpckit.contract import Service
-from rpckit.dispatch import Dispatcher, sent
+from rpckit.dispatch import Dispatcher
 from rpckit.errors import Code, InvalidArgument, MethodNotFound, NoResponder, RemoteError
 from rpckit.fault import TOOLKIT, Fault, fault_message, fault_of
 from rpckit.job import Link
 from rpckit.message import Kind, Message
 from rpckit.queries import SESSION_ADDRESS, TOPIC, Instance, query_service
+from rpckit.replies import sent
 from rpckit.stats import report
 from rpckit.transport import Delivery
 

@@ -12,7 +12,6 @@ import asyncio
 import contextvars
 import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,10 +20,8 @@ from functools import partial
 from time import perf_counter  # finer than the clock of every event loop
 from typing import Any, ParamSpec, TypeVar, cast
 
-from rpckit import codec
-from rpckit.bodies import write_result
 from rpckit.call import check_carried, event_message
-from rpckit.context import Context, Response, enter_slot
+from rpckit.context import Context, enter_slot
 from rpckit.contract import MethodSpec, Service
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
 from rpckit.errors import (
@@ -33,28 +30,29 @@ from rpckit.errors import (
     UsageError,
 )
 from rpckit.events import EventBacklog, EventDelivery
-from rpckit.fault import TOOLKIT, Fault, brief, contract_changed, fault_message
+from rpckit.fault import TOOLKIT, Fault, contract_changed
 from rpckit.ids import new_id
 from rpckit.inflight import ADMITTED, Admission, InFlight
 from rpckit.job import Job, Link, Stop, call_key
-from rpckit.message import CONTRACT_HEADER, NATIVE, REPLY, REQUEST, Kind, Message
+from rpckit.lending import Lending
+from rpckit.message import CONTRACT_HEADER, NATIVE, REQUEST, Kind, Message
 from rpckit.middleware import Middleware, compose
-from rpckit.refusals import declared_fault, fault_for, not_one, response_headers, same_contract, unknown_method
+from rpckit.refusals import declared_fault, fault_for, not_one, same_contract, unknown_method
+from rpckit.replies import Replies
 from rpckit.schema import part_in
 from rpckit.slots import Slots
 from rpckit.stats import CallStats, MethodStats
 from rpckit.timer import TableTimer
-from rpckit.transport import Delivery, Receiver, begins
+from rpckit.transport import Delivery, begins
 from rpckit.turns import Turns
 
-__all__ = ["Dispatcher", "sent"]
+__all__ = ["Dispatcher"]
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MAX_LENT_STEPS = 32  # prefetches full of waiting handlers; then only nested calls are taken, so that those can end
 THREADS = 64  # plain functions that run at once, whatever the concurrency
 OTHERS_FIRST_S = 0.02  # seconds in which a server that can run a request claims it, before one that cannot refuses it
 LAST_S = 1.0  # of the grace: nothing is begun in it
@@ -75,20 +73,18 @@ class Dispatcher:
     ) -> None:
         self.slots = Slots(concurrency)
         self.max_body = max_body
-        self.debug = debug
         self.draining = False  # nothing more is taken
         self._patience: asyncio.Timeout | None = None  # of a drain that waits
         self._hurried = False
-        self.prefetch = self._step = concurrency + prefetch_ahead
-        self._most_lent = MAX_LENT_STEPS * self._step
         self.links: list[Link] = []
-        self.popping: list[Receiver] = []  # those that take nothing ahead
+        self.lending = Lending(self.slots, self.links, ahead=prefetch_ahead)
         self.events = EventBacklog()
         self.stats = CallStats()
+        self._replies = Replies(self.stats, max_body=max_body, debug=debug)
+        self._answer, self._fail = self._replies.answer, self._replies.fail
         self.inflight: InFlight[Job] = InFlight()
         self._running: set[Job] = set()  # with a slot, their handlers not yet over
         self._refusing: set[asyncio.Task[None]] = set()
-        self._lent = 0
         self._plain_serial = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -175,8 +171,8 @@ class Dispatcher:
         if delivery.redelivered and self._may_have_run(link, spec, message):
             text = f"{service.address}.{message.method} was delivered before and may have run; it is not idempotent"
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
-        if self._lent >= self._most_lent and message.depth == 0 and not delivery.redelivered:
-            text = f"{self._lent} handlers wait for nested calls here"
+        if self.lending.lent >= self.lending.most and message.depth == 0 and not delivery.redelivered:
+            text = f"{self.lending.lent} handlers wait for nested calls here"
             return Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
         if message.headers and CONTRACT_HEADER in message.headers and not same_contract(service, message):
             return contract_changed(service.address, part_in(service, message.method))
@@ -195,17 +191,17 @@ class Dispatcher:
             refusing.add_done_callback(self._refusing.discard)
         else:
             stats.refused(fault.code)
-            self._answer_fault(delivery, fault)
+            self._fail(delivery, fault)
 
     async def _refuse_if_claimed(self, delivery: Delivery, fault: Fault, stats: MethodStats) -> None:
         await asyncio.sleep(OTHERS_FIRST_S)
         try:
             if await begins(delivery):
                 stats.refused(fault.code)
-                self._answer_fault(delivery, fault)
+                self._fail(delivery, fault)
         except RpcError as error:
             log.info("a refusal could not be claimed: %s", error)
-            self._answer_fault(delivery, replace(fault_for(error), origin=TOOLKIT))
+            self._fail(delivery, replace(fault_for(error), origin=TOOLKIT))
 
     def _deadline(self, link: Link, message: Message, now: float) -> Deadline | None:
         deadline, skewed = deadline_on_arrival(message.time_left_ms, message.deadline_ms, now, time.time())
@@ -274,7 +270,7 @@ class Dispatcher:
             return
         if isinstance(outcome, RpcError):
             fault = replace(fault_for(outcome), origin=TOOLKIT)
-            self._answer_fault(job.delivery, fault if job.needs_claim() else replace(fault, code=Code.ABORTED), job)
+            self._fail(job.delivery, fault if job.needs_claim() else replace(fault, code=Code.ABORTED), job)
         job.ended = True
         self._finish(job)
 
@@ -300,13 +296,13 @@ class Dispatcher:
         except asyncio.CancelledError:
             self._end_stopped(job)
         except job.spec.raises as error:
-            self._answer_fault(job.delivery, declared_fault(error, job.spec.raises), job)
+            self._fail(job.delivery, declared_fault(error, job.spec.raises), job)
         except RpcError as error:
-            self._answer_fault(job.delivery, fault_for(error), job)
+            self._fail(job.delivery, fault_for(error), job)
         except Exception as error:  # whatever a handler raises is answered, and logged once with its cause
-            self._answer_fault(job.delivery, self._internal(job, error), job)
+            self._fail(job.delivery, self._replies.internal(job, error), job)
         except BaseException:  # SystemExit, KeyboardInterrupt: on their way out of the process
-            self._answer_fault(job.delivery, Fault(Code.INTERNAL, "the server is exiting"), job)
+            self._fail(job.delivery, Fault(Code.INTERNAL, "the server is exiting"), job)
             raise
         finally:
             self._finish(job)
@@ -337,10 +333,10 @@ class Dispatcher:
                 job.read()
                 await self._call_handler(job)
         except asyncio.CancelledError:
-            self._count_failed(job, Code.CANCELLED)
+            self._replies.count_failed(job, Code.CANCELLED)
             log.warning("%s was cancelled while it handled an event", name, extra=job.context.log_fields())
         except Exception as error:
-            self._count_failed(job, fault_for(error).code if isinstance(error, RpcError) else Code.INTERNAL)
+            self._replies.count_failed(job, fault_for(error).code if isinstance(error, RpcError) else Code.INTERNAL)
             log.error("%s failed to handle an event", name, exc_info=error, extra=job.context.log_fields())
         finally:
             job.ended = True
@@ -354,7 +350,7 @@ class Dispatcher:
         self._running.discard(job)
         self.inflight.leave(job.key, job)
         if job.lent:  # it never took back the slot it lent
-            self._count_lent(-1)
+            self.lending.count(-1)
         else:
             self.slots.release()
         if not self._running:
@@ -382,79 +378,6 @@ class Dispatcher:
         context = contextvars.copy_context()
         return await self.loop.run_in_executor(self._pool, context.run, function)
 
-    # -- answering -----------------------------------------------------------------------------------
-
-    def _answer(self, job: Job, result: Any) -> None:
-        if job.ended:
-            return
-        request = job.message
-        if job.spec.no_reply or not request.reply_to:
-            self._settle(job)
-            return
-        response = result if isinstance(result, Response) else None
-        try:
-            body, content_type = write_result(request, result if response is None else response.body)
-            if len(body) > self.max_body:
-                raise codec.CodecError(f"{len(body)} bytes: over max_body ({self.max_body})")
-            reply = request.reply(REPLY, body, content_type)
-            if response is not None:
-                reply.headers = response_headers(response)
-                reply.maxlen = response.maxlen
-            job.delivery.reply(reply, confirmed=job.spec.idempotent)
-            job.ended = True
-        except (codec.CodecError, UsageError) as error:
-            log.error("the result of %s.%s cannot be sent: %s", job.service.name, job.spec.name, error)
-            fault = Fault(Code.DATA_LOSS, f"{job.spec.name} ran, but its result cannot be sent: {error}")
-            self._answer_fault(job.delivery, fault, job)
-
-    def _answer_fault(self, delivery: Delivery, fault: Fault, job: Job | None = None) -> None:
-        if job is not None:
-            if job.ended:
-                return
-            job.ended = True
-            self._count_failed(job, fault.code)
-        if not delivery.message.reply_to or (job is not None and job.spec.no_reply):
-            log.warning("a call without reply failed: %s: %s", fault.code, fault.message)
-            delivery.settle()
-            return
-        reply = fault_message(delivery.message, fault)
-        if len(reply.body) > self.max_body:
-            log.error(
-                "the details of a fault are not sent: %d bytes, over max_body (%d)", len(reply.body), self.max_body
-            )
-        elif sent(delivery, reply, "a fault"):
-            return
-        # whoever waits is to learn that it failed
-        if not sent(delivery, fault_message(delivery.message, brief(fault)), "a fault"):
-            delivery.settle()
-
-    def _count_failed(self, job: Job, code: str) -> None:
-        stats = self.stats.of(job.spec)
-        if job.started:  # counted as a call when it has ended
-            stats.failed(code)
-        else:
-            stats.refused(code)
-
-    def _settle(self, job: Job) -> None:
-        job.ended = True
-        job.delivery.settle()
-
-    def _internal(self, job: Job, error: Exception) -> Fault:
-        """The caller learns an id, the log the cause."""
-        error_id = new_id()[:16]
-        log.error(
-            "%s.%s raised (error id %s)",
-            job.service.name,
-            job.spec.name,
-            error_id,
-            exc_info=error,
-            extra=job.context.log_fields(),
-        )
-        if not self.debug:
-            return Fault(Code.INTERNAL, "internal error", type="InternalError", error_id=error_id)
-        details = {"traceback": "".join(traceback.format_exception(error))}
-        return Fault(Code.INTERNAL, repr(error), type=type(error).__name__, details=details, error_id=error_id)
-
     # -- stopping ------------------------------------------------------------------------------------
 
     def _expire(self, now: float) -> None:
@@ -481,9 +404,9 @@ class Dispatcher:
             text = f"{job.service.address}.{job.spec.name} was not begun: its time was up"
             # delivered before, it may have run there
             code = Code.ABORTED if job.delivery.redelivered else Code.DEADLINE_EXCEEDED
-            self._answer_fault(job.delivery, Fault(code, text, origin=TOOLKIT), job)
+            self._fail(job.delivery, Fault(code, text, origin=TOOLKIT), job)
         else:
-            self._settle(job)
+            self._replies.settle(job)
 
     def _end_stopped(self, job: Job) -> None:
         """The handler's task was cancelled: by us, for the reason noted, or by somebody else."""
@@ -491,17 +414,17 @@ class Dispatcher:
             return
         name = f"{job.service.address}.{job.spec.name}"
         if job.stop in (Stop.CANCELLED, Stop.GONE):
-            self._count_failed(job, Code.CANCELLED)
-            self._settle(job)
+            self._replies.count_failed(job, Code.CANCELLED)
+            self._replies.settle(job)
         elif job.stop is Stop.DEADLINE:
-            self._answer_fault(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
+            self._fail(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
         elif job.stop is Stop.DRAIN and job.spec.idempotent and job.link.gives_back:
             job.ended = True  # left unsettled: closing gives it back, to another server or to its caller
         elif job.stop is Stop.DRAIN:
             text = f"{name} was stopped while it ran: the server is stopping"
-            self._answer_fault(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
+            self._fail(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
         else:
-            self._answer_fault(job.delivery, Fault(Code.CANCELLED, f"{name} was cancelled on the server"), job)
+            self._fail(job.delivery, Fault(Code.CANCELLED, f"{name} was cancelled on the server"), job)
 
     async def drain(self, grace: float) -> None:
         """Run what was delivered, hand back what has not begun in time, stop the rest: within `grace` seconds.
@@ -558,53 +481,7 @@ class Dispatcher:
     def _check_idle(self) -> None:
         if not self._running and not self.slots.waiting:
             self._idle.set()
-            if self.prefetch > self._step:
-                self._set_prefetch(self._step)
-
-    # -- lending slots ---------------------------------------------------------------------------------
-
-    def lend_slot(self) -> None:
-        """A handler begins to wait for a nested call."""
-        self._count_lent(+1)
-        self.slots.release()
-
-    async def reclaim_slot(self) -> None:
-        given: asyncio.Future[None] = self.loop.create_future()
-        self.slots.resume(partial(_give, given, self.slots))
-        try:
-            await given
-        except asyncio.CancelledError:
-            if given.cancelled():
-                self.slots.take_now()
-            raise
-        finally:
-            self._count_lent(-1)
-
-    def reclaim_slot_now(self) -> None:
-        self._count_lent(-1)
-        self.slots.take_now()
-
-    def _count_lent(self, change: int) -> None:
-        self._lent += change
-        self._adjust_prefetch()
-        for receiver in self.popping:
-            receiver.set_prefetch(self.slots.limit + self._lent)
-
-    def _adjust_prefetch(self) -> None:
-        """Handlers that wait hold deliveries unsettled: without more prefetch their nested calls would never come.
-
-        It grows by steps, when fewer than `limit` deliveries have room, and shrinks when nothing is left to do.
-        """
-        limit = self.slots.limit
-        if self.prefetch - self._lent < limit:
-            self._set_prefetch(self._step * -(-(self._lent + limit) // self._step))
-
-    def _set_prefetch(self, prefetch: int) -> None:
-        self.prefetch = prefetch
-        for link in self.links:
-            for receiver in link.receivers:
-                if receiver not in self.popping:
-                    receiver.set_prefetch(prefetch)
+            self.lending.settle_down()
 
     def specs_in_flight(self) -> list[MethodSpec]:
         """The method of each call and event delivered and not yet ended, or still ending."""
@@ -623,20 +500,3 @@ def _called(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T
         return function(*args, **kwargs)
     except StopIteration as error:
         raise RuntimeError("the handler raised StopIteration") from error
-
-
-def _give(given: asyncio.Future[None], slots: Slots) -> None:
-    if given.done():
-        asyncio.get_running_loop().call_soon(slots.release)
-    else:
-        given.set_result(None)
-
-
-def sent(delivery: Delivery, reply: Message, what: str) -> bool:
-    """Whether it could be sent; if not, `what` it was is logged with the cause, and the delivery is still open."""
-    try:
-        delivery.reply(reply)
-    except UsageError as error:
-        log.error("%s cannot be sent: %s", what, error)
-        return False
-    return True

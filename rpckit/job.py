@@ -130,17 +130,17 @@ class Job:
     def lend(self) -> None:
         self.lent += 1
         if self.lent == 1 and not self.finished:
-            self.owner.lend_slot()
+            self.owner.lending.lend()
 
     async def reclaim(self) -> None:
         self.lent -= 1
         if self.lent == 0 and not self.finished:
-            await self.owner.reclaim_slot()
+            await self.owner.lending.reclaim()
 
     def reclaim_now(self) -> None:
         self.lent -= 1
         if self.lent == 0 and not self.finished:
-            self.owner.reclaim_slot_now()
+            self.owner.lending.reclaim_now()
 
 
 def call_key(link: Link, message: Message) -> CallKey:

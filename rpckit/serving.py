@@ -34,7 +34,7 @@ async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Servic
         await _receive(dispatcher, link, service)
     if transport.capabilities.sessions:
         accept_bare = partial(dispatcher.accept_bare, link, answering)
-        link.receivers.append(await transport.receive("", accept_bare, prefetch=dispatcher.prefetch))
+        link.receivers.append(await transport.receive("", accept_bare, prefetch=dispatcher.lending.prefetch))
 
 
 class Serving:
@@ -119,12 +119,12 @@ async def _receive(dispatcher: Dispatcher, link: Link, service: Service) -> None
     """The requests of a service. What would be lost with this process is taken only when it can begin."""
     once = not any(spec.idempotent for spec in service.methods.values())
     pops = once and link.transport.capabilities.pops
-    prefetch = dispatcher.slots.limit if pops else dispatcher.prefetch
+    prefetch = dispatcher.slots.limit if pops else dispatcher.lending.prefetch
     accept = partial(dispatcher.accept, link, service)
     receiver = await link.transport.receive(service.address, accept, prefetch=prefetch, at_most_once=once)
     link.receivers.append(receiver)
     if pops:
-        dispatcher.popping.append(receiver)
+        dispatcher.lending.popping.append(receiver)
 
 
 def _on_cancel(dispatcher: Dispatcher, link: Link, message: Message) -> None:

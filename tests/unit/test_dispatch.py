@@ -311,7 +311,7 @@ async def test_a_server_whose_handlers_all_wait_for_nested_calls_takes_only_thes
     wire: Wire, client: Client, serve: Serve
 ) -> None:
     server = await serve(service_of(fib))
-    server._dispatcher._most_lent = 0  # type: ignore[union-attr]
+    server._dispatcher.lending.most = 0  # type: ignore[union-attr]
     with pytest.raises(Overloaded, match="0 handlers wait for nested calls here"):
         await client.call("s.fib", 1)
     await wire.send("s.fib", 1, depth=1)
@@ -412,7 +412,7 @@ async def test_nested_calls_do_not_deadlock_at_any_concurrency(client: Client, s
     assert most <= 4
     dispatcher = server._dispatcher
     assert dispatcher is not None
-    assert (dispatcher.slots.taken, dispatcher.prefetch) == (0, 4 + 32)
+    assert (dispatcher.slots.taken, dispatcher.lending.prefetch) == (0, 4 + 32)
 
 
 async def test_no_more_handlers_run_than_the_concurrency(client: Client, serve: Serve) -> None:
@@ -634,7 +634,7 @@ async def test_redelivered_work_runs_again_only_if_it_may(
         changed.methods["work"] = replace(changed.methods["work"], no_reply=True)  # type: ignore[index]
     second = await serve(changed)
     if full:
-        second._dispatcher._most_lent = 0  # type: ignore[union-attr]
+        second._dispatcher.lending.most = 0  # type: ignore[union-attr]
     first._dispatcher.links[0].transport.drop()  # type: ignore[union-attr]
     if idempotent and headers:
         with pytest.raises(RemoteError, match="another contract"):

@@ -367,10 +367,10 @@ async def test_what_would_be_lost_is_taken_only_when_it_can_begin(keeps: bool, i
     assert transport.prefetch["one"] == (2 if pops else 10)
     assert dispatcher.slots.take()
     assert dispatcher.slots.take()
-    dispatcher.lend_slot()
-    dispatcher.lend_slot()
+    dispatcher.lending.lend()
+    dispatcher.lending.lend()
     assert dispatcher.slots.take()
-    dispatcher.reclaim_slot_now()
+    dispatcher.lending.reclaim_now()
     assert receiver.prefetches == ([3, 4, 3] if pops else [])
     await dispatcher.drain(0)
 

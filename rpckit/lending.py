@@ -1,0 +1,80 @@
+"""Slots that handlers lend while they wait for nested calls, and how far ahead requests are taken meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from rpckit.job import Link
+from rpckit.slots import Slots
+from rpckit.transport import Receiver
+
+__all__ = ["Lending"]
+
+MAX_LENT_STEPS = 32  # prefetches full of waiting handlers; then only nested calls are taken, so that those can end
+
+
+class Lending:
+    """Handlers that wait hold deliveries unsettled: without more prefetch their nested calls would never come.
+
+    prefetch: of each receiver on `links`, but for those in `popping`, which take nothing ahead.
+    """
+
+    def __init__(self, slots: Slots, links: Sequence[Link], *, ahead: int) -> None:
+        self.prefetch = self._step = slots.limit + ahead
+        self.popping: list[Receiver] = []
+        self.lent = 0
+        self.most = MAX_LENT_STEPS * self._step
+        self._slots = slots
+        self._links = links
+
+    def lend(self) -> None:
+        """A handler begins to wait for a nested call."""
+        self.count(+1)
+        self._slots.release()
+
+    async def reclaim(self) -> None:
+        """It goes on when a slot is free. Cancelled, it goes on at once."""
+        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._slots.resume(partial(_give, given, self._slots))
+        try:
+            await given
+        except asyncio.CancelledError:
+            if given.cancelled():
+                self._slots.take_now()
+            raise
+        finally:
+            self.count(-1)
+
+    def reclaim_now(self) -> None:
+        self.count(-1)
+        self._slots.take_now()
+
+    def count(self, change: int) -> None:
+        """The prefetch grows by steps, when fewer deliveries have room than there are slots."""
+        self.lent += change
+        limit = self._slots.limit
+        if self.prefetch - self.lent < limit:
+            self._set_prefetch(self._step * -(-(self.lent + limit) // self._step))
+        for receiver in self.popping:
+            receiver.set_prefetch(limit + self.lent)
+
+    def settle_down(self) -> None:
+        """Nothing is left to do."""
+        if self.prefetch > self._step:
+            self._set_prefetch(self._step)
+
+    def _set_prefetch(self, prefetch: int) -> None:
+        self.prefetch = prefetch
+        for link in self._links:
+            for receiver in link.receivers:
+                if receiver not in self.popping:
+                    receiver.set_prefetch(prefetch)
+
+
+def _give(given: asyncio.Future[None], slots: Slots) -> None:
+    if given.done():
+        asyncio.get_running_loop().call_soon(slots.release)
+    else:
+        given.set_result(None)
