@@ -188,7 +188,7 @@ class Client:
         if self._connecting is None:
             self._connecting = self._own(self._connect())
         await asyncio.shield(self._connecting)
-        if self._state is not State.CONNECTED:  # whoever called before us found that it never will
+        if self._state not in (State.CONNECTED, State.BLOCKED):  # whoever called before us found that it never will
             raise NotSent(f"{self.url}: {self._why}")
 
     async def wait_ready(self, timeout: float | None) -> None:
@@ -666,8 +666,11 @@ class Client:
         except BaseException as error:
             self._connecting = None
             self._why = str(error)
+            if isinstance(error, ConnectionLost):  # nothing of a caller's had left
+                raise NotSent(str(error)) from error
             raise
-        self._state = State.CONNECTED
+        if self._state is State.CONNECTING:  # else the transport told, and maybe more since then
+            self._state = State.CONNECTED
         self._gate.let_all()
 
     async def _open_session(self) -> None:

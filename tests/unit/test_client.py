@@ -657,6 +657,39 @@ async def test_a_refusal_for_good_ends_waiting_calls_at_once(url: str, monkeypat
     await client.close()
 
 
+@pytest.mark.parametrize("change", [MemoryTransport.drop, MemoryTransport.block])
+async def test_what_the_transport_tells_while_the_client_connects_stays_so(
+    url: str, desk: Desk, monkeypatch: pytest.MonkeyPatch, change: Callable[[MemoryTransport], None]
+) -> None:
+    class Changing(MemoryTransport):
+        async def open_inbox(self, on_message: OnMessage) -> None:
+            await super().open_inbox(on_message)
+            change(self)
+
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: Changing)
+    client = Client(url)
+    call = asyncio.ensure_future(client.call("desk.plus", 1))
+    await asyncio.sleep(BRIEF)
+    assert client.state is (State.BLOCKED if change is MemoryTransport.block else State.RECONNECTING)
+    assert not call.done()
+    memory(client).restore()
+    assert await call == 2
+    await client.close()
+
+
+async def test_connect_tells_that_the_connection_was_lost_meanwhile(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lost(MemoryTransport):
+        async def open_inbox(self, on_message: OnMessage) -> None:
+            self.drop("lost on the way")
+            raise ConnectionLost("lost on the way")
+
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: Lost)
+    client = Client(url)
+    with pytest.raises(NotSent, match="lost on the way"):
+        await client.connect()
+    await client.close()
+
+
 def test_a_client_used_in_two_event_loops_in_turn_works(url: str, broker: MemoryBroker) -> None:
     client = Client(url)
 
