@@ -10,6 +10,7 @@ import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -19,6 +20,7 @@ from rpckit import Client, ConnectionLost, NotSent, OutcomeUnknown, RpcError, Se
 from rpckit.ids import new_id
 from rpckit.testing import RabbitMq
 from rpckit.testing._ports import free_port
+from rpckit.transport import OnMessage, State
 
 from .world import Figure, eventually, proxied, session_of, with_options
 
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.timeout(20)
 HEARTBEAT = 1  # second
 MARGIN = 0.3  # seconds for a busy machine, on top of two heartbeats
 PASSWORD = "s3cr3t#/@%:?&=ü"
+CONSUME_OK = b"\x00\x3c\x00\x15"
 
 
 def service_at(address: str) -> Service:
@@ -257,6 +260,48 @@ async def test_a_link_cut_anywhere_in_the_handshake_is_not_sent(own_rabbitmq: Ra
         assert outcome is None or isinstance(outcome, RpcError)
         await client.close()
         await eventually(lambda: proxy.connections == 0)
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_link_lost_as_the_inbox_opens_is_waited_for(own_rabbitmq: RabbitMq, address: str, turns: int) -> None:
+    """Lost so many turns of the loop after the last answer came in: the inbox went with it, and so did being ready."""
+    loop = asyncio.get_running_loop()
+
+    def lose(link: Any, turns: int) -> None:
+        if turns:
+            loop.call_soon(lose, link, turns - 1)
+        else:
+            link.transport.abort()
+
+    async with Server(service_at(address), url=own_rabbitmq.url), proxied(own_rabbitmq.url) as (proxy, url):
+        client = Client(url)
+        open_inbox = client.transport.open_inbox
+
+        async def lose_it(on_message: OnMessage) -> None:
+            client.transport.open_inbox = open_inbox  # type: ignore[method-assign]
+            link = session_of(client).protocol
+            heard = link.data_received
+
+            def hear(data: bytes) -> None:
+                heard(data)
+                if CONSUME_OK in data:
+                    refusing.append(asyncio.ensure_future(proxy.refuse()))
+                    lose(link, turns)
+
+            link.data_received = hear
+            await open_inbox(on_message)
+
+        refusing: list[asyncio.Future[None]] = []
+        client.transport.open_inbox = lose_it  # type: ignore[method-assign]
+        (outcome,) = await asyncio.gather(client.connect(), return_exceptions=True)
+        assert outcome is None or isinstance(outcome, NotSent)
+        await eventually(lambda: client.state is State.RECONNECTING)
+        assert client.transport.inbox == ""
+        call = asyncio.create_task(client.call(f"{address}.echo", 1))
+        await asyncio.gather(*refusing)
+        await proxy.accept()
+        assert await call == 1
+        await client.close()
 
 
 async def test_a_dead_host_is_passed_over(own_rabbitmq: RabbitMq, address: str) -> None:

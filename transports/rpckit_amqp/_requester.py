@@ -162,6 +162,8 @@ class Requester:
         assert self.inbound is not None  # made with the session
         tag = self._queues.next_consumer_tag()
         await self.inbound.consume(tag, name, self._deliver_reply, address=name, kind=Kind.REPLY, acked=False)
+        if not session.alive:  # lost as the answer came: detached already, and its inbox is gone
+            raise ConnectionLost(str(session.protocol.close_reason))
         self.inbox = name
 
     def _deliver_reply(
