@@ -676,8 +676,13 @@ class Client:
     async def _open_session(self) -> None:
         """What the other side may find as soon as it is connected: services, hooks. Once."""
         if self._exposed and self._serving is None:
-            self._serving = Serving(self._transport, self._exposed, self.settings, lambda _: self.other)
-            await self._serving.start()
+            serving = Serving(self._transport, self._exposed, self.settings, lambda _: self.other)
+            try:
+                await serving.start()
+            except BaseException:
+                await serving.stop()
+                raise
+            self._serving = serving
         if any(self._hooks) and self._book is None:
             self._book = PeerBook(Peers(), self, self._transport, *self._hooks)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, NoReturn
 
 import pytest
 
@@ -26,7 +27,7 @@ from rpckit import (
     TypedClient,
     UsageError,
 )
-from rpckit.memory import MemoryBroker, MemoryTransport
+from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport
 from rpckit.message import Message
 from rpckit.transport import OnMessage, State
 
@@ -589,6 +590,15 @@ class RefusedTransport(MemoryTransport):
         raise UsageError("no such user")
 
 
+class UnservingTransport(MemoryTransport):
+    """Has sessions, and nothing can be served on them."""
+
+    capabilities = replace(CAPABILITIES, sessions=True)
+
+    async def receive(self, *_: Any, **__: Any) -> NoReturn:
+        raise UsageError("one address too many")
+
+
 async def test_a_call_waits_until_its_reply_can_be_heard(url: str, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: SlowInbox)
     client = Client(url, timeout=1)
@@ -687,6 +697,15 @@ async def test_connect_tells_that_the_connection_was_lost_meanwhile(url: str, mo
     client = Client(url)
     with pytest.raises(NotSent, match="lost on the way"):
         await client.connect()
+    await client.close()
+
+
+async def test_a_client_that_cannot_serve_does_not_connect(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: UnservingTransport)
+    client = Client(url, expose=Desk().service)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="one address too many"):
+            await client.connect()
     await client.close()
 
 
