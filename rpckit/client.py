@@ -150,7 +150,9 @@ class Client:
         self._surveys = Surveys()
         self._cancels: deque[Message] = deque(maxlen=self.settings.max_pending)
         self._cancelling: asyncio.Task[None] | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[None] | None = None  # the attempt under way, or the last one
+        self._trying: asyncio.Task[None] | None = None
+        self._opened = False  # once connected with an inbox, the transport comes back by itself
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: TableTimer | None = None
 
@@ -185,10 +187,8 @@ class Client:
     async def connect(self) -> None:
         """Connect now instead of on first use. Raises `NotSent` when it cannot, `UsageError` when it never will."""
         self._bind_to_loop()
-        if self._connecting is None:
-            self._connecting = self._own(self._connect())
-        await asyncio.shield(self._connecting)
-        if self._state not in (State.CONNECTED, State.BLOCKED):  # whoever called before us found that it never will
+        await self._connect()
+        if self._state not in (State.CONNECTED, State.BLOCKED):
             raise NotSent(f"{self.url}: {self._why}")
 
     async def wait_ready(self, timeout: float | None) -> None:
@@ -638,8 +638,9 @@ class Client:
         while not (inbox := self._ready()):
             if self._closed or self._state is State.CLOSED:
                 raise NotSent(f"{self.url}: {self._why}")
-            if self._connecting is None:
-                self._connecting = self._own(self._connect_patiently())
+            if not self._opened and (self._trying is None or self._trying.done()):
+                self._trying = self._own(self._connect_patiently())
+                continue  # a task that runs at once may have connected already
             await self._gate.wait(until, self._not_ready)
             asyncio.get_running_loop().call_soon(self._pass_on)
         return inbox
@@ -657,6 +658,18 @@ class Client:
         return NotSent(f"{self.url} is {self._state}: {self._why or 'not connected yet'}")
 
     async def _connect(self) -> None:
+        """One attempt, shared by all who want one meanwhile. Raises what it ended with; cancelled, it goes on."""
+        if self._opened:
+            return
+        if self._connecting is None or self._connecting.done():
+            self._connecting = self._own(self._open())
+        attempt = self._connecting
+        await asyncio.wait([attempt])
+        if attempt.cancelled():  # by closing
+            raise NotSent(f"{self.url}: {self._why}")
+        attempt.result()
+
+    async def _open(self) -> None:
         try:
             if self._transport.capabilities.sessions:
                 await self._open_session()
@@ -664,11 +677,11 @@ class Client:
                 await self._transport.connect()
             await self._transport.open_inbox(self._on_message)
         except BaseException as error:
-            self._connecting = None
             self._why = str(error)
             if isinstance(error, ConnectionLost):  # nothing of a caller's had left
                 raise NotSent(str(error)) from error
             raise
+        self._opened = True
         if self._state is State.CONNECTING:  # else the transport told, and maybe more since then
             self._state = State.CONNECTED
         self._gate.let_all()
@@ -693,11 +706,13 @@ class Client:
             try:
                 return await self._connect()
             except UsageError as error:
-                return self._gate.refuse_all(error)
+                return self._gate.refuse_all(UsageError(str(error)))
             except RpcError:
                 if not self._gate:
                     return None
-            self._connecting = asyncio.current_task()
+            except Exception as error:
+                log.exception("connecting to %s failed in a way that nobody expected", self.url)
+                return self._gate.refuse_all(NotSent(f"{self.url}: {error!r}"))
             elapsed = asyncio.get_running_loop().time() - began
             await asyncio.sleep(backoff.delay(attempt, elapsed, random.random))
             attempt += 1

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from rpckit.errors import RpcError, UsageError
+from rpckit.errors import NotSent, RpcError, UsageError
 
 __all__ = ["Gate"]
 
@@ -50,11 +50,11 @@ class Gate:
         for _ in range(len(self._waiting)):
             self.let_one()
 
-    def refuse_all(self, error: UsageError) -> None:
+    def refuse_all(self, error: UsageError | NotSent) -> None:
         waiting, self._waiting = self._waiting, deque()
         for each in waiting:
             if not each.done():
-                each.set_exception(UsageError(str(error)))  # each its own, with its own traceback
+                each.set_exception(type(error)(str(error)))  # each its own, with its own traceback
 
 
 def _give_up(waiting: asyncio.Future[None], late: Callable[[], RpcError]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -590,6 +591,20 @@ class RefusedTransport(MemoryTransport):
         raise UsageError("no such user")
 
 
+class HeldTransport(MemoryTransport):
+    """Each attempt to connect ends as the test says: with an error, or well."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.outcomes: asyncio.Queue[Exception | None] = asyncio.Queue()
+
+    async def connect(self, *, serve: bool = False) -> None:
+        outcome = await self.outcomes.get()
+        if outcome is not None:
+            raise outcome
+        await super().connect(serve=serve)
+
+
 class UnservingTransport(MemoryTransport):
     """Has sessions, and nothing can be served on them."""
 
@@ -597,6 +612,20 @@ class UnservingTransport(MemoryTransport):
 
     async def receive(self, *_: Any, **__: Any) -> NoReturn:
         raise UsageError("one address too many")
+
+
+@pytest.fixture
+def held(url: str, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """A client of a `HeldTransport`."""
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: HeldTransport)
+    return Client(url)
+
+
+def tell(client: Client, *outcomes: Exception | None) -> None:
+    """How the next attempts to connect end."""
+    assert isinstance(client.transport, HeldTransport)
+    for outcome in outcomes:
+        client.transport.outcomes.put_nowait(outcome)
 
 
 async def test_a_call_waits_until_its_reply_can_be_heard(url: str, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -707,6 +736,61 @@ async def test_a_client_that_cannot_serve_does_not_connect(url: str, monkeypatch
         with pytest.raises(UsageError, match="one address too many"):
             await client.connect()
     await client.close()
+
+
+async def test_a_call_that_joined_a_connect_that_fails_is_tried_for(desk: Desk, held: Client) -> None:
+    connecting = asyncio.ensure_future(held.connect())
+    await asyncio.sleep(0)
+    call = asyncio.ensure_future(held.call("desk.plus", 1))
+    await asyncio.sleep(0)
+    tell(held, NotSent("no route"), None)
+    assert isinstance(await settled(connecting), NotSent)
+    assert await call == 2
+    await held.close()
+
+
+async def test_connect_fails_at_once_also_beside_somebody_who_waits(held: Client) -> None:
+    waiting = asyncio.ensure_future(held.wait_ready(None))
+    await asyncio.sleep(0)
+    connecting = asyncio.ensure_future(held.connect())
+    tell(held, NotSent("no route"))
+    assert isinstance(await settled(connecting), NotSent)
+    assert not waiting.done()
+    tell(held, None)
+    await waiting
+    await held.close()
+
+
+async def test_what_nobody_expected_of_connecting_is_logged_and_told_to_all_who_wait(
+    held: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = [asyncio.ensure_future(held.wait_ready(None)) for _ in range(2)]
+    tell(held, UnicodeError("label empty"))
+    for each in waiting:
+        with pytest.raises(NotSent, match="label empty"):
+            await each
+    assert "label empty" in caplog.text
+    await held.close()
+
+
+if sys.version_info >= (3, 12):
+
+    async def test_a_call_in_an_eager_task_finds_the_connection_that_it_made(url: str, desk: Desk) -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        client = Client(url)
+        assert await client.call("desk.plus", 1) == 2
+        await client.close()
+
+    async def test_connecting_that_fails_in_an_eager_task_can_be_tried_again(
+        url: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: UnwillingTransport)
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        client = Client(url)
+        with pytest.raises(NotSent, match="no route"):
+            await client.connect()
+        assert await client.call("desk.plus", 1) == 2
+        await client.close()
 
 
 def test_a_client_used_in_two_event_loops_in_turn_works(url: str, broker: MemoryBroker) -> None:
