@@ -187,7 +187,8 @@ class Client:
     async def connect(self) -> None:
         """Connect now instead of on first use. Raises `NotSent` when it cannot, `UsageError` when it never will."""
         self._bind_to_loop()
-        await self._connect()
+        if not self._closed:
+            await self._connect()
         if self._state not in (State.CONNECTED, State.BLOCKED):
             raise NotSent(f"{self.url}: {self._why}")
 
@@ -203,10 +204,11 @@ class Client:
     async def close(self) -> None:
         """End pending calls with `ConnectionLost`, then the connection. Twice is once.
 
-        Cancelled, it goes on by itself; closing again waits for its end.
+        Cancelled, it goes on by itself; closing again waits for its end. In this event loop it stays closed.
         """
+        loop = self._bind_to_loop()
         if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close())
+            self._closing = loop.create_task(self._close())
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
@@ -677,7 +679,8 @@ class Client:
                 await self._transport.connect()
             await self._transport.open_inbox(self._on_message)
         except BaseException as error:
-            self._why = str(error)
+            if not self._closed:
+                self._why = str(error)
             if isinstance(error, ConnectionLost):  # nothing of a caller's had left
                 raise NotSent(str(error)) from error
             raise

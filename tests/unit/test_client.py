@@ -872,6 +872,41 @@ async def test_a_closed_client_says_so(url: str, desk: Desk) -> None:
         await client.call("desk.plus", 1)
 
 
+async def test_connecting_that_closing_ends_is_not_sent(held: Client) -> None:
+    connecting = asyncio.ensure_future(held.connect())
+    await asyncio.sleep(BRIEF)
+    await held.close()
+    error = await settled(connecting)
+    assert isinstance(error, NotSent)
+    assert "the client is closed" in str(error)
+
+
+async def test_connecting_that_ends_just_as_the_client_closes_leaves_it_closed(url: str, desk: Desk) -> None:
+    client = Client(url)
+    closing = asyncio.ensure_future(client.close())
+    late = [asyncio.ensure_future(client.connect()), asyncio.ensure_future(client.call("desk.hold", timeout=None))]
+    await closing
+    assert client.state is State.CLOSED
+    for each in late:
+        assert isinstance(await settled(each), NotSent)
+
+
+def test_a_client_closed_before_it_connected_opens_only_in_another_event_loop(url: str, broker: MemoryBroker) -> None:
+    client = Client(url)
+
+    async def close_first() -> None:
+        await client.close()
+        with pytest.raises(NotSent, match="the client is closed"):
+            await client.connect()
+
+    async def connect() -> None:
+        async with client:
+            assert client.state is State.CONNECTED
+
+    asyncio.run(close_first())
+    asyncio.run(connect())
+
+
 # -- what cannot be ---------------------------------------------------------------------------------
 
 
