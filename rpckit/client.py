@@ -346,7 +346,7 @@ class Client:
     ) -> Reply:
         """The raw form: `body` to `address`, and the raw reply.
 
-        bytes and str go as they are, anything else as JSON; `content_type` overrides what is said of it.
+        bytes and str go as they are, None as nothing, anything else as JSON; `content_type` overrides what is said of it.
         Raises and cancelling as `call`, but that a server of another kind hears of no cancel. At most once.
         """
         options = self.options.but(timeout, headers, None, no_server)
@@ -642,7 +642,6 @@ class Client:
                 raise NotSent(f"{self.url}: {self._why}")
             if not self._opened and (self._trying is None or self._trying.done()):
                 self._trying = self._own(self._connect_patiently())
-                continue  # a task that runs at once may have connected already
             await self._gate.wait(until, self._not_ready)
             asyncio.get_running_loop().call_soon(self._pass_on)
         return inbox
@@ -705,6 +704,7 @@ class Client:
     async def _connect_patiently(self) -> None:
         """For calls that came before the connection: each waits its own time, this tries while any does."""
         backoff, attempt, began = Backoff(), 0, asyncio.get_running_loop().time()
+        await asyncio.sleep(0)  # for tasks that begin at once: whoever wants it is to wait at the gate by then
         while not self._closed:
             try:
                 return await self._connect()

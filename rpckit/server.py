@@ -90,7 +90,7 @@ class Server:
 
     @property
     def in_flight(self) -> int:
-        """Calls delivered and not yet answered."""
+        """Calls and events delivered and not yet over."""
         return len(self._dispatcher.inflight) if self._dispatcher else 0
 
     async def emit(self, topic: str, /, *args: Any, **kwargs: Any) -> None:
@@ -178,7 +178,7 @@ class Server:
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once what still runs.
 
-        Its callers are told; idempotent calls on a broker are given back to it. A third signal, or a second one
+        Its callers are told; idempotent calls are given back to a broker that keeps them. A third signal, or a second one
         while it starts, cancels every task of the process.
         Raises `NotSent` when a connection is lost for good.
         """

@@ -116,7 +116,7 @@ class Swarm:
     ) -> None:
         self.history = History()
         self.address = f"faults.swarm.{next(_serial)}"
-        self.server = Server(self._service(), url=server_url, grace=2.0)
+        self.server = Server(self.service(), url=server_url, grace=2.0)
         self.client = Client(client_url, timeout=timeout, send_wait=SEND_WAIT)
         self._callers = callers
         self._timeout = timeout
@@ -163,7 +163,7 @@ class Swarm:
     def check(self) -> None:
         assert self.problems() == []
 
-    def _service(self) -> Service:
+    def service(self) -> Service:
         service = Service("swarm", address=self.address)
 
         async def work(call_id: str) -> str:
