@@ -78,8 +78,10 @@ class Server:
         self._dispatcher: Dispatcher | None = None
         self._working: Dispatcher | None = None  # from when it serves until it is closed
         self._answerer: Answerer | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Event | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._ended: asyncio.Event | None = None  # from a start to the end of closing it is not set
         self._fatal: str | None = None
         self._watch: LoopWatch | None = None
         self._told: dict[str, tuple[State, str]] = {}  # the last state of each transport
@@ -125,54 +127,64 @@ class Server:
     async def start(self) -> None:
         """Connect and receive. Raises `NotSent` or `UsageError`; nothing is left running then.
 
-        A server that runs is left as it is, with a `UsageError`. Cancelling is safe.
+        A server that runs or still stops is left as it is, with a `UsageError`; one that is stopped meanwhile raises
+        `NotSent`. Cancelling is safe.
         """
         if self._dispatcher is not None:
             raise UsageError("this server is running already: `async with server` and `run` each start it")
+        if self._ended is not None and not self._ended.is_set():
+            raise UsageError("this server is still stopping: `await server.stop()` returns when it may start again")
         _check_not_imported()
         self._check_contract()
         settings = self.settings
         self._stopping = asyncio.Event()
-        self._dispatcher = Dispatcher(
+        self._dispatcher = dispatcher = Dispatcher(
             settings.concurrency,
             max_body=settings.max_body,
             prefetch_ahead=settings.prefetch_ahead,
             middleware=self._middleware,
             debug=settings.debug,
         )
-        self._answerer = Answerer(self._dispatcher, self._services) if settings.discovery else None
+        self._answerer = Answerer(dispatcher, self._services) if settings.discovery else None
+        self._ended = asyncio.Event()
+        # a task of its own, so that `stop` can end it and what comes of that is not taken for a cancel of ours
+        self._starting = starting = asyncio.get_running_loop().create_task(self._open_all(dispatcher))
         try:
-            for url in self.urls:
-                options = {**self.settings.options_for(url.scheme), **self._transport_options}
-                await self._open(open_transport(url, options), url)
-            if self._transport is not None:
-                await self._open(self._transport, self._transport.capabilities.name)
+            await asyncio.wait([starting])
+            if self._dispatcher is not dispatcher:
+                raise NotSent("this server was stopped while it started")
+            starting.result()
         except BaseException:
-            dispatcher, self._dispatcher = self._dispatcher, None
-            await self._close(dispatcher)
+            await self.stop(grace=0)
             raise
-        self._watch = LoopWatch(self._dispatcher.handler_of)
+        self._watch = LoopWatch(dispatcher.handler_of)
         self._watch.start()
-        self._working = self._dispatcher
+        self._working = dispatcher
 
     async def stop(self, grace: float | None = None) -> None:
-        """Drain for up to `grace` seconds (those of the settings with None), then close. Twice is once.
+        """Drain for up to `grace` seconds (those of the settings with None), then close. Twice is once: both wait.
 
         Cancelled while it drains it closes at once; cancelled while it closes, that goes on by itself.
         """
         dispatcher, self._dispatcher = self._dispatcher, None
         if dispatcher is None:
-            if self._closing is not None:
-                await asyncio.shield(self._closing)
+            if self._ended is not None:
+                await self._ended.wait()
             return
+        starting, ended = self._starting, self._ended
+        assert starting is not None  # set by start
+        assert ended is not None
         if self._watch is not None:
             self._watch.stop()
         try:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
             for link in dispatcher.links:
                 await _stop_receivers(link)
             await dispatcher.drain(self.settings.grace if grace is None else grace)
         finally:  # cancelled as well: nothing stays open
             self._closing = asyncio.get_running_loop().create_task(self._close(dispatcher))
+            self._closing.add_done_callback(lambda _: ended.set())
             await asyncio.shield(self._closing)
 
     async def run(self) -> None:
@@ -217,24 +229,29 @@ class Server:
             if not service.methods and not service.events:
                 raise UsageError(f"service {service.name!r} has no methods, and hears no events")
 
-    async def _open(self, transport: Transport, url: Url | str) -> None:
-        assert self._dispatcher is not None  # created by start
+    async def _open_all(self, dispatcher: Dispatcher) -> None:
+        for url in self.urls:
+            options = {**self.settings.options_for(url.scheme), **self._transport_options}
+            await self._open(dispatcher, open_transport(url, options), url)
+        if self._transport is not None:
+            await self._open(dispatcher, self._transport, self._transport.capabilities.name)
+
+    async def _open(self, dispatcher: Dispatcher, transport: Transport, url: Url | str) -> None:
         check_capabilities(transport, self._services)
-        link = Link(f"{len(self._dispatcher.links)}", transport)
-        self._dispatcher.links.append(link)
+        link = Link(f"{len(dispatcher.links)}", transport)
+        dispatcher.links.append(link)
         transport.on_state(partial(self._on_state, url))
-        transport.on_gone(partial(self._dispatcher.caller_gone, link))
+        transport.on_gone(partial(dispatcher.caller_gone, link))
         if transport.capabilities.sessions:  # before anybody can connect
             await self._open_sessions(link, url)
-            await self._serve_on(link)
+            await self._serve_on(dispatcher, link)
             await transport.connect(serve=True)
         else:
             await transport.connect(serve=True)
-            await self._serve_on(link)
+            await self._serve_on(dispatcher, link)
 
-    async def _serve_on(self, link: Link) -> None:
-        assert self._dispatcher is not None  # created by start
-        await serve_on(self._dispatcher, link, self._services)
+    async def _serve_on(self, dispatcher: Dispatcher, link: Link) -> None:
+        await serve_on(dispatcher, link, self._services)
         if self._answerer is not None:
             await self._answerer.open(link)
 

@@ -71,6 +71,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+async def forever(*_: Any, **__: Any) -> None:
+    await asyncio.Event().wait()
+
+
 # -- starting ---------------------------------------------------------------------------------------
 
 
@@ -130,6 +134,73 @@ async def test_a_failed_start_leaves_nothing_running(url: str, broker: MemoryBro
         await server.start()
     assert not broker.served("s")
     await server.stop()
+
+
+async def test_stopping_ends_a_start_that_is_told_so(
+    url: str, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = MemoryTransport.connect
+
+    async def slowly(self: MemoryTransport, *, serve: bool = False) -> None:
+        await asyncio.sleep(1)
+        await connect(self, serve=serve)
+
+    monkeypatch.setattr(MemoryTransport, "connect", slowly)
+    server = Server(Work().service, url=[url, "memory://other"])
+    for seconds in (0.5, 1.5):  # in the first, in the second
+        starting = asyncio.ensure_future(server.start())
+        await asyncio.sleep(seconds)
+        await server.stop()
+        with pytest.raises(NotSent, match="stopped while it started"):
+            await starting
+        assert not broker._loops
+    async with server:
+        assert broker.served("s")
+
+
+@pytest.mark.parametrize("how, raised", [("cancel", asyncio.CancelledError), ("stop", NotSent)])
+async def test_a_start_ended_at_any_moment_leaves_nothing_running(
+    how: str, raised: type[BaseException], url: str, broker: MemoryBroker
+) -> None:
+    server = Server(Work().service, url=url)
+    for turns in range(1, 100):
+        starting = asyncio.ensure_future(server.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if starting.done():
+            break
+        if how == "cancel":
+            starting.cancel()
+        else:
+            await server.stop()
+        with pytest.raises(raised):
+            await starting
+        assert not broker._loops
+    assert turns > 1
+    await server.stop()
+
+
+async def test_a_start_cancelled_twice_is_cleaned_up_all_the_same(
+    url: str, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = MemoryTransport.close
+
+    async def slowly(self: MemoryTransport) -> None:
+        await asyncio.sleep(1)
+        await close(self)
+
+    monkeypatch.setattr(MemoryTransport, "close", slowly)
+    monkeypatch.setattr(MemoryTransport, "subscribe", forever)
+    server = Server(Work().service, url=url)
+    starting = asyncio.ensure_future(server.start())
+    for _ in range(2):
+        await asyncio.sleep(BRIEF)
+        starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert broker._loops
+    await server.stop()
+    assert not broker._loops
 
 
 async def test_settings_and_overrides_cannot_both_be_given(url: str) -> None:
@@ -340,6 +411,37 @@ async def test_stopping_twice_is_once_and_stopping_before_starting_is_nothing(ur
     await server.stop()
     await server.stop()
     assert server.in_flight == 0
+
+
+async def test_whoever_stops_a_server_that_drains_waits_for_the_same_end(url: str, client: Client) -> None:
+    work = Work()
+    server = Server(work.service, url=url)
+    await server.start()
+    (call,) = calls(client, 1)
+    await until(lambda: work.begun == [1])
+    stopping = [asyncio.ensure_future(server.stop()) for _ in range(2)]
+    await asyncio.sleep(BRIEF)
+    assert [each.done() for each in stopping] == [False, False]
+    work.go_on.set()
+    await asyncio.gather(*stopping)
+    assert await call == 1
+
+
+async def test_a_server_that_drains_is_not_started_before_its_end(url: str, client: Client) -> None:
+    work = Work()
+    server = Server(work.service, url=url)
+    await server.start()
+    (call,) = calls(client, 1)
+    await until(lambda: work.begun == [1])
+    stopping = asyncio.ensure_future(server.stop())
+    await asyncio.sleep(BRIEF)
+    with pytest.raises(UsageError, match="still stopping"):
+        await server.start()
+    work.go_on.set()
+    await stopping
+    assert await call == 1
+    async with server:
+        assert await client.call("s.work", 2) == 2
 
 
 async def test_stopping_ends_the_threads_it_started(url: str, client: Client) -> None:
