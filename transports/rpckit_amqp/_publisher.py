@@ -167,6 +167,7 @@ class Confirmed:
 
     def attach(self, session: Session, channel: FastChannel) -> None:
         """A new session: its tags begin at 1, and the replies left over go out first."""
+        self.detach("the connection was lost as it began")  # of an attempt that failed later: it was never lost
         self._session = session
         self._next_tag = 1
         self.routes.attach(channel)

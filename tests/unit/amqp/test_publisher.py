@@ -236,6 +236,20 @@ async def test_a_loss_ends_what_is_not_kept_and_publishes_the_rest_again(
     assert len(confirmed) == 0
 
 
+async def test_what_a_session_took_that_failed_as_it_began_is_published_on_the_next(
+    confirmed: Confirmed, outcome: Outcome
+) -> None:
+    publish(confirmed, outcome, "reply", until=asyncio.get_running_loop().time() + 60)
+    assert attach(confirmed).written == [b"reply"]
+    publish(confirmed, outcome, "request")
+    again = attach(confirmed)
+    assert again.written == [b"reply"]
+    assert isinstance(outcome.ended[0][1], ConnectionLost)
+    again.confirms.on_confirm(1, False, True)
+    assert outcome.names == ["request", "reply"]
+    assert await confirmed.flushed(0)
+
+
 async def test_confirms_of_a_session_that_is_gone_do_not_end_those_of_the_next(
     confirmed: Confirmed, session: FakeSession, outcome: Outcome
 ) -> None:
