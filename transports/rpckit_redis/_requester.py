@@ -49,6 +49,7 @@ class Requester:
 
     async def attach(self, session: Session) -> None:
         """A new session, with a new inbox if there was one."""
+        self.detach()  # from that of an attempt that failed later: it was never lost
         self._session = session
         if self._on_message is not None:
             await self._open_inbox()
@@ -165,7 +166,10 @@ class Requester:
             await self._channels.listen(name, self._on_data)
         except hiredis.ReplyError as error:
             raise explain(error, "subscribing to an inbox") from None
-        self.inbox = name
+        if self.inbox:  # opened meanwhile, by a reconnect or beside one; calls may wait there
+            self._channels.forget(name)
+        else:
+            self.inbox = name
 
     def _on_own_channel(self, glob: bytes, channel: bytes, data: bytes) -> None:
         """A plain call's reply: the channel tells whose; a correlation id of the reply's own becomes a header."""
