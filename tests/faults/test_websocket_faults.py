@@ -33,6 +33,9 @@ from rpckit.answering import MAX_ANSWERS
 from rpckit.peers import RemotePeer
 from rpckit.testing import FaultProxy
 from rpckit.testing._ports import free_port
+from rpckit_websocket._dialect import Pong
+from rpckit_websocket._link import Link
+from rpckit_websocket._session import Fact
 from tests.interop.processes import rpckit, running
 
 from .world import eventually
@@ -92,6 +95,41 @@ def own() -> Service:
 async def server(url: str) -> AsyncIterator[Server]:
     async with Server(work(), url=f"{url}?heartbeat={HEARTBEAT}") as server:
         yield server
+
+
+async def test_a_start_cancelled_at_any_moment_does_not_go_on_listening(port: int, url: str) -> None:
+    for turns in range(100):
+        server = Server(work(), url=url)
+        starting = asyncio.ensure_future(server.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if starting.done():
+            break
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+    await server.stop()
+
+
+async def test_a_session_lost_in_the_read_that_opened_it_is_not_taken_for_open(
+    server: Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = Link._act
+
+    def lose(link: Link, fact: Fact) -> None:
+        act(link, fact)
+        if isinstance(fact.what, Pong):
+            link.lose("lost by a frame after the pong")
+
+    monkeypatch.setattr(Link, "_act", lose)
+    client = Client(url)
+    with pytest.raises(NotSent, match="lost by a frame after the pong"):
+        await client.connect()
+    monkeypatch.undo()
+    async with client:
+        assert await client.call("work.add", 1, 2) == 3
 
 
 async def test_five_calls_on_one_connection_run_at_once(server: Server, url: str) -> None:

@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidURI
 from websockets.typing import Subprotocol
 
 from rpckit.backoff import Backoff
-from rpckit.errors import RpcError, UsageError
+from rpckit.errors import ConnectionLost, RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import NATIVE
 from rpckit.redial import LOG_EVERY
@@ -148,6 +148,8 @@ class Dialler:
             await link.ready
             if self._options.dialect == NATIVE:
                 await link.caught_up()  # the other side knows of us, and of what we hear
+            if link.gone:  # lost since it answered, when nobody looked after it yet
+                raise ConnectionLost(link.session.why)
         except BaseException:
             link.lose("the attempt to connect was given up")
             raise

@@ -58,7 +58,9 @@ class Listener:
                 max_size=self._options.max_message,
                 create_connection=ServerWire,
                 ssl=server_context(self._options) if self._url.scheme == "wss" else None,
+                start_serving=False,  # which waits: cancelled then, nobody would have the server to close it
             )
+            await self._server.start_serving()
         except OSError as error:
             where = f"{self._url.scheme}://{Host(host.name, port)}"
             raise NotSent(f"cannot listen on {where}: {_why(error, port)}") from error
