@@ -48,13 +48,16 @@ class Turns(Generic[J]):
             self._ready.append(job)
 
     def _plan(self) -> None:
-        self._turn = turn = object()
+        turn = object()
         self._through = False
         self._loop.create_task(self._take(turn), context=self._outside.copy())
+        self._turn = turn
         self._loop.call_soon(self._end, context=self._outside)
 
     async def _take(self, turn: object) -> None:
         """All that is ready now; what these jobs let in has its own turn."""
+        if self._turn is not turn:  # an eager task has begun while it is planned: then no wait would be noticed
+            await asyncio.sleep(0)
         task = asyncio.current_task(self._loop)
         assert task is not None
         ready, held = self._ready, sys.getrefcount(task)
