@@ -116,6 +116,11 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
         self.close_reason: CloseReason | None = None
         self.content: _Content | None = None
 
+    def _get_waiter(self, rpc_name: str) -> asyncio.Future[Any]:
+        """Whoever asked may have given up in this turn of the loop; the driver would answer even so, and fail."""
+        waiter: asyncio.Future[Any] = super()._get_waiter(rpc_name)
+        return self.protocol.loop.create_future() if waiter.done() else waiter
+
     async def server_basic_cancel(self, frame: Any) -> None:
         self.on_consumer_cancelled(frame.consumer_tag)
 
@@ -130,6 +135,9 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
             return
         self.close_reason = CloseReason(server_code or 0, server_reason or "the connection was lost")
         super().connection_closed(server_code, server_reason, exception)
+        for waiter in self._futures.values():  # asyncio complains of those whose asker was cancelled meanwhile
+            if not waiter.cancelled():
+                waiter.exception()
         self.on_closed(self.close_reason)
 
     def method_frame(self, payload: bytes) -> bool:
@@ -391,7 +399,8 @@ def _check_driver() -> None:
     wanted = {
         AmqpProtocol: "CHANNEL_FACTORY _close_channels _close_ok _heartbeat_timer_recv_reset"
         " dispatch_frame get_frame run tune",
-        Channel: "connection_closed server_basic_cancel queue_declare basic_consume basic_cancel confirm_select",
+        Channel: "_get_waiter connection_closed server_basic_cancel queue_declare basic_consume basic_cancel"
+        " confirm_select",
         aioamqp: "connect",
     }
     for owner, names in wanted.items():

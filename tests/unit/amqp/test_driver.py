@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 from collections.abc import AsyncIterator
@@ -397,6 +398,35 @@ async def test_a_frame_the_driver_cannot_handle_ends_the_connection(
     await asyncio.wait_for(reader, 1)
     await asyncio.sleep(0)
     assert "a frame could not be handled" in line.lost[0].text
+
+
+async def test_an_answer_to_who_gave_up_in_the_same_turn_is_passed_over(line: Line) -> None:
+    reader = asyncio.ensure_future(line.protocol.run())
+    opening = asyncio.ensure_future(line.channel.open())
+    await asyncio.sleep(0)
+    line.feed(marshal(commands.Channel.OpenOk()))
+    opening.cancel()
+    await asyncio.wait({opening})
+    await asyncio.sleep(0.001)
+    assert line.protocol.alive
+    assert line.protocol.close_reason is None
+    line.protocol.eof_received()
+    await asyncio.wait_for(reader, 1)
+
+
+async def test_who_is_cancelled_while_it_asks_leaves_nothing_to_complain_of(line: Line) -> None:
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    await line.protocol._drain_lock.acquire()
+    opening = asyncio.ensure_future(line.channel.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait({opening})
+    line.channel.connection_closed()
+    del opening
+    line.channel._futures.clear()
+    gc.collect()
+    assert said == []
 
 
 async def test_a_cancelled_reader_ends_the_connection(line: Line) -> None:
