@@ -346,7 +346,8 @@ class Client:
     ) -> Reply:
         """The raw form: `body` to `address`, and the raw reply.
 
-        bytes and str go as they are, None as nothing, anything else as JSON; `content_type` overrides what is said of it.
+        bytes and str go as they are, None as nothing, anything else as JSON; `content_type` overrides what is said
+        of it.
         Raises and cancelling as `call`, but that a server of another kind hears of no cancel. At most once.
         """
         options = self.options.but(timeout, headers, None, no_server)

@@ -190,8 +190,8 @@ class Server:
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once what still runs.
 
-        Its callers are told; idempotent calls are given back to a broker that keeps them. A third signal, or a second one
-        while it starts, cancels every task of the process.
+        Its callers are told; idempotent calls are given back to a broker that keeps them. A third signal, or a second
+        one while it starts, cancels every task of the process.
         Raises `NotSent` when a connection is lost for good.
         """
         remove = on_signals(self._interrupt)  # before starting: whoever sees it ready may stop it at once
