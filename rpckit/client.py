@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import time
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
@@ -18,7 +17,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from rpckit import codec
-from rpckit.backoff import Backoff
 from rpckit.call import (
     UNSET,
     Call,
@@ -37,6 +35,7 @@ from rpckit.call import (
     seconds,
     write_body,
 )
+from rpckit.connecting import Connecting
 from rpckit.contract import Service, check_address, check_method_name, split_target
 from rpckit.deadline import Deadline
 from rpckit.discovery import ADDRESS as DISCOVERY
@@ -50,7 +49,6 @@ from rpckit.errors import (
     RpcError,
     UsageError,
 )
-from rpckit.gate import Gate
 from rpckit.ids import new_id
 from rpckit.message import FAULT, NATIVE, PLAIN, REQUEST, Kind, Message
 from rpckit.middleware import Middleware, compose
@@ -142,17 +140,13 @@ class Client:
         self._transport.on_undelivered(self._on_undelivered)
         self._dialect = self._transport.options.form
         self._pending: PendingCalls[Waiter[Message]] = PendingCalls(self.settings.max_pending)
-        self._state = State.CONNECTING
-        self._why = ""
-        self._closed = False
+        self._connecting = Connecting(self.url, self._transport, self._pending, self._open, self._own)
+        self._ready = self._connecting.ready
+        self._gate = self._connecting.gate
         self._closing: asyncio.Task[None] | None = None
-        self._gate = Gate()
         self._surveys = Surveys()
         self._cancels: deque[Message] = deque(maxlen=self.settings.max_pending)
         self._cancelling: asyncio.Task[None] | None = None
-        self._connecting: asyncio.Task[None] | None = None  # the attempt under way, or the last one
-        self._trying: asyncio.Task[None] | None = None
-        self._opened = False  # once connected with an inbox, the transport comes back by itself
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: TableTimer | None = None
 
@@ -160,7 +154,7 @@ class Client:
 
     @property
     def state(self) -> State:
-        return self._state
+        return self._connecting.state
 
     @property
     def pending(self) -> int:
@@ -187,10 +181,10 @@ class Client:
     async def connect(self) -> None:
         """Connect now instead of on first use. Raises `NotSent` when it cannot, `UsageError` when it never will."""
         self._bind_to_loop()
-        if not self._closed:
-            await self._connect()
-        if self._state not in (State.CONNECTED, State.BLOCKED):
-            raise NotSent(f"{self.url}: {self._why}")
+        if not self._connecting.closed:
+            await self._connecting.connect()
+        if self.state not in (State.CONNECTED, State.BLOCKED):
+            raise self._connecting.not_connected()
 
     async def wait_ready(self, timeout: float | None) -> None:
         """Return when connected, trying for at most `timeout` seconds, or for ever with None.
@@ -199,7 +193,7 @@ class Client:
         """
         loop = self._bind_to_loop()
         limit = seconds(timeout)
-        await self._wait_until_ready(math.inf if limit is None else loop.time() + limit)
+        await self._connecting.wait(math.inf if limit is None else loop.time() + limit)
 
     async def close(self) -> None:
         """End pending calls with `ConnectionLost`, then the connection. Twice is once.
@@ -212,11 +206,8 @@ class Client:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        self._closed = True
-        self._state = State.CLOSED
-        self._why = "the client is closed"
+        self._connecting.close()
         self._fail_pending("the client was closed while the call was pending")
-        self._gate.let_all()
         if self._timer is not None:
             self._timer.stop()
         await asyncio.sleep(0)  # the callers go on: each cancels its work
@@ -312,7 +303,7 @@ class Client:
         check_carried(self._transport.capabilities, topic)
         self._check_size(event)
         if not self._ready():
-            await self._wait_until_ready(loop.time() + self.settings.send_wait)
+            await self._connecting.wait(loop.time() + self.settings.send_wait)
         await self._transport.publish(event.address, event)
 
     async def collect(self, reply_to: str, *, timeout: Timeout = UNSET) -> Any:
@@ -327,7 +318,7 @@ class Client:
         limit = self.options.but(timeout).timeout
         if not self._ready():
             end = math.inf if limit is None else loop.time() + limit
-            await self._wait_until_ready(min(loop.time() + self.settings.send_wait, end))
+            await self._connecting.wait(min(loop.time() + self.settings.send_wait, end))
             limit = None if limit is None else max(0.0, end - loop.time())
         reply = await cast(ReplyStore, self._transport).collect(reply_to, limit)
         if reply.kind is Kind.FAULT:
@@ -391,12 +382,12 @@ class Client:
         check_survey(query, address, wait)
         loop = self._bind_to_loop()
         if not self._ready():
-            await self._wait_until_ready(loop.time() + self.settings.send_wait)
+            await self._connecting.wait(loop.time() + self.settings.send_wait)
         if self._transport.capabilities.sessions:
             return await self._ask_session(query, address, wait)
         answers = await self._surveys.run(self._transport, query, address, wait, first=first)
-        if not answers and self._state is State.BLOCKED:  # it may have been so before we knew
-            raise NotSent(f"{self.url}: {self._why}")
+        if not answers and self.state is State.BLOCKED:  # it may have been so before we knew
+            raise self._connecting.not_connected()
         return answers
 
     async def _ask_session(self, query: Query, address: str, wait: float) -> list[Answer]:
@@ -485,7 +476,7 @@ class Client:
                 return await self._attempt(call)
             except (ConnectionLost, NotSent) as error:
                 lost = isinstance(error, ConnectionLost) or (call.attempt > attempt and not self._ready())
-                if not lost or self._closed or _overdue(call):
+                if not lost or self._connecting.closed or _overdue(call):
                     raise
                 log.info("sending %s again: %s", call.message_id, error)
 
@@ -508,7 +499,7 @@ class Client:
             raise
         except RpcError as error:
             self._leave(correlation_id)
-            if self._closed:  # what may have arrived goes on otherwise
+            if self._connecting.closed:  # what may have arrived goes on otherwise
                 self._cancel(message)
             raise in_view_of_earlier_attempts(call, named(call, error)) from error.__cause__
         except BaseException:
@@ -607,13 +598,11 @@ class Client:
             waiter.fail(error)
 
     def _on_state(self, state: State, why: str) -> None:
-        if self._closed:
+        if self._connecting.closed:
             return
-        self._state, self._why = state, why
+        self._connecting.told(state, why)
         if state in (State.RECONNECTING, State.CLOSED):
             self._fail_pending(f"{self.url}: {why}")
-        if state in (State.CONNECTED, State.CLOSED):
-            self._gate.let_all()
 
     def _expire(self, now: float) -> None:
         for _, waiter in self._pending.expire(now):
@@ -628,66 +617,17 @@ class Client:
 
     # -- being ready ----------------------------------------------------------------------------
 
-    def _ready(self) -> str:
-        """Where the reply to a call sent now is to go; empty when none can be sent."""
-        return self._transport.inbox if self._state is CONNECTED and not self._pending.full() else ""
-
     async def _wait_ready(self, call: Call) -> str:
         """At most `send_wait` of the call's time, then `NotSent`; all of its time when it was sent before."""
         until = math.inf if call.attempt else asyncio.get_running_loop().time() + self.settings.send_wait
-        return await self._wait_until_ready(until if call.deadline is None else min(until, call.deadline.at))
-
-    async def _wait_until_ready(self, until: float) -> str:
-        while not (inbox := self._ready()):
-            if self._closed or self._state is State.CLOSED:
-                raise NotSent(f"{self.url}: {self._why}")
-            if not self._opened and (self._trying is None or self._trying.done()):
-                self._trying = self._own(self._connect_patiently())
-            await self._gate.wait(until, self._not_ready)
-            asyncio.get_running_loop().call_soon(self._pass_on)
-        return inbox
-
-    def _pass_on(self) -> None:
-        """Who was let through may have taken no place in the table."""
-        if self._gate and self._ready():
-            self._gate.let_one()
-
-    def _not_ready(self) -> NotSent:
-        if self._pending.full() and self._state is State.CONNECTED:
-            return NotSent(f"{self._pending.limit} calls are already pending; raise max_pending or call less at once")
-        if self._state is State.CONNECTING and self._why:  # of an attempt to connect: it names the place itself
-            return NotSent(self._why)
-        return NotSent(f"{self.url} is {self._state}: {self._why or 'not connected yet'}")
-
-    async def _connect(self) -> None:
-        """One attempt, shared by all who want one meanwhile. Raises what it ended with; cancelled, it goes on."""
-        if self._opened:
-            return
-        if self._connecting is None or self._connecting.done():
-            self._connecting = self._own(self._open())
-        attempt = self._connecting
-        await asyncio.wait([attempt])
-        if attempt.cancelled():  # by closing
-            raise NotSent(f"{self.url}: {self._why}")
-        attempt.result()
+        return await self._connecting.wait(until if call.deadline is None else min(until, call.deadline.at))
 
     async def _open(self) -> None:
-        try:
-            if self._transport.capabilities.sessions:
-                await self._open_session()
-            if self._shared is None:
-                await self._transport.connect()
-            await self._transport.open_inbox(self._on_message)
-        except BaseException as error:
-            if not self._closed:
-                self._why = str(error)
-            if isinstance(error, ConnectionLost):  # nothing of a caller's had left
-                raise NotSent(str(error)) from error
-            raise
-        self._opened = True
-        if self._state is State.CONNECTING:  # else the transport told, and maybe more since then
-            self._state = State.CONNECTED
-        self._gate.let_all()
+        if self._transport.capabilities.sessions:
+            await self._open_session()
+        if self._shared is None:
+            await self._transport.connect()
+        await self._transport.open_inbox(self._on_message)
 
     async def _open_session(self) -> None:
         """What the other side may find as soon as it is connected: services, hooks. Once."""
@@ -701,26 +641,6 @@ class Client:
             self._serving = serving
         if any(self._hooks) and self._book is None:
             self._book = PeerBook(Peers(), self, self._transport, *self._hooks)
-
-    async def _connect_patiently(self) -> None:
-        """For calls that came before the connection: each waits its own time, this tries while any does."""
-        backoff, attempt, began = Backoff(), 0, asyncio.get_running_loop().time()
-        await asyncio.sleep(0)  # for tasks that begin at once: whoever wants it is to wait at the gate by then
-        while not self._closed:
-            try:
-                return await self._connect()
-            except UsageError as error:
-                return self._gate.refuse_all(UsageError(str(error)))
-            except RpcError:
-                if not self._gate:
-                    return None
-            except Exception as error:
-                log.exception("connecting to %s failed in a way that nobody expected", self.url)
-                return self._gate.refuse_all(NotSent(f"{self.url}: {error!r}"))
-            elapsed = asyncio.get_running_loop().time() - began
-            await asyncio.sleep(backoff.delay(attempt, elapsed, random.random))
-            attempt += 1
-        return None
 
     # -- housekeeping ---------------------------------------------------------------------------
 

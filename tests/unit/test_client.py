@@ -639,8 +639,8 @@ async def test_a_client_without_async_with_keeps_trying_to_connect(
     url: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: UnwillingTransport)
-    monkeypatch.setattr("rpckit.client.random.random", lambda: 0.99)
-    monkeypatch.setattr("rpckit.client.Backoff.delay", lambda *_: 0.001)
+    monkeypatch.setattr("rpckit.connecting.random.random", lambda: 0.99)
+    monkeypatch.setattr("rpckit.connecting.Backoff.delay", lambda *_: 0.001)
     client = Client(url)
     assert await client.call("desk.plus", 1) == 2
     await client.close()

@@ -206,23 +206,24 @@ async def test_jobs_begin_with_the_variables_of_who_made_the_turns() -> None:
     assert seen == [None, None]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
-async def test_an_eager_task_that_waited_a_turn_and_was_kept_is_not_shared() -> None:
-    kept: list[object] = []
+if sys.version_info >= (3, 12):  # eager tasks
 
-    async def keep() -> None:
-        kept.append(asyncio.current_task())
-        await asyncio.sleep(0)
+    async def test_an_eager_task_that_waited_a_turn_and_was_kept_is_not_shared() -> None:
+        kept: list[object] = []
 
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]  # of Python 3.12
-    try:
-        runs = Runs()
-        runs.add(through, keep, through)
-        await runs.until_ended(3)
-    finally:
-        loop.set_task_factory(None)
-    assert runs.tasks[1] != runs.tasks[2]
+        async def keep() -> None:
+            kept.append(asyncio.current_task())
+            await asyncio.sleep(0)
+
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]  # of Python 3.12
+        try:
+            runs = Runs()
+            runs.add(through, keep, through)
+            await runs.until_ended(3)
+        finally:
+            loop.set_task_factory(None)
+        assert runs.tasks[1] != runs.tasks[2]
 
 
 async def test_what_is_left_is_seen_though_it_is_equal() -> None:
