@@ -30,12 +30,17 @@ def refusals(after: Capabilities, services: Sequence[Service]) -> list[str]:
 
 def warnings(before: Capabilities, after: Capabilities, services: Sequence[Service]) -> Iterator[str]:
     """What is served on both, and promises less on `after`."""
-    if not before.redelivers or after.redelivers:
-        return
     for service in services:
-        for spec in service.methods.values():
-            if spec.idempotent and spec.delivery != "at_least_once":
-                yield (
-                    f"{service.name}.{spec.name} is idempotent, and no longer redelivered: what a dead server left "
-                    "is run again only if its caller sends it again"
-                )
+        idempotent = [spec for spec in service.methods.values() if spec.idempotent]
+        if before.redelivers and not after.redelivers:
+            for spec in idempotent:
+                if spec.delivery != "at_least_once":
+                    yield (
+                        f"{service.name}.{spec.name} is idempotent, and no longer redelivered: what a dead server "
+                        "left is run again only if its caller sends it again"
+                    )
+        elif before.keeps_unbegun and after.pops and service.methods and not idempotent:
+            yield (
+                f"{service.name}: requests that a killed server has popped and not begun are lost, "
+                "as none of its methods is idempotent"
+            )

@@ -67,6 +67,14 @@ def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("swapped_for_test", None)
 
 
+@pytest.fixture
+def plain(shop: str, folder: Path) -> str:
+    """A service without idempotent methods, in the same module."""
+    with (folder / "swapped_for_test.py").open("a") as module:
+        module.write("plain = Service('plain')\nplain.method(place)\n")
+    return "swapped_for_test:plain"
+
+
 def test_a_swap_tells_what_is_lost_and_gained(rpckit: Rpckit) -> None:
     ran = rpckit("transports", "--compare", "amqp", "ws")
     assert ran.code == 0
@@ -92,6 +100,12 @@ def test_methods_and_events_that_cannot_be_served_are_all_named_and_the_exit_cod
     assert "cannot be served: shop hears 'news' in the group 'mail', which websocket cannot give" in ran.out
     assert "warning: shop.price is idempotent, and no longer redelivered" in ran.out
     assert "shop.place" not in ran.out
+
+
+def test_a_service_whose_requests_are_popped_is_warned_of_it(rpckit: Rpckit, plain: str) -> None:
+    ran = rpckit("transports", "--compare", "redis+stream", "redis+list", "--service", plain)
+    assert "warning: plain: requests that a killed server has popped and not begun are lost" in ran.out
+    assert "warning" not in rpckit("transports", "--compare", "redis+list", "redis+stream", "--service", plain).out
 
 
 def test_a_service_that_can_be_served_there_is_exit_code_0(rpckit: Rpckit, shop: str) -> None:
