@@ -87,7 +87,7 @@ CONTENDERS = (
     *on_redis("list", "Redis lists", "faststream_redis_list"),
     *on_redis(
         *("pubsub", "Redis Pub/Sub", "faststream_redis_channel"),
-        ("rpckit_redis_broadcast", "rpckit, unclaimed", "share=broadcast"),
+        ("rpckit_redis_broadcast", "rpckit, each server runs all", "share=broadcast"),
     ),
     on_websocket("websocket_bare", label="bare program on websockets, JSON", packages=("websockets",)),
     on_websocket("rpckit_websocket", label="rpckit", packages=RPCKIT_WEBSOCKET, module="rpckit"),
