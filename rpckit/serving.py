@@ -116,15 +116,16 @@ async def _hear(dispatcher: Dispatcher, link: Link, service: Service) -> None:
 
 
 async def _receive(dispatcher: Dispatcher, link: Link, service: Service) -> None:
-    """The requests of a service. What would be lost with this process is taken only when it can begin."""
+    """The requests of a service. Of what would be lost with this process no more is taken than there are slots."""
     once = not any(spec.idempotent for spec in service.methods.values())
-    pops = once and link.transport.capabilities.pops
+    pops = once and link.transport.capabilities_at(service.address).pops
     prefetch = dispatcher.slots.limit if pops else dispatcher.lending.prefetch
     accept = partial(dispatcher.accept, link, service)
     receiver = await link.transport.receive(service.address, accept, prefetch=prefetch, at_most_once=once)
     link.receivers.append(receiver)
     if pops:
         dispatcher.lending.popping.append(receiver)
+        dispatcher.lending.count(0)  # of what was delivered meanwhile some may have lent its slot
 
 
 def _on_cancel(dispatcher: Dispatcher, link: Link, message: Message) -> None:

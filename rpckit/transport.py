@@ -109,7 +109,7 @@ class Capabilities:
 
     @property
     def pops(self) -> bool:
-        """Requests of what may not run twice are taken for good; no more at once than can begin."""
+        """Requests of what may not run twice are taken for good; about as many at once as can begin."""
         return self.settles and not self.keeps_unbegun
 
 
@@ -209,6 +209,10 @@ class Transport(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
+    def capabilities_at(self, address: str) -> Capabilities:
+        """Of what is served there, where addresses differ."""
+        ...
+
     @property
     def inbox(self) -> str:
         """Where this process can be reached now; a new one after each reconnect. Empty before `open_inbox`."""
@@ -281,6 +285,8 @@ class Transport(Protocol):
 class Observed:
     """A base for transports: keeps the callbacks of the seam, and calls them."""
 
+    capabilities: Capabilities
+
     def __init__(self) -> None:
         self._on_state: list[OnState] = []
         self._on_undelivered: list[OnUndelivered] = []
@@ -294,6 +300,9 @@ class Observed:
 
     def on_gone(self, callback: OnGone) -> None:
         self._on_gone.append(callback)
+
+    def capabilities_at(self, address: str) -> Capabilities:
+        return self.capabilities
 
     def tell_state(self, state: State, why: str) -> None:
         for callback in self._on_state:

@@ -123,3 +123,21 @@ def server_connections(broker: Redis) -> list[str]:
     assert isinstance(clients, str)
     found = [dict(word.partition("=")[::2] for word in line.split()) for line in clients.splitlines()]
     return [each["id"] for each in found if int(each["sub"]) > 1]
+
+
+async def test_on_a_replica_nobody_is_alone(url: str, own_redis: Redis) -> None:
+    """It was a master when the server came; it passes on what its own master's servers hear as well."""
+    shop = Shop()
+    async with Server(shop.service(), url=url):
+        with Redis() as master:
+            own_redis.ctl("REPLICAOF", "127.0.0.1", str(master.port))
+            try:
+                await asyncio.sleep(2.5)  # it synchronises, and is asked once a second who else is there
+                there = of_kind(master.url, "pubsub")
+                async with Server(shop.service(), url=there), Client(there) as client:
+                    await asyncio.sleep(1.2)
+                    for n in range(5):
+                        await client.call(f"{shop.address}.work", n, timeout=5)
+            finally:
+                own_redis.ctl("REPLICAOF", "NO", "ONE")
+    assert set(shop.executions.values()) == {1}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -206,3 +209,64 @@ async def test_what_a_dead_server_kept_is_taken_over(own_redis: Redis, url: str,
         async with Server(service, url=url):
             assert await asyncio.gather(*calls) == list(range(JOBS))
     assert executions == Counter(range(JOBS))
+
+
+@pytest.mark.parametrize("concurrency", [1, 100])
+async def test_a_caller_whose_clock_is_slow_is_served(url: str, address: str, concurrency: int) -> None:
+    """What waits in Redis for its request knows how old that can be at most."""
+    service = Service("popped", address=address)
+
+    @service.method
+    async def work(n: int) -> int:
+        return n
+
+    slow = mock.patch("rpckit.client.time", SimpleNamespace(time=lambda: time.time() - 60))
+    async with Server(service, url=url, concurrency=concurrency), Client(url, timeout=5) as client:
+        with slow:
+            for n in range(4):
+                await asyncio.sleep(0.3)
+                assert await client.call(f"{address}.work", n) == n
+
+
+async def test_what_it_has_popped_runs_though_its_connection_is_lost(own_redis: Redis, url: str, address: str) -> None:
+    """It waits for a slot that another service has; nobody else could run it."""
+    go_on = asyncio.Event()
+    one, other = Service("one", address=f"{address}.one"), Service("other", address=f"{address}.other")
+
+    @one.method
+    async def hold() -> None:
+        await go_on.wait()
+
+    @other.method
+    async def work(n: int) -> int:
+        return n
+
+    async with Server(one, other, url=url, concurrency=1) as server, Client(url, timeout=10) as client:
+        calls = [client.call(f"{address}.one.hold"), client.call(f"{address}.other.work", 1)]
+        answers = asyncio.gather(*calls)
+        await eventually(lambda: server.in_flight == 2)
+        for line in str(own_redis.ctl("CLIENT", "LIST")).splitlines():
+            fields = dict(word.partition("=")[::2] for word in line.split())
+            if int(fields["sub"]) > 1 or fields["cmd"] == "blmpop":  # the server's
+                own_redis.ctl("CLIENT", "KILL", "ID", fields["id"])
+        await asyncio.sleep(0.3)
+        go_on.set()
+        assert await answers == [None, 1]
+
+
+async def test_a_list_is_popped_whatever_the_servers_url(own_redis: Redis, address: str) -> None:
+    service, go_on = Service("popped", address=f"list:{address}"), asyncio.Event()
+
+    @service.method
+    async def work() -> None:
+        await go_on.wait()
+
+    url = of_kind(own_redis.url, "stream")
+    async with Client(url, no_server="wait") as client, Server(service, url=url, concurrency=1) as server:
+        for _ in range(5):
+            await client.notify(f"list:{address}.work")
+        await eventually(lambda: server.in_flight == 1)
+        await asyncio.sleep(0.1)
+        assert (server.in_flight, own_redis.ctl("LLEN", address)) == (1, 4)
+        go_on.set()
+        await eventually(lambda: not server.in_flight)

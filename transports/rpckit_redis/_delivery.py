@@ -13,8 +13,9 @@ run twice: nobody takes it away from the others, but it is one try more.
 | hand_back | XACK, XADD a copy, XDEL     | LREM, LPUSH                  | LPUSH            | nothing          |
 | reject    | XACK, XADD to :dead, XDEL   | LREM, LPUSH to :dead         | LPUSH to :dead   | nothing          |
 
-A list is popped where nothing may run twice: no more at once than can begin. When its server dies, what it has popped
-is nobody's, as after begin. On Pub/Sub a server that is alone begins with nothing, see `_subscribers`.
+A list is popped where nothing may run twice: about as much as can begin. When its server dies, what it has popped is
+nobody's, as after begin; when only its connection does, it runs. On Pub/Sub a server that is alone begins with
+nothing, see `_subscribers`.
 
 | the server dies  | on streams, and lists that are not popped         | on Pub/Sub                          |
 |------------------|---------------------------------------------------|-------------------------------------|
@@ -74,11 +75,33 @@ class Source(Protocol):
 
 
 class RedisDelivery:
-    """Settling one of a lost session does nothing: another consumer has it, or will."""
+    """Settling one of a lost session does nothing: another consumer has it, or will; unless it is `only_here`."""
 
-    __slots__ = ("arrived_at", "begun", "data", "entry", "message", "open", "redelivered", "session", "source", "tries")
+    __slots__ = (
+        "arrived_at",
+        "begun",
+        "data",
+        "entry",
+        "message",
+        "only_here",
+        "open",
+        "redelivered",
+        "session",
+        "source",
+        "tries",
+    )
 
-    def __init__(self, source: Source, session: Session, message: Message, data: bytes, entry: Any, tries: int) -> None:
+    def __init__(
+        self,
+        source: Source,
+        session: Session,
+        message: Message,
+        data: bytes,
+        entry: Any,
+        tries: int,
+        *,
+        only_here: bool = False,
+    ) -> None:
         self.source = source
         self.session = session
         self.message = message
@@ -87,11 +110,14 @@ class RedisDelivery:
         self.tries = tries  # with the one that begins here: 1 for the first delivery
         self.redelivered = tries > 1
         self.arrived_at = session.main.last_read  # on the loop's clock
+        self.only_here = only_here  # nobody else has it or will, also when the session is lost
         self.begun = False  # claimed, so that Redis has it no more
         self.open = True
 
     def begin(self, told: OnBegun, *, again: bool = False) -> None:
-        if not self.open or not self.session.alive:
+        if self.open and self.only_here:
+            self.claimed(told, True)
+        elif not self.open or not self.session.alive:
             self.allowed(told, False)
         elif self.begun or (again and not self.redelivered):
             told(True)
@@ -122,7 +148,7 @@ class RedisDelivery:
         if self.open:
             self.open = False
             self.source.closed(self)
-            if not self.begun and self.session.alive:
+            if not self.begun and not self.only_here and self.session.alive:
                 self.source.settle(self)
 
     def hand_back(self) -> None:
@@ -143,8 +169,8 @@ class RedisDelivery:
             log.warning("a delivery could not be settled: %s", explain(reply, self.message.address))
 
     def _close(self) -> bool:
-        """True if there is still something to tell Redis."""
+        """True if Redis is still to be told, and there is a connection for it."""
         was_open, self.open = self.open, False
         if was_open:
             self.source.closed(self)
-        return was_open and self.session.alive
+        return was_open and (self.only_here or self.session.alive)

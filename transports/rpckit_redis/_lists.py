@@ -8,11 +8,9 @@ import math
 from functools import partial
 from typing import Any
 
-from rpckit.transport import OnBegun
-
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
-from ._errors import is_error
+from ._errors import explain, is_error
 from ._link import Link, OnReply, pack
 from ._receiver import ALIVE_MS, Abandoned, PullingReceiver, Settling
 from ._scripts import (
@@ -41,6 +39,7 @@ class ListReceiver(PullingReceiver):
     """
 
     key_type = b"list"
+    _pops = False
 
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]  # as its base
         super().__init__(*args, **kwargs)
@@ -79,7 +78,7 @@ class ListReceiver(PullingReceiver):
         if len(items) < most:
             self._empty_at = max(self._empty_at, asked_at)
         for data in items:
-            self._deliver(session, data, None, age=age)
+            self._deliver(session, data, None, age=age, only_here=self._pops)
 
     async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[Abandoned]:
         place = self.place
@@ -113,61 +112,69 @@ class ListReceiver(PullingReceiver):
 
     def _hand_back(self) -> None:
         returning, self._returning = self._returning, []
-        self.give_back(returning[0].session, tuple(each.data for each in returning), returning[0].log_refusal)
+        self.give_back(returning[0].session, tuple(each.data for each in returning))
 
-    def give_back(self, session: Session, requests: tuple[bytes, ...], on_reply: OnReply) -> None:
+    def give_back(self, session: Session, requests: tuple[bytes, ...]) -> None:
         """As if they had never been delivered, the first one first again."""
         keys = (self.place.key, self.place.doing(session.consumer), self.place.tries)
-        session.main.run(RETURN_LIST, keys, requests, on_reply)
+        session.main.run(RETURN_LIST, keys, requests, partial(self._handed_back, session))
+
+    def _handed_back(self, session: Session, reply: Any) -> None:
+        if is_error(reply) and session.alive:  # else they come again
+            log.warning("requests could not be handed back: %s", explain(reply, self.address))
 
 
 class PoppingReceiver(ListReceiver):
     """Takes requests for good: of a service of which nothing may run twice, so that nobody may take them over.
 
-    What is popped needs no claim, and is lost with this process if it has not begun; so no more is popped at once
-    than can begin. What dead servers left that kept theirs is delivered as everywhere.
+    What is popped needs no claim, and is lost with this process if it has not begun; so about as much is popped at
+    once as can begin. What dead servers left that kept theirs is delivered as everywhere.
+
+    As above, nobody waits in Redis unless the list was seen empty of late.
     """
 
+    _pops = True
+
     async def pull(self, session: Session, link: Link, most: int) -> None:
-        on_reply, taken = link.handing(
-            partial(self._popped, session, most, link.loop.time()), partial(self._popped_too_late, session)
-        )
-        link.send(pack("BLMPOP", int(BLOCK_S), 1, self.place.key, "LEFT", "COUNT", min(most, MAX_TAKEN)), on_reply)
+        most, asked_at = min(most, MAX_TAKEN), link.loop.time()
+        waits = asked_at - self._empty_at < QUICK_S
+        take, too_late = partial(self._popped, session, most, asked_at), partial(self._popped_too_late, session)
+        on_reply, taken = link.handing(take, too_late)
+        link.send(pack(*(("BLMPOP", int(BLOCK_S)) if waits else ("LMPOP",)), 1, self.place.key, *_LEFT, most), on_reply)
         await taken
 
     def _popped(self, session: Session, most: int, asked_at: float, reply: tuple[bytes, list[bytes]] | None) -> None:
+        self._taken(session, most, asked_at, reply[1] if reply else [])
         if reply is None:
             self._waited_in_vain(asked_at, session.main.loop.time())
-        else:
-            self._taken(session, most, asked_at, reply[1])
 
     def _popped_too_late(self, session: Session, reply: tuple[bytes, list[bytes]] | None) -> None:
         if reply:
-            self.give_back(session, tuple(reply[1]), partial(_warn_lost, self.address))
-
-    def claim(self, delivery: RedisDelivery, told: OnBegun) -> None:
-        if delivery.redelivered:
-            super().claim(delivery, told)
-        else:
-            delivery.claimed(told, True)
-
-    def settle(self, delivery: RedisDelivery) -> None:
-        if delivery.redelivered:
-            super().settle(delivery)
+            self.give_back(session, tuple(reply[1]))
 
     def reject(self, delivery: RedisDelivery) -> None:
-        if delivery.redelivered:
-            super().reject(delivery)
+        if delivery.only_here:
+            self._now(delivery.session).main.run(
+                REJECT_POPPED, (self.place.dead,), (delivery.data,), delivery.log_refusal
+            )
         else:
-            delivery.session.main.run(REJECT_POPPED, (self.place.dead,), (delivery.data,), delivery.log_refusal)
+            super().reject(delivery)
 
-    def give_back(self, session: Session, requests: tuple[bytes, ...], on_reply: OnReply) -> None:
-        session.main.run(RETURN_POPPED, (self.place.key,), requests, on_reply)
+    def give_back(self, session: Session, requests: tuple[bytes, ...]) -> None:
+        on_reply = partial(_warn_lost, self.address, len(requests))
+        self._now(session).main.run(RETURN_POPPED, (self.place.key,), requests, on_reply)
+
+    def _now(self, session: Session) -> Session:
+        """The session there is, if that one is lost."""
+        return session if session.alive or self._session is None else self._session
 
 
-def _warn_lost(address: str, reply: Any) -> None:
+_LEFT = ("LEFT", "COUNT")
+
+
+def _warn_lost(address: str, count: int, reply: Any) -> None:
     if is_error(reply):
-        log.warning("requests at %r could not be handed back, and are lost: %s", address, reply)
+        log.warning("%d requests at %r could not be handed back, and are lost: %s", count, address, reply)
 
 
 def _name(data: bytes) -> str:

@@ -72,7 +72,7 @@ class Receiver:
         self._held_up = False  # something waits for room
 
     async def look_around(self, session: Session) -> None:
-        """Find out about others who serve here, once a second. Raises as `Link.ask`."""
+        """Find out about others who serve here, and take what dead ones left; once a second. Raises as `Link.ask`."""
         raise NotImplementedError
 
     def room(self) -> int:
@@ -123,7 +123,14 @@ class Receiver:
         raise NotImplementedError
 
     def _deliver(
-        self, session: Session, data: bytes, entry: Any, tries: int = 1, age: float = 0.0, waited: float = 0.0
+        self,
+        session: Session,
+        data: bytes,
+        entry: Any,
+        tries: int = 1,
+        age: float = 0.0,
+        waited: float = 0.0,
+        only_here: bool = False,
     ) -> RedisDelivery:
         """In seconds, `waited`: since it came here, and `age`: since it was sent, at most.
 
@@ -134,14 +141,14 @@ class Receiver:
         except EnvelopeError as error:
             log.warning("a request at %r cannot be read, and is with the dead letters: %s", self.address, error)
             message = Message(REQUEST, self.address)
-            delivery = RedisDelivery(self, session, message, data, entry, tries)
+            delivery = RedisDelivery(self, session, message, data, entry, tries, only_here=only_here)
             self._unsettled += 1
             delivery.reject()
             return delivery
         left = message.time_left_ms
         if left is not None and (waited or age * 1000 > left):
             _age(message, age, waited)
-        delivery = RedisDelivery(self, session, message, data, entry, tries)
+        delivery = RedisDelivery(self, session, message, data, entry, tries, only_here=only_here)
         self._unsettled += 1
         if tries > 1:
             self._again.add(delivery)

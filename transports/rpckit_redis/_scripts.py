@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 __all__ = [
+    "COUNT_HEARERS",
     "CREATE_GROUP",
     "MAX_HELD",
     "MAX_TRIES",
@@ -322,7 +323,16 @@ return taken
 """
 )
 
+# -- channels ---------------------------------------------------------------------------------------
+
+# ARGV: channels. How many hear each. It fails on a replica, which counts its own and hears those of its master.
+COUNT_HEARERS = Script("""
+local counts = redis.call('PUBSUB', 'NUMSUB', ARGV[1], ARGV[2])
+return {counts[2], counts[4]}
+""")
+
 SCRIPTS = (
+    COUNT_HEARERS,
     PUSH_STREAM,
     PUSH_LIST,
     CREATE_GROUP,

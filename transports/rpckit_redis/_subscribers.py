@@ -7,6 +7,7 @@ published in one order: so the news is there before the first request that both 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from functools import partial
@@ -23,6 +24,7 @@ from ._errors import explain, is_error
 from ._keys import claim_key
 from ._link import pack
 from ._receiver import Receiver
+from ._scripts import COUNT_HEARERS
 
 __all__ = ["ChannelReceiver"]
 
@@ -33,7 +35,6 @@ NO_LIMIT_S = 3_600.0  # seconds a claim on a request without a deadline holds
 STALE_S = 3.0  # seconds a request can have been on its way: older ones may outlive their claims, and run twice
 MAX_BACKLOG = 16_384  # requests heard beyond the prefetch; then the newest is lost, as Pub/Sub may
 MAX_BACKLOG_BYTES = 64 * 1024 * 1024
-ALONE = "heard by nobody else"  # an entry: what a delivery came from
 
 
 class ChannelReceiver(Receiver):
@@ -42,8 +43,8 @@ class ChannelReceiver(Receiver):
     def __init__(self, *args: Any, broadcast: bool) -> None:
         super().__init__(*args)
         self._broadcast = broadcast
-        self._alone = False  # nobody else hears what comes now, so that it needs no claim
-        self._backlog: deque[tuple[bytes, float, bool]] = deque()  # when it came, and whether nobody else heard it
+        self._only_one = False  # who hears what comes now, so that it needs no claim
+        self._backlog: deque[tuple[bytes, float, bool]] = deque()  # when it came, and whether only here
         self._backlog_bytes = self._dropped = self._stale = 0
         self._dealing = False
 
@@ -62,7 +63,7 @@ class ChannelReceiver(Receiver):
 
     async def announce(self, session: Session) -> None:
         """In each session before the requests are subscribed."""
-        self._session, self._unsettled, self._alone = session, 0, False
+        self._session, self._unsettled, self._only_one = session, 0, False
         if not self._broadcast:
             await session.main.subscribe(self.place.alive)
             await session.main.ask("PUBLISH", self.place.alive, session.consumer)
@@ -70,16 +71,18 @@ class ChannelReceiver(Receiver):
     async def look_around(self, session: Session) -> None:
         """Find out whether nobody else hears the requests. Who comes after this answer tells it."""
         if not self._broadcast:
-            on_reply, seen = session.main.handing(self._seen)
-            session.main.send(pack("PUBSUB", "NUMSUB", self.place.alive, self.place.key), on_reply)
+            seen: asyncio.Future[None] = session.main.loop.create_future()
+            session.main.run(COUNT_HEARERS, (), (self.place.alive, self.place.key), partial(self._seen, seen))
             await seen
 
-    def _seen(self, counts: list[Any]) -> None:
-        """As soon as it is read: what was told after it must not be undone."""
-        self._alone = counts[1] == counts[3] == 1
+    def _seen(self, seen: asyncio.Future[None], counts: Any) -> None:
+        """As soon as it is read: what was told after it must not be undone. Where there is no answer, we claim."""
+        self._only_one = counts == [1, 1]
+        if not seen.done():
+            seen.set_result(None)
 
     def _on_joined(self, _: bytes) -> None:
-        self._alone = False
+        self._only_one = False
 
     async def stop(self) -> None:
         """What was heard is handed over: it cannot be given back."""
@@ -94,7 +97,7 @@ class ChannelReceiver(Receiver):
 
     def claim(self, delivery: RedisDelivery, told: OnBegun) -> None:
         message, main = delivery.message, delivery.session.main
-        if self._broadcast or delivery.entry is ALONE or not message.message_id:
+        if self._broadcast or not message.message_id:
             delivery.claimed(told, True)
             return
         left = NO_LIMIT_S if message.time_left_ms is None else message.time_left_ms / 1000
@@ -138,10 +141,10 @@ class ChannelReceiver(Receiver):
                     self.address,
                 )
         elif self.room() and not self._backlog:
-            self._deliver(session, data, ALONE if self._alone else None)
+            self._deliver(session, data, None, only_here=self._only_one)
         elif len(self._backlog) < MAX_BACKLOG and self._backlog_bytes + len(data) <= MAX_BACKLOG_BYTES:
             self._held_up = True
-            self._backlog.append((data, session.main.last_read, self._alone))
+            self._backlog.append((data, session.main.last_read, self._only_one))
             self._backlog_bytes += len(data)
         else:
             self._dropped += 1
@@ -161,6 +164,6 @@ class ChannelReceiver(Receiver):
 
     def _deliver_next(self, session: Session) -> None:
         """From the backlog; the time it spent there is over."""
-        data, came_at, alone = self._backlog.popleft()
+        data, came_at, only_here = self._backlog.popleft()
         self._backlog_bytes -= len(data)
-        self._deliver(session, data, ALONE if alone else None, waited=session.main.loop.time() - came_at)
+        self._deliver(session, data, None, waited=session.main.loop.time() - came_at, only_here=only_here)

@@ -113,6 +113,10 @@ class RedisTransport(Observed):
         self._serves = False
         self._closed = False
 
+    def capabilities_at(self, address: str) -> Capabilities:
+        kind = place_of(address, self.kind).kind
+        return self.capabilities if kind is self.kind else CAPABILITIES[kind]
+
     @property
     def inbox(self) -> str:
         return self._requester.inbox
