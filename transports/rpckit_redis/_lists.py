@@ -140,7 +140,8 @@ class PoppingReceiver(ListReceiver):
         waits = asked_at - self._empty_at < QUICK_S
         take, too_late = partial(self._popped, session, most, asked_at), partial(self._popped_too_late, session)
         on_reply, taken = link.handing(take, too_late)
-        link.send(pack(*(("BLMPOP", int(BLOCK_S)) if waits else ("LMPOP",)), 1, self.place.key, *_LEFT, most), on_reply)
+        pop = ("BLMPOP", int(BLOCK_S)) if waits else ("LMPOP",)
+        link.send(pack(*pop, 1, self.place.key, "LEFT", "COUNT", most), on_reply)
         await taken
 
     def _popped(self, session: Session, most: int, asked_at: float, reply: tuple[bytes, list[bytes]] | None) -> None:
@@ -167,9 +168,6 @@ class PoppingReceiver(ListReceiver):
     def _now(self, session: Session) -> Session:
         """The session there is, if that one is lost."""
         return session if session.alive or self._session is None else self._session
-
-
-_LEFT = ("LEFT", "COUNT")
 
 
 def _warn_lost(address: str, count: int, reply: Any) -> None:
