@@ -139,6 +139,9 @@ class UnixTransport:
         for process in self._processes(EVENT, topic):
             await self.write(process, frame(EVENT, topic, message))
 
+    def capabilities_at(self, address: str) -> Capabilities:
+        return self.capabilities
+
     async def receive(
         self, address: str, on_delivery: OnDelivery, *, prefetch: int, at_most_once: bool = False
     ) -> _Receiver:
