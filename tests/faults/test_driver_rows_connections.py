@@ -21,6 +21,7 @@ from rpckit.ids import new_id
 from rpckit.testing import RabbitMq
 from rpckit.testing._ports import free_port
 from rpckit.transport import OnMessage, State
+from rpckit_amqp._driver import FastProtocol
 
 from .world import Figure, eventually, proxied, session_of, with_options
 
@@ -263,7 +264,9 @@ async def test_a_link_cut_anywhere_in_the_handshake_is_not_sent(own_rabbitmq: Ra
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_a_link_lost_as_the_inbox_opens_is_waited_for(own_rabbitmq: RabbitMq, address: str, turns: int) -> None:
+async def test_a_link_lost_as_the_inbox_opens_is_waited_for(
+    own_rabbitmq: RabbitMq, address: str, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lost so many turns of the loop after the last answer came in: the inbox went with it, and so did being ready."""
     loop = asyncio.get_running_loop()
 
@@ -275,23 +278,23 @@ async def test_a_link_lost_as_the_inbox_opens_is_waited_for(own_rabbitmq: Rabbit
 
     async with Server(service_at(address), url=own_rabbitmq.url), proxied(own_rabbitmq.url) as (proxy, url):
         client = Client(url)
-        open_inbox = client.transport.open_inbox
+        open_inbox, heard = client.transport.open_inbox, FastProtocol.data_received
+        doomed: list[FastProtocol] = []
+        refusing: list[asyncio.Future[None]] = []
+
+        def hear(link: FastProtocol, data: bytes) -> None:
+            heard(link, data)
+            if link in doomed and CONSUME_OK in data:
+                doomed.clear()
+                refusing.append(asyncio.ensure_future(proxy.refuse()))
+                lose(link, turns)
 
         async def lose_it(on_message: OnMessage) -> None:
             client.transport.open_inbox = open_inbox  # type: ignore[method-assign]
-            link = session_of(client).protocol
-            heard = link.data_received
-
-            def hear(data: bytes) -> None:
-                heard(data)
-                if CONSUME_OK in data:
-                    refusing.append(asyncio.ensure_future(proxy.refuse()))
-                    lose(link, turns)
-
-            link.data_received = hear
+            doomed.append(session_of(client).protocol)
             await open_inbox(on_message)
 
-        refusing: list[asyncio.Future[None]] = []
+        monkeypatch.setattr(FastProtocol, "data_received", hear)  # of the class: uvloop looks it up once
         client.transport.open_inbox = lose_it  # type: ignore[method-assign]
         (outcome,) = await asyncio.gather(client.connect(), return_exceptions=True)
         assert outcome is None or isinstance(outcome, NotSent)

@@ -87,7 +87,7 @@ async def test_a_notification_that_nobody_confirms_may_have_run(url: str) -> Non
         proxy.thaw()
     assert isinstance(error, OutcomeUnknown)
     assert not isinstance(error, ConnectionLost)
-    assert 0.5 <= seconds < 0.5 + LATE_S
+    assert 0.49 <= seconds < 0.5 + LATE_S  # uvloop counts in whole milliseconds
 
 
 async def test_looking_and_waiting_for_room_share_the_time_of_a_call(amqp_url: str) -> None:
