@@ -29,6 +29,11 @@ class Lending:
         self._slots = slots
         self._links = links
 
+    def add_popping(self, receiver: Receiver) -> None:
+        """Of what it has delivered already some may have lent its slot."""
+        self.popping.append(receiver)
+        receiver.set_prefetch(self._slots.limit + self.lent)
+
     def lend(self) -> None:
         """A handler begins to wait for a nested call."""
         self.count(+1)

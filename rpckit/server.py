@@ -80,7 +80,6 @@ class Server:
         self._answerer: Answerer | None = None
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Event | None = None
-        self._closing: asyncio.Task[None] | None = None
         self._ended: asyncio.Event | None = None  # from a start to the end of closing it is not set
         self._fatal: str | None = None
         self._watch: LoopWatch | None = None
@@ -183,9 +182,9 @@ class Server:
                 await _stop_receivers(link)
             await dispatcher.drain(self.settings.grace if grace is None else grace)
         finally:  # cancelled as well: nothing stays open
-            self._closing = asyncio.get_running_loop().create_task(self._close(dispatcher))
-            self._closing.add_done_callback(lambda _: ended.set())
-            await asyncio.shield(self._closing)
+            closing = asyncio.get_running_loop().create_task(self._close(dispatcher))
+            closing.add_done_callback(lambda _: ended.set())
+            await asyncio.shield(closing)
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once what still runs.

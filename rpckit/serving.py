@@ -124,8 +124,7 @@ async def _receive(dispatcher: Dispatcher, link: Link, service: Service) -> None
     receiver = await link.transport.receive(service.address, accept, prefetch=prefetch, at_most_once=once)
     link.receivers.append(receiver)
     if pops:
-        dispatcher.lending.popping.append(receiver)
-        dispatcher.lending.count(0)  # of what was delivered meanwhile some may have lent its slot
+        dispatcher.lending.add_popping(receiver)
 
 
 def _on_cancel(dispatcher: Dispatcher, link: Link, message: Message) -> None:

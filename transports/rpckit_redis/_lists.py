@@ -10,7 +10,7 @@ from typing import Any
 
 from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
-from ._errors import explain, is_error
+from ._errors import is_error
 from ._link import Link, OnReply, pack
 from ._receiver import ALIVE_MS, Abandoned, PullingReceiver, Settling
 from ._scripts import (
@@ -112,16 +112,12 @@ class ListReceiver(PullingReceiver):
 
     def _hand_back(self) -> None:
         returning, self._returning = self._returning, []
-        self.give_back(returning[0].session, tuple(each.data for each in returning))
+        self.give_back(returning[0], tuple(each.data for each in returning))
 
-    def give_back(self, session: Session, requests: tuple[bytes, ...]) -> None:
+    def give_back(self, first: RedisDelivery, requests: tuple[bytes, ...]) -> None:
         """As if they had never been delivered, the first one first again."""
-        keys = (self.place.key, self.place.doing(session.consumer), self.place.tries)
-        session.main.run(RETURN_LIST, keys, requests, partial(self._handed_back, session))
-
-    def _handed_back(self, session: Session, reply: Any) -> None:
-        if is_error(reply) and session.alive:  # else they come again
-            log.warning("requests could not be handed back: %s", explain(reply, self.address))
+        keys = (self.place.key, self.place.doing(first.session.consumer), self.place.tries)
+        first.session.main.run(RETURN_LIST, keys, requests, first.log_refusal)
 
 
 class PoppingReceiver(ListReceiver):
@@ -151,7 +147,7 @@ class PoppingReceiver(ListReceiver):
 
     def _popped_too_late(self, session: Session, reply: tuple[bytes, list[bytes]] | None) -> None:
         if reply:
-            self.give_back(session, tuple(reply[1]))
+            self._push_back(session, tuple(reply[1]))
 
     def reject(self, delivery: RedisDelivery) -> None:
         if delivery.only_here:
@@ -161,7 +157,10 @@ class PoppingReceiver(ListReceiver):
         else:
             super().reject(delivery)
 
-    def give_back(self, session: Session, requests: tuple[bytes, ...]) -> None:
+    def give_back(self, first: RedisDelivery, requests: tuple[bytes, ...]) -> None:
+        self._push_back(first.session, requests)
+
+    def _push_back(self, session: Session, requests: tuple[bytes, ...]) -> None:
         on_reply = partial(_warn_lost, self.address, len(requests))
         self._now(session).main.run(RETURN_POPPED, (self.place.key,), requests, on_reply)
 

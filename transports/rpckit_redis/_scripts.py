@@ -262,26 +262,31 @@ return 1
 """
 )
 
-# As _BURY_STREAM.
-_BURY_LIST = f"""
-local function bury(doing, tries, dead, item, name)
-  if redis.call('LREM', doing, 1, item) == 0 then return 0 end
-  redis.call('HDEL', tries, name)
+_LAY_ASIDE = f"""
+local function lay_aside(dead, item)
   redis.call('LPUSH', dead, item)
   redis.call('LTRIM', dead, 0, {MAX_DEAD - 1})
   return 1
 end
 """
 
+# As _BURY_STREAM.
+_BURY_LIST = (
+    _LAY_ASIDE
+    + """
+local function bury(doing, tries, dead, item, name)
+  if redis.call('LREM', doing, 1, item) == 0 then return 0 end
+  redis.call('HDEL', tries, name)
+  return lay_aside(dead, item)
+end
+"""
+)
+
 # KEYS: doing, tries, dead letters. ARGV: envelope, its name among the tries.
 REJECT_LIST = Script(_BURY_LIST + "return bury(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])\n")
 
 # KEYS: dead letters. ARGV: envelope.
-REJECT_POPPED = Script(f"""
-redis.call('LPUSH', KEYS[1], ARGV[1])
-redis.call('LTRIM', KEYS[1], 0, {MAX_DEAD - 1})
-return 1
-""")
+REJECT_POPPED = Script(_LAY_ASIDE + "return lay_aside(KEYS[1], ARGV[1])\n")
 
 # KEYS: consumers, tries, doing, dead letters. ARGV: this consumer, most items, ms alive, 1 if alone, prefix of a doing
 # list. As REAP_STREAM; what is taken: {envelope, tries once it is begun, 1 if it is with the dead letters now}.
