@@ -41,6 +41,16 @@ def url(own_redis: Redis) -> str:
     return of_kind(own_redis.url, "list")
 
 
+def echo_at(address: str) -> Service:
+    service = Service("popped", address=address)
+
+    @service.method
+    async def work(n: int) -> int:
+        return n
+
+    return service
+
+
 def length(broker: Redis, address: str, beside: str = "") -> int:
     items = broker.ctl("LLEN", f"rpckit:{{{address}}}:list{beside}")
     assert isinstance(items, int)
@@ -56,12 +66,7 @@ def commands(broker: Redis) -> Counter[str]:
 
 
 async def test_a_call_takes_a_push_a_pop_and_a_reply(own_redis: Redis, url: str, address: str) -> None:
-    service = Service("popped", address=address)
-
-    @service.method
-    async def work(n: int) -> int:
-        return n
-
+    service = echo_at(address)
     async with Server(service, url=url), Client(url) as client:
         await client.call(f"{address}.work", 0)
         before = commands(own_redis)
@@ -169,12 +174,7 @@ async def test_what_is_handed_back_is_first_again_and_what_is_popped_too_late_to
 
 
 async def test_what_cannot_be_read_is_with_the_dead_letters(own_redis: Redis, url: str, address: str) -> None:
-    service = Service("popped", address=address)
-
-    @service.method
-    async def work(n: int) -> int:
-        return n
-
+    service = echo_at(address)
     async with Server(service, url=url), Client(url) as client:
         push = r"return redis.call('RPUSH', KEYS[1], '\193\1nonsense')"
         own_redis.ctl("EVAL", push, "1", f"rpckit:{{{address}}}:list")
@@ -214,12 +214,7 @@ async def test_what_a_dead_server_kept_is_taken_over(own_redis: Redis, url: str,
 @pytest.mark.parametrize("concurrency", [1, 100])
 async def test_a_caller_whose_clock_is_slow_is_served(url: str, address: str, concurrency: int) -> None:
     """What waits in Redis for its request knows how old that can be at most."""
-    service = Service("popped", address=address)
-
-    @service.method
-    async def work(n: int) -> int:
-        return n
-
+    service = echo_at(address)
     slow = mock.patch("rpckit.client.time", SimpleNamespace(time=lambda: time.time() - 60))
     async with Server(service, url=url, concurrency=concurrency), Client(url, timeout=5) as client:
         with slow:

@@ -413,12 +413,18 @@ async def test_stopping_twice_is_once_and_stopping_before_starting_is_nothing(ur
     assert server.in_flight == 0
 
 
-async def test_whoever_stops_a_server_that_drains_waits_for_the_same_end(url: str, client: Client) -> None:
+async def busy(url: str, client: Client) -> tuple[Server, Work, asyncio.Future[Any]]:
+    """A server, and a call that it has begun."""
     work = Work()
     server = Server(work.service, url=url)
     await server.start()
     (call,) = calls(client, 1)
     await until(lambda: work.begun == [1])
+    return server, work, call
+
+
+async def test_whoever_stops_a_server_that_drains_waits_for_the_same_end(url: str, client: Client) -> None:
+    server, work, call = await busy(url, client)
     stopping = [asyncio.ensure_future(server.stop()) for _ in range(2)]
     await asyncio.sleep(BRIEF)
     assert [each.done() for each in stopping] == [False, False]
@@ -428,11 +434,7 @@ async def test_whoever_stops_a_server_that_drains_waits_for_the_same_end(url: st
 
 
 async def test_a_server_that_drains_is_not_started_before_its_end(url: str, client: Client) -> None:
-    work = Work()
-    server = Server(work.service, url=url)
-    await server.start()
-    (call,) = calls(client, 1)
-    await until(lambda: work.begun == [1])
+    server, work, call = await busy(url, client)
     stopping = asyncio.ensure_future(server.stop())
     await asyncio.sleep(BRIEF)
     with pytest.raises(UsageError, match="still stopping"):
