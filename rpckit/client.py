@@ -627,7 +627,7 @@ class Client:
             await self._open_session()
         if self._shared is None:
             await self._transport.connect()
-        await self._transport.open_inbox(self._on_message)
+        await self._transport.open_inbox(self._on_message, self._pending)
 
     async def _open_session(self) -> None:
         """What the other side may find as soon as it is connected: services, hooks. Once."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, replace
 from typing import ClassVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -374,7 +374,7 @@ class MemoryTransport(Observed):
         """Take no more messages until `restore`, as a broker short of memory would."""
         self._enter(State.BLOCKED, why)
 
-    async def open_inbox(self, on_message: OnMessage) -> None:
+    async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
         self._on_message = on_message
         self._open_inbox()
 

@@ -1,6 +1,8 @@
 """The sending side of a connection: what is written in one tick of the loop leaves together, many in convoys.
 
-What is gathered in one tick is laid out together, as fewer messages than it would be one by one.
+What is gathered in one tick is laid out together, as fewer messages than it would be one by one. A convoy is half of
+what is pending: were it all, each side would wait while the other works; were it little, both would spend their time
+on reading and writing.
 
 Invariant: bytes leave in the order they were written; no more than `UNSENT_MAX` is unsent but for
 writers that did not ask whether the connection is `congested`.
@@ -10,15 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Generic, TypeVar, cast
 
 from rpckit.errors import NotSent
 
-__all__ = ["UNSENT_MAX", "Batch", "TickWriter"]
+__all__ = ["CONVOY", "LEAST_CONVOY", "MOST_CONVOY", "UNSENT_MAX", "Batch", "TickWriter"]
 
 log = logging.getLogger(__name__)
 
+CONVOY = 32  # messages of one tick that leave together where nobody counts what is pending
+LEAST_CONVOY, MOST_CONVOY = 8, 64  # where somebody does
 UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent on a connection; then senders wait
 
 T = TypeVar("T")
@@ -50,10 +54,11 @@ class TickWriter(asyncio.BaseProtocol):
     So a lone caller does not wait for the end of the tick, and many share a system call.
     """
 
-    def __init__(self, *args: Any, convoy: int, **kwargs: Any) -> None:
-        """convoy: messages of one tick that leave together; as many more as there are leave after them."""
+    def __init__(self, *args: Any, convoy: int = CONVOY, **kwargs: Any) -> None:
+        """convoy: messages of one tick that leave together, until there are some `pending`; the rest leaves after."""
         super().__init__(*args, **kwargs)
         self._convoy = convoy
+        self.pending: Sized = ()  # what is written here and not answered, where somebody counts it
         self.loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self._gathered: list[Batch[Any, Any]] = []  # in the order in which they leave
@@ -163,6 +168,8 @@ class TickWriter(asyncio.BaseProtocol):
         self._lone = not self._several and (self._lone or len(self._out) == 1)
         self._several = False
         self._write_out()
+        if pending := len(self.pending):
+            self._convoy = min(max((pending + 1) // 2, LEAST_CONVOY), MOST_CONVOY)
 
     def _write_out(self) -> None:
         out, self._out, self._out_bytes = self._out, [], 0

@@ -8,7 +8,7 @@ Whoever writes a transport runs `rpckit.testing.conformance` against it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -242,8 +242,11 @@ class Transport(Protocol):
         """`callback(reply_to)` when a caller is found to have left."""
         ...
 
-    async def open_inbox(self, on_message: OnMessage) -> None:
-        """Receive replies, faults and cancels addressed to this process. Raises `NotSent`, `ConnectionLost`."""
+    async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
+        """Receive replies, faults and cancels addressed to this process. Raises `NotSent`, `ConnectionLost`.
+
+        pending: the calls that wait for a reply, by whose number a transport may divide what it writes.
+        """
         ...
 
     async def send(self, message: Message, *, must_be_served: bool = True) -> None:

@@ -7,7 +7,7 @@ import gc
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sized
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -289,10 +289,10 @@ async def test_a_link_lost_as_the_inbox_opens_is_waited_for(
                 refusing.append(asyncio.ensure_future(proxy.refuse()))
                 lose(link, turns)
 
-        async def lose_it(on_message: OnMessage) -> None:
+        async def lose_it(on_message: OnMessage, pending: Sized = ()) -> None:
             client.transport.open_inbox = open_inbox  # type: ignore[method-assign]
             doomed.append(session_of(client).protocol)
-            await open_inbox(on_message)
+            await open_inbox(on_message, pending)
 
         monkeypatch.setattr(FastProtocol, "data_received", hear)  # of the class: uvloop looks it up once
         client.transport.open_inbox = lose_it  # type: ignore[method-assign]

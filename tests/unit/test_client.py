@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -565,9 +565,9 @@ async def test_middleware_sees_and_changes_headers_and_results(url: str, desk: D
 class SlowInbox(MemoryTransport):
     """Is connected for a while before it can hear replies, as a broker's transport is."""
 
-    async def open_inbox(self, on_message: OnMessage) -> None:
+    async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
         await asyncio.sleep(0.002)
-        await super().open_inbox(on_message)
+        await super().open_inbox(on_message, pending)
 
 
 class UnwillingTransport(MemoryTransport):
@@ -701,8 +701,8 @@ async def test_what_the_transport_tells_while_the_client_connects_stays_so(
     url: str, desk: Desk, monkeypatch: pytest.MonkeyPatch, change: Callable[[MemoryTransport], None]
 ) -> None:
     class Changing(MemoryTransport):
-        async def open_inbox(self, on_message: OnMessage) -> None:
-            await super().open_inbox(on_message)
+        async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
+            await super().open_inbox(on_message, pending)
             change(self)
 
     monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: Changing)
@@ -718,7 +718,7 @@ async def test_what_the_transport_tells_while_the_client_connects_stays_so(
 
 async def test_connect_tells_that_the_connection_was_lost_meanwhile(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Lost(MemoryTransport):
-        async def open_inbox(self, on_message: OnMessage) -> None:
+        async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
             self.drop("lost on the way")
             raise ConnectionLost("lost on the way")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rpckit.errors import NotSent
-from rpckit.tickwriter import UNSENT_MAX, Batch, TickWriter
+from rpckit.tickwriter import LEAST_CONVOY, MOST_CONVOY, UNSENT_MAX, Batch, TickWriter
 
 
 class Sent(asyncio.Transport):
@@ -60,6 +60,26 @@ async def test_a_full_convoy_leaves_at_once_and_the_rest_after_it(writer: TickWr
     assert sent.chunks == [b"0123"]
     await tick()
     assert sent.chunks == [b"0123", b"45"]
+
+
+@pytest.mark.parametrize("pending, convoy", [(1, LEAST_CONVOY), (32, 16), (33, 17), (1_000, MOST_CONVOY)])
+async def test_a_convoy_is_half_of_what_is_pending(writer: TickWriter, sent: Sent, pending: int, convoy: int) -> None:
+    writer.pending = range(pending)
+    for _ in range(2):
+        writer.write(b"a")
+    await tick()  # here it looks
+    sent.chunks.clear()
+    for _ in range(convoy + 1):
+        writer.write(b"a")
+    assert sent.chunks == [b"a" * convoy]
+    await tick()
+    assert sent.chunks == [b"a" * convoy, b"a"]
+
+
+async def test_a_convoy_stays_as_it_is_while_nothing_is_pending(writer: TickWriter, sent: Sent) -> None:
+    await test_a_full_convoy_leaves_at_once_and_the_rest_after_it(writer, sent)
+    sent.chunks.clear()
+    await test_a_full_convoy_leaves_at_once_and_the_rest_after_it(writer, sent)
 
 
 async def test_after_a_lone_message_the_next_does_not_wait(writer: TickWriter, sent: Sent) -> None:

@@ -10,7 +10,7 @@ confirmed. What a dead server left unacked is redelivered, and marked so: it is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sized
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -120,7 +120,7 @@ class AmqpTransport(Observed):
         await self._publishing.close()
         self._confirmed.detach("the connection was closed")  # whoever still waits for a confirm
 
-    async def open_inbox(self, on_message: OnMessage) -> None:
+    async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
         await self._requester.open_inbox(on_message)
 
     def send(self, message: Message, *, must_be_served: bool = True) -> Coroutine[Any, Any, None]:

@@ -3,7 +3,7 @@
 redis-py's client retries writes, resubscribes in silence and can freeze the loop under a pulled
 cable, so none of it stands between us and the socket. Its invariant: each command gets exactly one
 reply or the loss of the connection, in order; what is sent in one tick leaves in as few writes as
-`CONVOY` allows, and what is gathered in one as few commands; however the connection ends, it ends in
+its convoys allow, and what is gathered in one as few commands; however the connection ends, it ends in
 one call of `on_lost`.
 """
 
@@ -29,8 +29,6 @@ __all__ = ["Link", "OnPatternPush", "OnReply", "pack", "pack_head"]
 
 log = logging.getLogger(__name__)
 
-CONVOY = 16  # commands of one tick that leave together: many more would keep both sides waiting for each other
-
 OnReply = Callable[[Any], None]  # a reply, an error of Redis, or a ConnectionLost
 OnPush = Callable[[bytes, bytes], None]  # channel, message
 OnPatternPush = Callable[[bytes, bytes, bytes], None]  # pattern, channel, message
@@ -51,7 +49,7 @@ class Link(TickWriter, ReadBuffer):
     """Made by `loop.create_connection`. Callbacks are plain calls that return at once."""
 
     def __init__(self) -> None:
-        super().__init__(convoy=CONVOY)
+        super().__init__()
         self.on_lost: Callable[[str], None] = _ignore
         self.on_push: OnPush = _ignore
         self.on_pattern_push: OnPatternPush = _ignore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -43,6 +43,7 @@ class Requester:
         channels.on_other_pattern = self._on_own_channel
         self._on_undelivered = on_undelivered
         self._on_message: OnMessage | None = None
+        self._pending: Sized = ()
         self._session: Session | None = None
         self._routes: dict[str, Route] = {}
         self._hears_own_channels: Link | None = None
@@ -52,7 +53,7 @@ class Requester:
         self.detach()  # from that of an attempt that failed later: it was never lost
         self._session = session
         if self._on_message is not None:
-            await self._open_inbox()
+            await self._open_inbox(session)
 
     def detach(self) -> None:
         self._session = None
@@ -61,12 +62,13 @@ class Requester:
             self._channels.forget(self.inbox)
             self.inbox = ""
 
-    async def open_inbox(self, on_message: OnMessage) -> None:
-        self._on_message = on_message
-        if self._session is None:
+    async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
+        self._on_message, self._pending = on_message, pending
+        session = self._session
+        if session is None:
             raise NotSent("not connected")
         if not self.inbox:  # else a reconnect has opened it
-            await self._open_inbox()
+            await self._open_inbox(session)
 
     async def send(self, message: Message, *, must_be_served: bool) -> None:
         session = self._session
@@ -160,7 +162,8 @@ class Requester:
         route = self._routes[address] = Route(place_of(address, self._kind), partial(self._refused, address))
         return route
 
-    async def _open_inbox(self) -> None:
+    async def _open_inbox(self, session: Session) -> None:
+        session.main.pending = self._pending
         name = inbox_channel(new_id())
         try:
             await self._channels.listen(name, self._on_data)

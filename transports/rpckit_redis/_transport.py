@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence, Sized
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, cast
@@ -144,8 +144,8 @@ class RedisTransport(Observed):
             if self._embedded is not None:
                 await asyncio.to_thread(self._embedded.stop)
 
-    async def open_inbox(self, on_message: OnMessage) -> None:
-        await self._requester.open_inbox(on_message)
+    async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
+        await self._requester.open_inbox(on_message, pending)
 
     def send(self, message: Message, *, must_be_served: bool = True) -> Coroutine[Any, Any, None]:
         return self._requester.send(message, must_be_served=must_be_served)

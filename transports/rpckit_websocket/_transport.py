@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -157,7 +157,7 @@ class WebSocketTransport(Observed):
 
     # -- the seam ---------------------------------------------------------------------------------
 
-    async def open_inbox(self, on_message: OnMessage) -> None:
+    async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
         self._the_hub.on_message = on_message
         self._inbox_open = True
 

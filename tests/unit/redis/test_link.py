@@ -10,8 +10,8 @@ import hiredis
 import pytest
 
 from rpckit.errors import ConnectionLost
-from rpckit.tickwriter import UNSENT_MAX, Batch
-from rpckit_redis._link import CONVOY, Link, pack
+from rpckit.tickwriter import CONVOY, UNSENT_MAX, Batch
+from rpckit_redis._link import Link, pack
 from rpckit_redis._scripts import TAKE_LIST
 
 

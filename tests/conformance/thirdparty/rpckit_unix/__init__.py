@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sized
 from contextlib import suppress
 from dataclasses import fields
 from hashlib import sha256
@@ -117,7 +117,7 @@ class UnixTransport:
     def on_gone(self, callback: OnGone) -> None:
         self._on_gone.append(callback)
 
-    async def open_inbox(self, on_message: OnMessage) -> None:
+    async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
         self._on_message = on_message
         self.inbox = self.me
 
