@@ -1,8 +1,8 @@
 """The sending side of a connection: what is written in one tick of the loop leaves together, many in convoys.
 
-What is gathered in one tick is laid out together, as fewer messages than it would be one by one. A convoy is half of
-what is pending: were it all, each side would wait while the other works; were it little, both would spend their time
-on reading and writing.
+What is gathered in one tick is laid out together, as fewer messages than it would be one by one. Where somebody counts
+the calls pending, a convoy is about half of them: were it all, each side would wait while the other works; were it few,
+both would spend their time on reading and writing.
 
 Invariant: bytes leave in the order they were written; no more than `UNSENT_MAX` is unsent but for
 writers that did not ask whether the connection is `congested`.
@@ -22,7 +22,7 @@ __all__ = ["CONVOY", "LEAST_CONVOY", "MOST_CONVOY", "UNSENT_MAX", "Batch", "Tick
 log = logging.getLogger(__name__)
 
 CONVOY = 32  # messages of one tick that leave together where nobody counts what is pending
-LEAST_CONVOY, MOST_CONVOY = 8, 64  # where somebody does
+LEAST_CONVOY, MOST_CONVOY = 8, 64  # where somebody does, and there are more than the least
 UNSENT_MAX = 8 * 1024 * 1024  # bytes waiting to be sent on a connection; then senders wait
 
 T = TypeVar("T")
@@ -55,10 +55,10 @@ class TickWriter(asyncio.BaseProtocol):
     """
 
     def __init__(self, *args: Any, convoy: int = CONVOY, **kwargs: Any) -> None:
-        """convoy: messages of one tick that leave together, until there are some `pending`; the rest leaves after."""
+        """convoy: messages of one tick that leave together while few are `pending`; the rest leaves after them."""
         super().__init__(*args, **kwargs)
-        self._convoy = convoy
-        self.pending: Sized = ()  # what is written here and not answered, where somebody counts it
+        self._convoy = self._usual_convoy = convoy
+        self.pending: Sized = ()  # calls without their reply, where somebody counts them; not all that is written here
         self.loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self._gathered: list[Batch[Any, Any]] = []  # in the order in which they leave
@@ -168,8 +168,9 @@ class TickWriter(asyncio.BaseProtocol):
         self._lone = not self._several and (self._lone or len(self._out) == 1)
         self._several = False
         self._write_out()
-        if pending := len(self.pending):
-            self._convoy = min(max((pending + 1) // 2, LEAST_CONVOY), MOST_CONVOY)
+        pending = len(self.pending)
+        half = min(max((pending + 1) // 2, LEAST_CONVOY), MOST_CONVOY)
+        self._convoy = half if pending > LEAST_CONVOY else self._usual_convoy
 
     def _write_out(self) -> None:
         out, self._out, self._out_bytes = self._out, [], 0

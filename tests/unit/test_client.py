@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sized
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -570,6 +570,16 @@ class SlowInbox(MemoryTransport):
         await super().open_inbox(on_message, pending)
 
 
+class CountingTransport(MemoryTransport):
+    """Looks at what is pending, as a transport that divides what it writes by that."""
+
+    pending: Sized = ()
+
+    async def open_inbox(self, on_message: OnMessage, pending: Sized = ()) -> None:
+        self.pending = pending
+        await super().open_inbox(on_message, pending)
+
+
 class UnwillingTransport(MemoryTransport):
     """Connects at the third attempt."""
 
@@ -674,6 +684,19 @@ async def test_a_call_that_finds_no_connection_names_the_place_once(url: str, mo
             await client.call("desk.plus", 1)
         await client.close()
     assert str(told.value) == "no route to the broker"
+
+
+async def test_the_transport_is_told_how_many_calls_are_pending(
+    url: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpckit.registry.load_transport", lambda scheme: CountingTransport)
+    async with Client(url) as client:
+        counting = cast(CountingTransport, client.transport)
+        call = asyncio.ensure_future(client.call("desk.plus", 1))
+        await asyncio.sleep(0)
+        assert len(counting.pending) == client.pending == 1
+        assert await call == 2
+        assert len(counting.pending) == 0
 
 
 async def test_connect_fails_at_once_and_can_be_tried_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

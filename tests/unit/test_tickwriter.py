@@ -62,8 +62,12 @@ async def test_a_full_convoy_leaves_at_once_and_the_rest_after_it(writer: TickWr
     assert sent.chunks == [b"0123", b"45"]
 
 
-@pytest.mark.parametrize("pending, convoy", [(1, LEAST_CONVOY), (32, 16), (33, 17), (1_000, MOST_CONVOY)])
-async def test_a_convoy_is_half_of_what_is_pending(writer: TickWriter, sent: Sent, pending: int, convoy: int) -> None:
+@pytest.mark.parametrize(
+    "pending, convoy", [(0, 4), (8, 4), (9, LEAST_CONVOY), (32, 16), (33, 17), (1_000, MOST_CONVOY)]
+)
+async def test_a_convoy_is_half_of_what_is_pending_if_that_is_not_little(
+    writer: TickWriter, sent: Sent, pending: int, convoy: int
+) -> None:
     writer.pending = range(pending)
     for _ in range(2):
         writer.write(b"a")
@@ -76,8 +80,11 @@ async def test_a_convoy_is_half_of_what_is_pending(writer: TickWriter, sent: Sen
     assert sent.chunks == [b"a" * convoy, b"a"]
 
 
-async def test_a_convoy_stays_as_it_is_while_nothing_is_pending(writer: TickWriter, sent: Sent) -> None:
-    await test_a_full_convoy_leaves_at_once_and_the_rest_after_it(writer, sent)
+async def test_after_a_crowd_a_convoy_is_what_it_was_before(writer: TickWriter, sent: Sent) -> None:
+    for writer.pending in (range(100), ()):
+        for _ in range(2):
+            writer.write(b"a")
+        await tick()
     sent.chunks.clear()
     await test_a_full_convoy_leaves_at_once_and_the_rest_after_it(writer, sent)
 

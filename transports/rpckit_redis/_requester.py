@@ -52,8 +52,9 @@ class Requester:
         """A new session, with a new inbox if there was one."""
         self.detach()  # from that of an attempt that failed later: it was never lost
         self._session = session
+        session.main.pending = self._pending
         if self._on_message is not None:
-            await self._open_inbox(session)
+            await self._open_inbox()
 
     def detach(self) -> None:
         self._session = None
@@ -67,8 +68,9 @@ class Requester:
         session = self._session
         if session is None:
             raise NotSent("not connected")
+        session.main.pending = pending
         if not self.inbox:  # else a reconnect has opened it
-            await self._open_inbox(session)
+            await self._open_inbox()
 
     async def send(self, message: Message, *, must_be_served: bool) -> None:
         session = self._session
@@ -162,8 +164,7 @@ class Requester:
         route = self._routes[address] = Route(place_of(address, self._kind), partial(self._refused, address))
         return route
 
-    async def _open_inbox(self, session: Session) -> None:
-        session.main.pending = self._pending
+    async def _open_inbox(self) -> None:
         name = inbox_channel(new_id())
         try:
             await self._channels.listen(name, self._on_data)

@@ -21,7 +21,7 @@ from ._scripts import PUSH_LIST, PUSH_STREAM
 __all__ = ["Route", "Taken", "Waiting"]
 
 FRESH_S = 0.25  # seconds for which an address seen served counts as served
-MAX_GATHERED = 16 * 1024  # bytes of a request that may wait for others: so a full batch stays a small command
+MAX_GATHERED = 4 * 1024  # bytes of a request that may wait for others: so a full batch stays a small command
 
 Taken = asyncio.Future[RpcError | None]  # of who waits until Redis has its request: None once it has
 Waiting = str | Taken  # a call's correlation id, told of a refusal only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,8 @@ from rpckit_redis._requester import Requester
 
 class FakeLink:
     """Confirms a subscription a moment after it is asked for."""
+
+    pending: Sized = ()
 
     async def subscribe(self, channel: str) -> None:
         await asyncio.sleep(0.1)
@@ -62,6 +65,21 @@ async def test_the_inbox_of_an_attempt_that_failed_is_not_subscribed_again(
         await channels.attach(session)
         await requester.attach(session)
     assert list(channels._listening) == [requester.inbox.encode()]
+
+
+async def test_each_link_knows_how_many_calls_are_pending(channels: Channels) -> None:
+    requester = Requester(Kind.STREAM, channels, on_undelivered=_ignore)
+    session = a_session()
+    await channels.attach(session)
+    await requester.attach(session)
+    for pending in (["a call"], ["another client's call"]):
+        await requester.open_inbox(_ignore, pending)
+        assert session.main.pending is pending
+    requester.detach()
+    again = a_session()
+    await channels.attach(again)
+    await requester.attach(again)
+    assert again.main.pending is pending
 
 
 def _ignore(*_: object) -> None:
