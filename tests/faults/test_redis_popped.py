@@ -237,8 +237,9 @@ async def test_what_it_has_popped_runs_though_its_connection_is_lost(own_redis: 
         return n
 
     async with Server(one, other, url=url, concurrency=1) as server, Client(url, timeout=10) as client:
-        calls = [client.call(f"{address}.one.hold"), client.call(f"{address}.other.work", 1)]
-        answers = asyncio.gather(*calls)
+        held = asyncio.ensure_future(client.call(f"{address}.one.hold"))
+        await eventually(lambda: server.in_flight == 1)
+        answers = asyncio.gather(held, client.call(f"{address}.other.work", 1))
         await eventually(lambda: server.in_flight == 2)
         for line in str(own_redis.ctl("CLIENT", "LIST")).splitlines():
             fields = dict(word.partition("=")[::2] for word in line.split())
