@@ -247,7 +247,7 @@ async def test_what_it_has_popped_runs_though_its_connection_is_lost(own_redis: 
                 own_redis.ctl("CLIENT", "KILL", "ID", fields["id"])
         await asyncio.sleep(0.3)
         go_on.set()
-        assert await answers == [None, 1]
+        assert list(await answers) == [None, 1]
 
 
 async def test_a_list_is_popped_whatever_the_servers_url(own_redis: Redis, address: str) -> None:
