@@ -32,7 +32,12 @@ class Lending:
     def add_popping(self, receiver: Receiver) -> None:
         """Of what it has delivered already some may have lent its slot."""
         self.popping.append(receiver)
-        receiver.set_prefetch(self._slots.limit + self.lent)
+        receiver.set_prefetch(self._to_pop)
+
+    @property
+    def _to_pop(self) -> int:
+        """As many unsettled leave the slots that are not lent full."""
+        return self._slots.limit + self.lent
 
     def lend(self) -> None:
         """A handler begins to wait for a nested call."""
@@ -63,7 +68,7 @@ class Lending:
         if self.prefetch - self.lent < limit:
             self._set_prefetch(self._step * -(-(self.lent + limit) // self._step))
         for receiver in self.popping:
-            receiver.set_prefetch(limit + self.lent)
+            receiver.set_prefetch(self._to_pop)
 
     def settle_down(self) -> None:
         """Nothing is left to do."""

@@ -168,9 +168,10 @@ class TickWriter(asyncio.BaseProtocol):
         self._lone = not self._several and (self._lone or len(self._out) == 1)
         self._several = False
         self._write_out()
-        pending = len(self.pending)
-        half = min(max((pending + 1) // 2, LEAST_CONVOY), MOST_CONVOY)
-        self._convoy = half if pending > LEAST_CONVOY else self._usual_convoy
+        if (pending := len(self.pending)) > LEAST_CONVOY:
+            self._convoy = min(max((pending + 1) // 2, LEAST_CONVOY), MOST_CONVOY)
+        else:
+            self._convoy = self._usual_convoy
 
     def _write_out(self) -> None:
         out, self._out, self._out_bytes = self._out, [], 0
