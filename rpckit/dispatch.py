@@ -26,6 +26,7 @@ from rpckit.contract import MethodSpec, Service
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
 from rpckit.errors import (
     Code,
+    NotSent,
     RpcError,
     UsageError,
 )
@@ -308,14 +309,25 @@ class Dispatcher:
             self._finish(job)
 
     async def emit(self, links: Sequence[Link], topic: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Tell everyone who listens to `topic` on `links`; at most once. Raises `NotSent`, `UsageError`."""
+        """Tell everyone who listens to `topic` on `links`; at most once.
+
+        Raises `UsageError`, and `NotSent` where no link took it: else telling it again would tell some of them twice.
+        """
         event = event_message(topic, new_id(), args, kwargs, {})
         if len(event.body) > self.max_body:
             raise UsageError(f"{len(event.body)} bytes for {topic}: over max_body ({self.max_body})")
         for link in links:
             check_carried(link.transport.capabilities, topic)
+        missed: list[NotSent] = []
         for link in links:
-            await link.transport.publish(event.address, event)
+            try:
+                await link.transport.publish(event.address, event)
+            except NotSent as error:
+                missed.append(error)
+        if len(missed) == len(links):
+            raise missed[0]
+        for why in missed:
+            log.warning("%s was told on %d of %d transports: %s", topic, len(links) - len(missed), len(links), why)
 
     def _start_event(self, job: Job) -> None:
         self.events.begin(len(job.message.body))

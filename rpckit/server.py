@@ -14,7 +14,7 @@ from rpckit.client import Client
 from rpckit.context import Context
 from rpckit.contract import MethodOptions, Service
 from rpckit.dispatch import Dispatcher
-from rpckit.errors import NotSent, RpcError, UsageError
+from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
 from rpckit.importing import being_imported
 from rpckit.job import Link
 from rpckit.middleware import Middleware
@@ -97,7 +97,8 @@ class Server:
     async def emit(self, topic: str, /, *args: Any, **kwargs: Any) -> None:
         """Tell everyone who listens to `topic`, on each transport of this server; at most once.
 
-        What is given by name is an argument. Raises `NotSent`, `UsageError`.
+        What is given by name is an argument. Raises `UsageError`, and `NotSent` where no transport took it; where some
+        did not, the log tells.
         """
         if self._dispatcher is None:
             raise NotSent("the server is not running")
@@ -153,8 +154,10 @@ class Server:
             if self._dispatcher is not dispatcher:
                 raise NotSent("this server was stopped while it started")
             starting.result()
-        except BaseException:
+        except BaseException as error:
             await self.stop(grace=0)
+            if isinstance(error, ConnectionLost):  # nothing of a caller's had left
+                raise NotSent(str(error)) from error
             raise
         self._watch = LoopWatch(dispatcher.handler_of)
         self._watch.start()

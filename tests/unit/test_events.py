@@ -506,3 +506,26 @@ def test_what_waits_is_bounded_in_bytes_too() -> None:
     assert not backlog.admit(1)
     backlog.begin(MAX_WAITING_BYTES)
     assert backlog.admit(1)
+
+
+@pytest.mark.parametrize("away", ["first", "last"])
+async def test_a_transport_that_is_away_keeps_no_other_from_hearing(
+    url: str, away: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Telling it again would tell the others twice."""
+    listener, publish = Listener(), MemoryTransport.publish
+
+    async def publish_unless_away(self: MemoryTransport, topic: str, message: Message) -> None:
+        if self.url.hosts[0].name == "away":
+            raise NotSent("it is away")
+        await publish(self, topic, message)
+
+    monkeypatch.setattr(MemoryTransport, "publish", publish_unless_away)
+    urls = ["memory://away", url] if away == "first" else [url, "memory://away"]
+    async with Server(listener.service, url=urls) as server:
+        await server.emit("news", 1)
+        await until(lambda: listener.heard == [1])
+    assert "news was told on 1 of 2 transports: it is away" in caplog.text
+    async with Server(listener.service, url="memory://away") as server:
+        with pytest.raises(NotSent, match="it is away"):
+            await server.emit("news", 2)

@@ -15,6 +15,7 @@ import pytest
 
 from rpckit import (
     Client,
+    ConnectionLost,
     Context,
     NoResponder,
     NotSent,
@@ -528,3 +529,14 @@ async def test_stopping_says_what_was_still_in_flight(
         await server.stop(grace=0)
     assert "with 1 calls in flight" in caplog.text
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_connection_lost_while_it_starts_is_not_sent(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts it may try again: no call can have run."""
+
+    async def lose(*_: object, **__: object) -> None:
+        raise ConnectionLost("closed by the broker")
+
+    monkeypatch.setattr(MemoryTransport, "receive", lose)
+    with pytest.raises(NotSent, match="closed by the broker"):
+        await Server(Work().service, url=url).start()
