@@ -153,9 +153,11 @@ class Link(TickWriter, ReadBuffer):
             return
         self.close_reason = self.close_reason or f"the connection was lost ({error or 'closed by Redis'})"
         awaiting, self._awaiting = self._awaiting, deque()
-        for on_reply in awaiting:
-            on_reply(self._loss())
-        self.on_lost(self.close_reason)
+        try:
+            for on_reply in awaiting:
+                on_reply(self._loss())
+        finally:
+            self.on_lost(self.close_reason)
 
     def _loss(self) -> ConnectionLost:
         return ConnectionLost(self.close_reason)
@@ -169,15 +171,21 @@ class Link(TickWriter, ReadBuffer):
             reader.feed(data)
             while (reply := reader.gets()) is not _NOT_ENOUGH:
                 if type(reply) is not PushNotification:
-                    self._awaiting.popleft()(reply)
+                    (self._awaiting.popleft() if self._awaiting else self._unasked)(reply)
                 elif reply[0] == b"message":
                     self.on_push(reply[1], reply[2])
                 else:
                     self._pushed(reply)
-        except Exception as error:  # not Redis, or a callback of ours failed: either way the stream is lost
+        except hiredis.ProtocolError as error:
+            self.abort(f"what came in is not from Redis: {error}; is it Redis, and well?")
+        except Exception as error:  # a callback of ours failed: whoever is answered wrongly once would be so for ever
             if not self.close_reason:
                 log.exception("what came in could not be read; the connection is given up")
             self.abort(f"what came in could not be read: {error}")
+
+    def _unasked(self, reply: Any) -> None:
+        """Such as a refusal of the connection, before there was a command."""
+        self.abort(f"Redis said, without being asked: {reply!s:.200}")
 
     def _pushed(self, push: Any) -> None:
         if push[0] == b"pmessage":

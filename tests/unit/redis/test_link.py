@@ -233,13 +233,30 @@ async def test_its_loss_is_told_once_and_answers_everything(wire: Wire, link: Li
     assert not link.alive
 
 
-@pytest.mark.parametrize("data", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+nobody asked\r\n"])
-async def test_what_is_not_redis_ends_the_connection(link: Link, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "data, why",
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what came in is not from Redis"),
+        (b"-ERR max number of clients reached\r\n", "without being asked: ERR max number of clients reached"),
+    ],
+)
+async def test_what_is_not_redis_ends_the_connection(
+    link: Link, data: bytes, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
     link.data_received(data)
     await asyncio.sleep(0)
     assert not link.alive
-    assert "could not be read" in caplog.text
-    assert link.close_reason.startswith("what came in could not be read")
+    assert why in link.close_reason
+    assert not caplog.text
+
+
+async def test_its_loss_is_told_though_who_is_answered_fails(link: Link) -> None:
+    lost: list[str] = []
+    link.on_lost = lost.append
+    link.send(pack("PING"), lambda _: 1 / 0)  # type: ignore[arg-type]
+    with pytest.raises(ZeroDivisionError):
+        link.connection_lost(None)
+    assert len(lost) == 1
 
 
 async def test_a_callback_that_raises_ends_the_connection(link: Link, caplog: pytest.LogCaptureFixture) -> None:
