@@ -7,10 +7,12 @@ import asyncio
 import pytest
 
 from rpckit import Client, Server, Service
-from rpckit.errors import DeadlineExceeded, InternalError, UsageError
+from rpckit.errors import ConnectionLost, DeadlineExceeded, InternalError, UsageError
 from rpckit.ids import new_id
+from rpckit.message import Kind, Message
 from rpckit.testing import memory_pair
 from rpckit_redis import RedisResponse
+from rpckit_redis._replier import _storing
 
 
 @pytest.fixture
@@ -95,3 +97,49 @@ async def test_a_transport_that_stores_none_says_so(service: Service) -> None:
             await client.collect("list:rpckit:reply:x")
         with pytest.raises(UsageError, match="memory stores no replies"):
             await client.notify(f"{service.address}.double", 1, reply_to="list:rpckit:reply:x")
+
+
+async def test_the_same_reply_sent_twice_is_stored_once(redis_url: str, reply_to: str) -> None:
+    """As after a lost connection: nobody knows whether Redis had it."""
+    command = _storing(Message(Kind.REPLY, reply_to, content_type="application/json", body=b"7"), 1.0)
+    other = _storing(Message(Kind.REPLY, reply_to, content_type="application/json", body=b"7"), 1.0)
+    async with Client(redis_url) as client:
+        session = client.transport._connection.session  # type: ignore[attr-defined]
+        for each in (command, command, other):
+            session.main.send(each, lambda _: None)
+        assert [await client.collect(reply_to, timeout=5) for _ in range(2)] == [7, 7]
+        with pytest.raises(DeadlineExceeded):
+            await client.collect(reply_to, timeout=0.05)
+
+
+async def test_a_collector_whose_connection_is_lost_harms_nobody_else(redis_url: str, reply_to: str) -> None:
+    async with Client(redis_url) as client:
+        waiting = asyncio.create_task(client.collect(reply_to, timeout=5))
+        session = client.transport._connection.session  # type: ignore[attr-defined]
+        while len(session._links) == 1:
+            await asyncio.sleep(0.01)
+        session._links[-1].abort("killed")
+        with pytest.raises(ConnectionLost):
+            await waiting
+        assert session.alive
+
+
+async def test_what_was_written_before_closing_has_left_when_its_loop_ends(redis_url: str) -> None:
+    """A connection that is only closed sends the rest while its loop runs, and not after that."""
+    topic, count, heard = f"t{new_id()}", 12, asyncio.Semaphore(0)
+    service = Service("ears")
+
+    @service.on(topic)
+    async def hear(data: bytes) -> None:
+        heard.release()
+
+    async def emit() -> None:
+        async with Client(redis_url) as client:
+            for _ in range(count):
+                await client.emit(topic, bytes(900_000))
+
+    async with Server(service, url=redis_url):
+        await asyncio.to_thread(asyncio.run, emit())
+        async with asyncio.timeout(5):
+            for _ in range(count):
+                await heard.acquire()

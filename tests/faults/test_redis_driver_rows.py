@@ -320,3 +320,41 @@ def _pending(broker: Redis, key: str) -> object:
     answer = broker.ctl("XPENDING", key, "rpckit")
     assert isinstance(answer, list)
     return answer[0]
+
+
+async def test_a_database_hears_nothing_of_another(own_redis: Redis, kind: str, address: str) -> None:
+    """Redis's channels are one for all databases, its keys are not."""
+    ran: list[object] = []
+    heard: list[int] = []
+    url = of_kind(own_redis.url, kind)
+    service = service_at(address, ran)
+
+    @service.on(f"{address}.news", group="one")
+    async def news(n: int) -> None:
+        heard.append(n)
+
+    async with Server(service, url=f"{url}/1"):
+        async with Client(f"{url}/0") as stranger:
+            with pytest.raises(NoResponder):
+                await stranger.call(f"{address}.echo", 1, timeout=5)
+            await stranger.emit(f"{address}.news", 1)
+            assert await stranger.survey("ping", address) == []
+        async with Client(f"{url}/1") as client, Server(service_at(address, ran), url=f"{url}/2"):
+            assert [await client.call(f"{address}.echo", n, timeout=5) for n in range(3)] == [0, 1, 2]
+            await client.emit(f"{address}.news", 2)
+            await eventually(lambda: heard == [2])
+    assert ran == [0, 1, 2]
+
+
+async def test_a_port_that_is_not_redis_is_told_without_a_traceback(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as web:
+        port = web.sockets[0].getsockname()[1]
+        with pytest.raises(NotSent, match="is it Redis, and well"):
+            await Client(of_kind(f"redis://127.0.0.1:{port}", kind)).connect()
+    assert "Traceback" not in caplog.text

@@ -28,7 +28,7 @@ from ._options import RedisOptions
 from ._scripts import SCRIPTS
 from ._sentinel import is_sentinel, service_of
 
-__all__ = ["BLOCK_S", "Connection", "Session", "Target"]
+__all__ = ["BLOCK_S", "Connection", "Session", "Target", "database_of"]
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +52,10 @@ class Session:
         self._links = [main]
         main.on_lost = self.abort
 
-    async def open_link(self) -> Link:
-        """One more link, for reads that block."""
+    async def open_link(self, *, apart: bool = False) -> Link:
+        """One more link, for reads that block. apart: its loss is that of whoever reads there, not the session's."""
         link = await self._dial()
-        link.on_lost = self.abort
+        link.on_lost = _ignore if apart else self.abort
         self._links.append(link)
         if self.close_reason:
             link.abort(self.close_reason)
@@ -124,7 +124,7 @@ class Connection:
         self._locate = locate
         self._name = new_id()  # of all its sessions, so that what one of them held can be told by the next
         self._sessions = 0
-        self._database = _database(service_of(url)[1] if is_sentinel(url) else url.path or "")
+        self._database = database_of(url)
         self._reconnecting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._closing = False
@@ -218,14 +218,16 @@ class Connection:
         words += ["SETNAME", "rpckit"]
         try:
             greeting = await link.ask(*words)
-        except hiredis.ReplyError as error:
+        except (hiredis.ReplyError, ConnectionLost) as error:
+            if "max number of clients" in str(error):  # said as soon as it is connected
+                raise NotSent("Redis takes no more clients: raise its maxclients, or close some") from None
+            if isinstance(error, ConnectionLost):
+                raise
             if kind_of(error) in ("WRONGPASS", "NOAUTH"):
                 user = self.url.username or "default"
                 raise CredentialsRefused(
                     f"Redis refused user {user!r}: check user and password in the URL; it said: {error}"
                 ) from None
-            if "max number of clients" in str(error):
-                raise NotSent("Redis takes no more clients: raise its maxclients, or close some") from None
             if kind_of(error) in ("NOPROTO", "ERR"):
                 raise UsageError(
                     f"rpckit needs Redis {_dotted(MIN_VERSION)} or newer; this one said: {error}"
@@ -298,7 +300,9 @@ def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def _database(path: str) -> int:
+def database_of(url: Url) -> int:
+    """The number in a URL's path; 0 without one. Raises `UsageError`."""
+    path = service_of(url)[1] if is_sentinel(url) else url.path or ""
     if path and not path.isdecimal():
         raise UsageError(f"the path of a Redis URL is the number of a database, such as /0; not {path!r:.60}")
     return int(path or 0)

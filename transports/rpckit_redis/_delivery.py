@@ -10,12 +10,12 @@ run twice: nobody takes it away from the others, but it is one try more.
 | begin     | XACK = 1, XDEL              | LREM = 1                     | nothing          | SET NX PX        |
 | again     | XCLAIM, one try more        | HSET, one try more           | is not popped    | nothing          |
 | settle    | XACK, XDEL                  | LREM                         | nothing          | nothing          |
-| hand_back | XACK, XADD a copy, XDEL     | LREM, LPUSH                  | LPUSH            | nothing          |
+| hand_back | XACK, XADD a copy, XDEL     | LREM, LPUSH                  | LPUSH            | nothing, or told |
 | reject    | XACK, XADD to :dead, XDEL   | LREM, LPUSH to :dead         | LPUSH to :dead   | nothing          |
 
 A list is popped where nothing may run twice: about as much as can begin. When its server dies, what it has popped is
 nobody's, as after begin; when only its connection does, it runs. On Pub/Sub a server that is alone begins with
-nothing, see `_subscribers`.
+nothing, see `_subscribers`, and tells the caller what it hands back: nobody else has heard it.
 
 | the server dies  | on streams, and lists that are not popped         | on Pub/Sub                          |
 |------------------|---------------------------------------------------|-------------------------------------|

@@ -20,9 +20,13 @@
 | rpckit:event:G:M          | string  | 60 s                           | a member of G    | Redis, when it expires    |
 | rpckit:event:G:M:P        | string  | 60 s                           | the same on P    | Redis, when it expires    |
 | rpckit:reply:R            | either  | 1 h after the last reply       | server           | Redis, or `collect`       |
+| rpckit:stored:S           | string  | while S may be sent again      | server           | Redis, when it expires    |
 
 `stream:x`, `list:x` and `channel:x` name the key x as it is, shared with whoever uses it; what belongs
 to it lies in the same Cluster slot, as `rpckit:foreign:{x}:list:…`. A topic `channel:x` is the channel x.
+
+Channels know no databases: in database 3 those of addresses, topics and who serves begin with `rpckit:db3:`, so that
+its clients and servers are as far from the others as its keys are. `channel:x` is heard in all of them.
 """
 
 from __future__ import annotations
@@ -49,6 +53,7 @@ __all__ = [
     "own_channel",
     "place_of",
     "stored_at",
+    "stored_key",
     "topic_place",
 ]
 
@@ -78,10 +83,7 @@ class Place:
     key: str
     own: bool
     beside: str  # what the names of its satellites begin with
-
-    @property
-    def alive(self) -> str:
-        return f"rpckit:alive:{self.beside}"
+    alive: str  # the channel of those who serve it
 
     @property
     def dead(self) -> str:
@@ -99,7 +101,7 @@ class Place:
         return f"{self.beside}:doing:{consumer}"
 
 
-def place_of(address: str, default: Kind) -> Place:
+def place_of(address: str, default: Kind, database: int = 0) -> Place:
     """`list:x` is the list x itself; without a prefix the key is ours. Raises `UsageError`."""
     if not 0 < len(address.encode(errors="replace")) <= MAX_ADDRESS:
         raise UsageError(f"an address has 1 to {MAX_ADDRESS} bytes; not {address[:40]!r}")
@@ -109,11 +111,18 @@ def place_of(address: str, default: Kind) -> Place:
             raise UsageError(f"{address!r} names no key")
         kind = Kind(prefix)
         beside = f"rpckit:braced:{rest}:{kind}" if "{" in rest else f"rpckit:foreign:{{{rest}}}:{kind}"
-        return Place(kind, rest, own=False, beside=beside)
+        heard_in = 0 if kind is Kind.CHANNEL else database  # a channel of others is one for all databases
+        return Place(kind, rest, own=False, beside=beside, alive=f"{_channels_of(heard_in)}alive:{beside}")
     if "{" in address or "}" in address:
         raise UsageError(f"address {address!r} cannot be used: braces choose a Cluster slot, and that is ours to do")
-    key = f"rpckit:{{{address}}}:{default}"
-    return Place(default, key, own=True, beside=key)
+    beside = f"rpckit:{{{address}}}:{default}"
+    key = f"{_channels_of(database)}{{{address}}}:{default}" if default is Kind.CHANNEL else beside
+    return Place(default, key, own=True, beside=beside, alive=f"{_channels_of(database)}alive:{beside}")
+
+
+def _channels_of(database: int) -> str:
+    """What the channels of a database begin with: Redis's are one for all of them, where keys are apart."""
+    return f"rpckit:db{database}:" if database else "rpckit:"
 
 
 def stored_at(address: str) -> tuple[Kind, str] | None:
@@ -125,6 +134,11 @@ def stored_at(address: str) -> tuple[Kind, str] | None:
     if prefix in (Kind.LIST, Kind.STREAM) and key.startswith(REPLIES):
         return Kind(prefix), key
     return None
+
+
+def stored_key(unique: str) -> str:
+    """Of one reply that is stored: it may be sent again, and is there once."""
+    return f"rpckit:stored:{unique}"
 
 
 def no_store(address: str) -> str:
@@ -173,11 +187,11 @@ class TopicPlace:
         return self.start + words if fits else None
 
 
-def topic_place(topic: str) -> TopicPlace:
+def topic_place(topic: str, database: int = 0) -> TopicPlace:
     foreign = foreign_topic(topic)
     if foreign is not None and foreign.kind == Kind.CHANNEL:
         return TopicPlace("", f"{Kind.CHANNEL}:", foreign.name)
-    return TopicPlace("rpckit:topic:", "", topic)
+    return TopicPlace(f"{_channels_of(database)}topic:", "", topic)
 
 
 def consumer_key(consumer: str) -> str:

@@ -55,6 +55,8 @@ class Abandoned(NamedTuple):
 class Receiver:
     """Deliveries from one place, at most `prefetch` of them unsettled."""
 
+    rejected = "with the dead letters"  # what becomes of a request that is rejected
+
     def __init__(
         self, place: Place, address: str, on_delivery: OnDelivery, prefetch: int, replier: Replier, channels: Channels
     ) -> None:
@@ -65,7 +67,8 @@ class Receiver:
         self.replier = replier
         self._channels = channels
         self._session: Session | None = None
-        self._unsettled = 0  # of the current session
+        self._unsettled = 0  # of the current session, and those that are only here
+        self._only_here = 0  # of them, which outlive a lost session
         self._again: set[RedisDelivery] = set()  # delivered before, and open
         self._paused = False
         self._stopped = False
@@ -111,10 +114,16 @@ class Receiver:
     def closed(self, delivery: RedisDelivery) -> None:
         if delivery.redelivered:
             self._closed_again(delivery)
-        if delivery.session is self._session:
+        if delivery.only_here:
+            self._only_here -= 1
+        if delivery.only_here or delivery.session is self._session:
             self._unsettled -= 1
             if self._held_up:
                 self._room_changed()
+
+    def _enter(self, session: Session) -> None:
+        """A new session: what the old one delivered comes again, but for what is only here."""
+        self._session, self._unsettled = session, self._only_here
 
     def _closed_again(self, delivery: RedisDelivery) -> None:
         self._again.discard(delivery)
@@ -139,21 +148,25 @@ class Receiver:
         try:
             message = read(data, self.address, REQUEST)
         except EnvelopeError as error:
-            log.warning("a request at %r cannot be read, and is with the dead letters: %s", self.address, error)
-            message = Message(REQUEST, self.address)
-            delivery = RedisDelivery(self, session, message, data, entry, tries, only_here=only_here)
-            self._unsettled += 1
+            log.warning("a request at %r cannot be read, and is %s: %s", self.address, self.rejected, error)
+            delivery = self._open(session, Message(REQUEST, self.address), data, entry, tries, only_here)
             delivery.reject()
             return delivery
         left = message.time_left_ms
         if left is not None and (waited or age * 1000 > left):
             _age(message, age, waited)
-        delivery = RedisDelivery(self, session, message, data, entry, tries, only_here=only_here)
-        self._unsettled += 1
+        delivery = self._open(session, message, data, entry, tries, only_here)
         if tries > 1:
             self._again.add(delivery)
         self._on_delivery(delivery)
         return delivery
+
+    def _open(
+        self, session: Session, message: Message, data: bytes, entry: Any, tries: int, only_here: bool
+    ) -> RedisDelivery:
+        self._unsettled += 1
+        self._only_here += only_here
+        return RedisDelivery(self, session, message, data, entry, tries, only_here=only_here)
 
 
 class PullingReceiver(Receiver):
@@ -252,7 +265,8 @@ class PullingReceiver(Receiver):
                     f"{self.key_type.decode()}: use another address, or the URL scheme of its kind"
                 )
             await self.prepare_place(session)
-            self._session, self._unsettled, self._alone = session, 0, None
+            self._enter(session)
+            self._alone = None
             await self.look_around(session)
             await self._channels.listen(self.place.alive, _ignore)
             if self._stopped:  # meanwhile

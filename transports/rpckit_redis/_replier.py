@@ -12,13 +12,14 @@ from typing import Any, cast
 
 from rpckit.bundle import Bundles
 from rpckit.errors import ConnectionLost
+from rpckit.ids import new_id
 from rpckit.message import Message
 from rpckit.transport import OnGone
 
 from ._connection import Session
 from ._envelope import write
 from ._errors import is_error
-from ._keys import BUNDLE_INBOXES, Kind, stored_at
+from ._keys import BUNDLE_INBOXES, Kind, stored_at, stored_key
 from ._link import Link, pack, pack_head
 
 __all__ = ["Replier"]
@@ -31,11 +32,12 @@ MAX_KEPT_BYTES = 8 * 1024 * 1024
 MAX_HEADS = 4096  # inboxes remembered; then forgotten all at once
 MAX_REMEMBERED = 256  # characters of one: strangers choose theirs
 STORED_S = 3_600  # seconds a stored reply waits for its caller
+LATE_MS = 10_000  # milliseconds that a reply may arrive later than it may be sent again
 STORED_MAX = 1_000  # replies in one list or stream, unless the handler says otherwise
 
 
 class Replier:
-    """A reply whose publishing Redis has not answered is published again in the next session."""
+    """A reply whose publishing Redis has not answered is published again in the next session; it is stored once."""
 
     def __init__(self, *, on_gone: OnGone) -> None:
         self._on_gone = on_gone
@@ -68,18 +70,19 @@ class Replier:
         until = arrived_at + (REPLY_KEPT_S if limit_ms is None else limit_ms / 1000)
         session = self._session
         if session is None or not session.alive:
-            self._keep(until, address, self._command(message))
+            self._keep(until, address, self._command(message, until - arrived_at))
         elif not self._bundles.take(session.main, message, until):
             self._publish(session.main, message, until)
 
     def _publish(self, link: Link, message: Message, until: float) -> None:
-        command = self._command(message)
+        command = self._command(message, until - link.last_read)
         link.send(command, partial(self._sent, until, message.address, command))
 
-    def _command(self, message: Message) -> bytes:
+    def _command(self, message: Message, seconds: float) -> bytes:
+        """It may be sent again, as it is, for so many seconds."""
         head = self._heads.get(message.address) or self._head(message.address)
         if not head:
-            return _storing(message)
+            return _storing(message, seconds)
         data = write(message)
         return b"%b%d\r\n%b\r\n" % (head, len(data), data)
 
@@ -107,19 +110,23 @@ class Replier:
             self._kept_bytes -= len(self._kept.popleft()[2])
 
 
-def _storing(message: Message) -> bytes:
+def _storing(message: Message, seconds: float) -> bytes:
     kind, key = cast(tuple[Kind, str], stored_at(message.address))
     most = message.maxlen or STORED_MAX
-    return pack("EVAL", _STORE[kind], 1, key, write(message), most, STORED_S)
+    once_ms = int(max(0.0, seconds) * 1000) + LATE_MS
+    return pack("EVAL", _STORE[kind], 2, key, stored_key(new_id()), write(message), most, STORED_S, once_ms)
 
 
+_ONCE = "if not redis.call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[4]) then return 1 end\n"
 _STORE = {
-    Kind.LIST: """
+    Kind.LIST: _ONCE
+    + """
 redis.call('RPUSH', KEYS[1], ARGV[1])
 redis.call('LTRIM', KEYS[1], -ARGV[2], -1)
 return redis.call('EXPIRE', KEYS[1], ARGV[3])
 """,
-    Kind.STREAM: """
+    Kind.STREAM: _ONCE
+    + """
 redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', '__data__', ARGV[1])
 return redis.call('EXPIRE', KEYS[1], ARGV[3])
 """,

@@ -36,9 +36,10 @@ MAX_ADDRESSES = 4096  # remembered; then forgotten all at once
 class Requester:
     """Sends in whichever session is attached; between two of them everything is `NotSent`."""
 
-    def __init__(self, kind: Kind, channels: Channels, *, on_undelivered: OnUndelivered) -> None:
+    def __init__(self, kind: Kind, channels: Channels, *, database: int, on_undelivered: OnUndelivered) -> None:
         self.inbox = ""
         self._kind = kind
+        self._database = database
         self._channels = channels
         channels.on_other_pattern = self._on_own_channel
         self._on_undelivered = on_undelivered
@@ -103,7 +104,7 @@ class Requester:
             await session.main.wait_writable(sending_ends(message, session.main.loop.time()))
             if not session.alive:
                 raise NotSent("the connection was lost before the message was sent")
-        place = topic_place(topic)
+        place = topic_place(topic, self._database)
         session.main.send(pack("PUBLISH", place.channel, _bare(message) if place.foreign else write(message)), _ignore)
 
     def _push(self, link: Link, message: Message, must_be_served: bool, waiting: Waiting) -> None:
@@ -161,7 +162,8 @@ class Requester:
     def _route(self, address: str) -> Route:
         if len(self._routes) >= MAX_ADDRESSES:
             self._routes.clear()
-        route = self._routes[address] = Route(place_of(address, self._kind), partial(self._refused, address))
+        place = place_of(address, self._kind, self._database)
+        route = self._routes[address] = Route(place, partial(self._refused, address))
         return route
 
     async def _open_inbox(self) -> None:

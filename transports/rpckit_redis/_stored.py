@@ -28,7 +28,7 @@ async def collect(session: Session, address: str, timeout: float | None) -> byte
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                link = await session.open_link()
+                link = await session.open_link(apart=True)
                 while (reply := await take(link, key)) is None:
                     pass
                 return reply

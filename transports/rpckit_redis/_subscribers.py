@@ -11,15 +11,18 @@ import asyncio
 import logging
 from collections import deque
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 
-from rpckit.errors import RpcError
+from rpckit.errors import Code, RpcError
+from rpckit.fault import TOOLKIT, Fault, fault_message
+from rpckit.message import REQUEST, Message
 from rpckit.transport import OnBegun
 
 from ._connection import Session
 from ._delivery import RedisDelivery
+from ._envelope import EnvelopeError, read
 from ._errors import explain, is_error
 from ._keys import claim_key
 from ._link import pack
@@ -37,14 +40,25 @@ MAX_BACKLOG = 16_384  # requests heard beyond the prefetch; then the newest is l
 MAX_BACKLOG_BYTES = 64 * 1024 * 1024
 
 
+class _Heard(NamedTuple):
+    """A request as it came, on the loop's clock."""
+
+    data: bytes
+    came_at: float
+    age: float  # seconds since it was sent, at most
+    only_here: bool
+
+
 class ChannelReceiver(Receiver):
     """What is heard beyond the prefetch waits here: Redis keeps nothing."""
+
+    rejected = "dropped"
 
     def __init__(self, *args: Any, broadcast: bool) -> None:
         super().__init__(*args)
         self._broadcast = broadcast
         self._only_one = False  # who hears what comes now, so that it needs no claim
-        self._backlog: deque[tuple[bytes, float, bool]] = deque()  # when it came, and whether only here
+        self._backlog: deque[_Heard] = deque()
         self._backlog_bytes = self._dropped = self._stale = 0
         self._dealing = False
 
@@ -63,7 +77,8 @@ class ChannelReceiver(Receiver):
 
     async def announce(self, session: Session) -> None:
         """In each session before the requests are subscribed."""
-        self._session, self._unsettled, self._only_one = session, 0, False
+        self._enter(session)
+        self._only_one = False
         if not self._broadcast:
             await session.main.subscribe(self.place.alive)
             await session.main.ask("PUBLISH", self.place.alive, session.consumer)
@@ -120,7 +135,10 @@ class ChannelReceiver(Receiver):
         """Nobody keeps it."""
 
     def hand_back(self, delivery: RedisDelivery) -> None:
-        """The other servers have heard it as well, and nobody has claimed it."""
+        """The other servers have heard it as well, and nobody has claimed it; where none has, its caller is told."""
+        if delivery.only_here:
+            text = f"the server of {self.address!r} is stopping"
+            self._refuse(delivery.session, delivery.message, Fault(Code.UNAVAILABLE, text, origin=TOOLKIT))
 
     def abandon(self, delivery: RedisDelivery) -> None:
         """The other servers have heard it as well."""
@@ -132,7 +150,9 @@ class ChannelReceiver(Receiver):
         session = self._session
         if session is None:
             return
-        if session.main.last_read - session.fresh_since > STALE_S and not self._broadcast:
+        came_at, only_here = session.main.last_read, self._only_one
+        age = came_at - session.fresh_since
+        if age > STALE_S and not (only_here or self._broadcast):
             self._stale += 1
             if self._stale == 1 or self._stale % 10_000 == 0:
                 log.warning(
@@ -141,15 +161,17 @@ class ChannelReceiver(Receiver):
                     self.address,
                 )
         elif self.room() and not self._backlog:
-            self._deliver(session, data, None, only_here=self._only_one)
+            self._deliver(session, data, None, age=age, only_here=only_here)
         elif len(self._backlog) < MAX_BACKLOG and self._backlog_bytes + len(data) <= MAX_BACKLOG_BYTES:
             self._held_up = True
-            self._backlog.append((data, session.main.last_read, self._only_one))
+            self._backlog.append(_Heard(data, came_at, age, only_here))
             self._backlog_bytes += len(data)
         else:
             self._dropped += 1
             if self._dropped == 1 or self._dropped % 10_000 == 0:
                 log.warning("%d requests at %r were lost: more came than are run", self._dropped, self.address)
+            if only_here:
+                self._refuse_unread(session, data)
 
     def _room_changed(self) -> None:
         if self._dealing:  # one that ended at once; the loop below goes on
@@ -164,6 +186,22 @@ class ChannelReceiver(Receiver):
 
     def _deliver_next(self, session: Session) -> None:
         """From the backlog; the time it spent there is over."""
-        data, came_at, only_here = self._backlog.popleft()
-        self._backlog_bytes -= len(data)
-        self._deliver(session, data, None, waited=session.main.loop.time() - came_at, only_here=only_here)
+        heard = self._backlog.popleft()
+        self._backlog_bytes -= len(heard.data)
+        waited = session.main.loop.time() - heard.came_at
+        self._deliver(session, heard.data, None, age=heard.age + waited, waited=waited, only_here=heard.only_here)
+
+    def _refuse_unread(self, session: Session, data: bytes) -> None:
+        """Nobody else has heard it: its caller need not wait for nothing."""
+        try:
+            message = read(data, self.address, REQUEST)
+        except EnvelopeError as error:
+            log.debug("a request at %r that was lost cannot be read either: %s", self.address, error)
+            return
+        text = f"{len(self._backlog)} requests wait at {self.address!r} already"
+        fault = Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
+        self._refuse(session, message, fault)
+
+    def _refuse(self, session: Session, message: Message, fault: Fault) -> None:
+        if message.reply_to:
+            self.replier.reply(fault_message(message, fault), session.main.last_read, message.time_left_ms)

@@ -16,7 +16,7 @@ from ._channels import Channels
 from ._connection import Session
 from ._envelope import EnvelopeError, read
 from ._errors import explain, is_error
-from ._keys import event_key, topic_place
+from ._keys import TopicPlace, event_key
 from ._link import pack
 
 __all__ = ["Subscription"]
@@ -30,12 +30,12 @@ STALE_S = 30.0  # seconds an event can have been on its way: an older one may ou
 class Subscription(Subscribed):
     """Everything published on one topic. Each member of a group hears it, and the one that claims it hands it over."""
 
-    def __init__(self, channels: Channels, topic: str, on_message: OnMessage, group: str) -> None:
+    def __init__(self, channels: Channels, topic: str, place: TopicPlace, on_message: OnMessage, group: str) -> None:
         super().__init__()
         self._channels = channels
         self._topic = topic
-        self._place = topic_place(topic)
-        if group and self._place.foreign:
+        self._place = place
+        if group and place.foreign:
             raise UsageError(
                 f"{topic!r} has no groups: what other programs tell there has no id that a member could claim"
             )

@@ -25,10 +25,10 @@ from rpckit.transport import (
 from rpckit.url import Host, Url
 
 from ._channels import Channels
-from ._connection import Connection, Session, Target
+from ._connection import Connection, Session, Target, database_of
 from ._embedded import EmbeddedRedis, is_embedded
 from ._envelope import EnvelopeError, read
-from ._keys import Kind, consumer_key, place_of
+from ._keys import Kind, consumer_key, place_of, topic_place
 from ._lists import ListReceiver, PoppingReceiver
 from ._options import RedisOptions
 from ._receiver import PullingReceiver
@@ -45,7 +45,7 @@ __all__ = ["CAPABILITIES", "RedisTransport"]
 log = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 1.0  # seconds between two signs of life of a server
-FLUSH_S = 1.0  # seconds for the embedded Redis to read what was written before it ends
+FLUSH_S = 2.0  # seconds for Redis to read what was written last, when closing
 
 _QUEUED = Capabilities(
     name="redis+stream",
@@ -93,9 +93,12 @@ class RedisTransport(Observed):
         self.capabilities = CAPABILITIES[self.kind]
         if self.kind is Kind.CHANNEL and self.options.share == "broadcast":
             self.capabilities = replace(self.capabilities, claims=False)
+        self._database = database_of(url)
         self._channels = Channels()
         self._replier = Replier(on_gone=self.tell_gone)
-        self._requester = Requester(self.kind, self._channels, on_undelivered=self.tell_undelivered)
+        self._requester = Requester(
+            self.kind, self._channels, database=self._database, on_undelivered=self.tell_undelivered
+        )
         self._embedded = EmbeddedRedis() if is_embedded(url) else None
         self._connection = Connection(
             url,
@@ -126,7 +129,7 @@ class RedisTransport(Observed):
         await self._connection.open()
 
     async def close(self) -> None:
-        """What was written is sent first."""
+        """Redis has read what was written before it returns, if it does so within `FLUSH_S`."""
         if self._closed:
             return
         self._closed = True
@@ -137,8 +140,7 @@ class RedisTransport(Observed):
             if isinstance(receiver, PullingReceiver):
                 receiver.abandon_all()
         try:
-            if self._embedded is not None and self._embedded.owned:
-                await self._flush()
+            await self._flush()
         finally:
             await self._connection.close()
             if self._embedded is not None:
@@ -166,7 +168,7 @@ class RedisTransport(Observed):
     async def receive(
         self, address: str, on_delivery: OnDelivery, *, prefetch: int, at_most_once: bool = False
     ) -> AnyReceiver:
-        place = place_of(address, self.kind)
+        place = place_of(address, self.kind, self._database)
         parts = (place, address, on_delivery, prefetch, self._replier, self._channels)
         receiver: AnyReceiver
         if place.kind is Kind.CHANNEL:
@@ -182,7 +184,7 @@ class RedisTransport(Observed):
         return receiver
 
     async def subscribe(self, topic: str, on_message: OnMessage, *, group: str = "") -> Subscription:
-        subscription = Subscription(self._channels, topic, on_message, group)
+        subscription = Subscription(self._channels, topic, topic_place(topic, self._database), on_message, group)
         await subscription.start()
         if group:
             self._ensure_beating()
@@ -200,9 +202,9 @@ class RedisTransport(Observed):
         return self.url.hosts or (Host("localhost"),)
 
     async def _flush(self) -> None:
-        """Until Redis has read what was written: a broker that ends with us would not read it any more."""
+        """Until Redis has read what was written: it may not leave any more once our event loop has ended."""
         session = self._connection.session
-        if session is not None:
+        if session is not None and session.main.awaiting:
             with suppress(RpcError, hiredis.ReplyError, TimeoutError):
                 async with asyncio.timeout(FLUSH_S):
                     await session.main.ask("PING")

@@ -76,3 +76,21 @@ def test_a_glob_matches_all_that_its_pattern_does(pattern: str, topic: str) -> N
         assert fnmatchcase(topic, place.channel)
     assert place.topic(topic) == (f"channel:{topic}" if matches(pattern, topic) else None)
     assert not re.search(r"\.[*]?#", place.channel)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_is_heard_in_one_database_is_not_heard_in_another(kind: Kind) -> None:
+    """Redis's channels are one for all databases."""
+    zero, three = place_of("x", kind), place_of("x", kind, 3)
+    assert three.alive == f"rpckit:db3:alive:rpckit:{{x}}:{kind}"
+    assert (zero.key != three.key) is (kind is Kind.CHANNEL)
+    assert topic_place("news", 3).channel == "rpckit:db3:topic:news"
+    assert topic_place("user.*", 3).topic("rpckit:db3:topic:user.7") == "user.7"
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_key_of_others_is_of_its_database_and_a_channel_of_others_of_all(kind: Kind) -> None:
+    zero, three = place_of(f"{kind}:x", kind), place_of(f"{kind}:x", kind, 3)
+    assert zero.key == three.key == "x"
+    assert (zero.alive == three.alive) is (kind is Kind.CHANNEL)
+    assert topic_place("channel:news", 3).channel == "news"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +13,8 @@ import hiredis
 import pytest
 
 from rpckit.bundle import unbundled
-from rpckit.errors import RpcError
+from rpckit.errors import Code, RpcError
+from rpckit.fault import read_fault
 from rpckit.message import Kind, Message
 from rpckit.transport import Delivery, begins
 from rpckit_redis._channels import Channels
@@ -20,12 +22,12 @@ from rpckit_redis._envelope import read, write
 from rpckit_redis._keys import BUNDLE_INBOXES, place_of
 from rpckit_redis._keys import Kind as Waiting
 from rpckit_redis._link import Link
-from rpckit_redis._lists import ListReceiver
+from rpckit_redis._lists import ListReceiver, PoppingReceiver
 from rpckit_redis._receiver import PullingReceiver
 from rpckit_redis._replier import MAX_REMEMBERED, Replier
 from rpckit_redis._scripts import SETTLE_LIST, SETTLE_OWN_STREAM, TAKE_LIST, TRIES_LIST, TRIES_STREAM
 from rpckit_redis._streams import StreamReceiver
-from rpckit_redis._subscribers import ChannelReceiver
+from rpckit_redis._subscribers import STALE_S, ChannelReceiver
 
 
 class Redis:
@@ -421,3 +423,86 @@ async def test_a_move_that_redis_refuses_is_raised(in_list: Server) -> None:
     link.data_received(b"-NOPERM no\r\n*0\r\n")
     with pytest.raises(hiredis.ReplyError, match="NOPERM"):
         await pulling
+
+
+def request(number: int, **fields: Any) -> bytes:
+    return write(Message(Kind.REQUEST, "x", message_id=f"m{number}", correlation_id=f"{number:032x}", **fields))
+
+
+async def test_who_was_alone_and_stops_tells_the_callers_of_what_it_has_not_begun() -> None:
+    """Nobody else has heard it: waiting would be for nothing."""
+    heard = Heard(prefetch=2)
+    await heard.reconnect()
+    heard.receiver._on_data(request(1, reply_to="rpckit:inbox:1"))
+    heard.receiver._on_data(request(2))
+    heard.session.main.data_received(JOINED)
+    heard.receiver.set_prefetch(3)
+    heard.receiver._on_data(request(3, reply_to="rpckit:inbox:3"))
+    heard.redis.writes.clear()
+    for delivery in heard.deliveries:
+        delivery.hand_back()
+    await asyncio.sleep(0)
+    [(name, inbox, data)] = [command for write in heard.redis.writes for command in write]
+    assert (name, inbox) == (b"PUBLISH", b"rpckit:inbox:1")
+    fault = read_fault(read(data, "inbox", Kind.REPLY))
+    assert (fault.code, fault.message) == (Code.UNAVAILABLE, "the server of 'x' is stopping")
+
+
+async def test_what_is_too_much_for_who_is_alone_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpckit_redis._subscribers.MAX_BACKLOG", 1)
+    heard = Heard(prefetch=1)
+    await heard.reconnect()
+    heard.redis.writes.clear()
+    for n in range(3):
+        heard.receiver._on_data(request(n, reply_to=f"rpckit:inbox:{n}"))
+    await asyncio.sleep(0)
+    [(_, inbox, data)] = [command for write in heard.redis.writes for command in write]
+    assert inbox == b"rpckit:inbox:2"
+    assert read_fault(read(data, "inbox", Kind.REPLY)).code == Code.RESOURCE_EXHAUSTED
+
+
+async def test_what_is_long_on_its_way_is_dropped_only_where_others_may_have_run_it() -> None:
+    heard = Heard(prefetch=9)
+    await heard.reconnect()
+    heard.session.fresh_since = heard.session.main.last_read - STALE_S - 1
+    heard.receiver._on_data(request(1, time_left_ms=60_000))
+    heard.session.main.data_received(JOINED)
+    heard.session.fresh_since = heard.session.main.last_read - STALE_S - 1
+    heard.receiver._on_data(request(2, time_left_ms=60_000))
+    assert [delivery.message.message_id for delivery in heard.deliveries] == ["m1"]
+
+
+async def test_what_waited_too_long_for_who_is_alone_has_no_time_left() -> None:
+    heard = Heard(prefetch=9)
+    await heard.reconnect()
+    heard.session.fresh_since = heard.session.main.last_read - 60
+    heard.receiver._on_data(request(1, time_left_ms=5_000, deadline_ms=int(time.time() * 1000) - 30_000))
+    assert [delivery.message.time_left_ms for delivery in heard.deliveries] == [0]
+
+
+async def test_what_was_popped_takes_up_room_in_the_next_session_too() -> None:
+    """It is nobody else's, and runs; so no more is popped than can begin, however often a connection is lost."""
+    server = Server(PoppingReceiver, Waiting.LIST)
+    for n in range(2):
+        server.receiver._deliver(server.session, request(n), None, only_here=True)
+    server.receiver._deliver(server.session, request(2), None)
+    server.receiver._enter(cast(Any, SimpleNamespace(main=server.main.link, consumer="me", alive=True)))
+    assert server.receiver.room() == 98
+    for delivery in server.deliveries:
+        delivery.settle()
+    assert server.receiver.room() == 100
+
+
+async def test_a_reply_that_is_stored_is_sent_again_as_the_same_one(stream: Server) -> None:
+    """Redis may have stored it before the connection was lost."""
+    stored = Message(Kind.REPLY, "list:rpckit:reply:r", body=b"7")
+    stream.replier.reply(stored, stream.main.link.loop.time(), None)
+    [first] = await stream.commands()
+    stream.main.abort()
+    again = Redis()
+    stream.replier.attach(cast(Any, SimpleNamespace(main=again.link, alive=True)))
+    await asyncio.sleep(0)
+    assert again.writes == [[first]]
+    stream.replier.reply(stored, stream.main.link.loop.time(), None)
+    await asyncio.sleep(0)
+    assert again.writes[-1][0][4] != first[4]

@@ -16,6 +16,7 @@ from rpckit_redis._channels import Channels
 from rpckit_redis._connection import Session
 from rpckit_redis._envelope import write
 from rpckit_redis._keys import Kind as Waiting
+from rpckit_redis._keys import topic_place
 from rpckit_redis._link import OnReply, pack
 from rpckit_redis._requester import Requester
 from rpckit_redis._topics import CLAIM_MS, STALE_S, Subscription
@@ -63,7 +64,7 @@ class Place:
         self.channels = Channels()
         self.session = FakeSession()
         self.heard: list[Message] = []
-        self.subscription = Subscription(self.channels, topic, self.heard.append, group)
+        self.subscription = Subscription(self.channels, topic, topic_place(topic), self.heard.append, group)
 
     async def start(self) -> FakeLink:
         await self.channels.attach(cast(Session, self.session))
@@ -190,7 +191,7 @@ class Inbox:
         self.replies: list[Message] = []
 
     async def open(self) -> FakeLink:
-        requester = Requester(Waiting.LIST, self.channels, on_undelivered=lambda *_: None)
+        requester = Requester(Waiting.LIST, self.channels, database=0, on_undelivered=lambda *_: None)
         await self.channels.attach(cast(Session, self.session))
         await requester.attach(cast(Session, self.session))
         await requester.open_inbox(self.replies.append)
