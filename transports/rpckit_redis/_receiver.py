@@ -146,27 +146,23 @@ class Receiver:
         The age decides where the clocks of client and server cannot.
         """
         try:
-            message = read(data, self.address, REQUEST)
+            message, readable = read(data, self.address, REQUEST), True
         except EnvelopeError as error:
             log.warning("a request at %r cannot be read, and is %s: %s", self.address, self.rejected, error)
-            delivery = self._open(session, Message(REQUEST, self.address), data, entry, tries, only_here)
+            message, readable = Message(REQUEST, self.address), False
+        delivery = RedisDelivery(self, session, message, data, entry, tries, only_here=only_here)
+        self._unsettled += 1
+        self._only_here += only_here
+        if not readable:
             delivery.reject()
             return delivery
         left = message.time_left_ms
         if left is not None and (waited or age * 1000 > left):
             _age(message, age, waited)
-        delivery = self._open(session, message, data, entry, tries, only_here)
         if tries > 1:
             self._again.add(delivery)
         self._on_delivery(delivery)
         return delivery
-
-    def _open(
-        self, session: Session, message: Message, data: bytes, entry: Any, tries: int, only_here: bool
-    ) -> RedisDelivery:
-        self._unsettled += 1
-        self._only_here += only_here
-        return RedisDelivery(self, session, message, data, entry, tries, only_here=only_here)
 
 
 class PullingReceiver(Receiver):
