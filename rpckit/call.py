@@ -26,6 +26,7 @@ __all__ = [
     "Unset",
     "cancel_topic",
     "check_carried",
+    "check_size",
     "event_message",
     "in_view_of_earlier_attempts",
     "named",
@@ -141,6 +142,12 @@ def _positive(timeout: Any) -> float | None:
 def cancel_topic(address: str) -> str:
     """Where the servers of an address hear of cancelled calls."""
     return f"rpckit.cancel.{address.replace('#', '%23')}"  # an address is a name, and no pattern
+
+
+def check_size(message: Message, most: int) -> None:
+    """Raises `UsageError` for a body over `most` bytes, the `max_body` of the settings."""
+    if len(message.body) > most:
+        raise UsageError(f"{len(message.body)} bytes for {message.address}: over max_body ({most})")
 
 
 def check_carried(capabilities: Capabilities, topic: str) -> None:

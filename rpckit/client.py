@@ -1,7 +1,6 @@
-"""The client: an asyncio shell around `PendingCalls`.
+"""The client: what users call, made into `Attempts` over one transport.
 
-Its invariant: a call is added to the table before it is sent, leaves it exactly once, and ends by
-its deadline with a result or one error of `rpckit.errors`, whatever breaks.
+Its invariant: whatever is asked for ends by its time, with a result or one error of `rpckit.errors`.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from rpckit import codec
+from rpckit.attempts import Attempts, Pending
 from rpckit.call import (
     UNSET,
     Call,
@@ -24,11 +23,9 @@ from rpckit.call import (
     NoServer,
     Reply,
     Timeout,
-    cancel_topic,
     check_carried,
+    check_size,
     event_message,
-    in_view_of_earlier_attempts,
-    named,
     read_error,
     read_reply,
     read_value,
@@ -37,22 +34,17 @@ from rpckit.call import (
 )
 from rpckit.connecting import Connecting
 from rpckit.contract import Service, check_address, check_method_name, split_target
-from rpckit.deadline import Deadline
 from rpckit.discovery import ADDRESS as DISCOVERY
 from rpckit.errors import (
-    BadReply,
-    ConnectionLost,
     DeadlineExceeded,
     MethodNotFound,
     NoResponder,
-    NotSent,
-    RpcError,
     UsageError,
 )
 from rpckit.ids import new_id
-from rpckit.message import FAULT, NATIVE, PLAIN, REQUEST, Kind, Message
+from rpckit.message import NATIVE, PLAIN, Kind, Message
 from rpckit.middleware import Middleware, compose
-from rpckit.nesting import await_lending, inherit
+from rpckit.nesting import inherit
 from rpckit.peer import Peer
 from rpckit.peers import OnPeer, PeerBook, Peers
 from rpckit.pending import PendingCalls
@@ -60,10 +52,8 @@ from rpckit.queries import Answer, Query, as_answer
 from rpckit.registry import open_transport
 from rpckit.serving import Serving
 from rpckit.survey import Surveys, check_survey
-from rpckit.timer import TableTimer
 from rpckit.transport import ReplyStore, State, Transport
 from rpckit.url import Url
-from rpckit.waiter import Waiter
 
 if TYPE_CHECKING:
     from rpckit.settings import Settings
@@ -74,7 +64,6 @@ log = logging.getLogger(__name__)
 
 MAX_TARGETS = 1024  # targets whose address and method are remembered
 CONNECTED = State.CONNECTED  # see `rpckit.message.REQUEST`
-CANCELS_S = 1.0  # seconds that the cancels of calls abandoned just before closing get to leave
 
 
 class Client:
@@ -118,7 +107,6 @@ class Client:
         self._exposed = [expose] if isinstance(expose, Service) else list(expose)
         self._hooks = (on_connect, on_disconnect)
         self.options = CallOptions(timeout=self.settings.timeout, no_server=self.settings.no_server)
-        self._max_body = self.settings.max_body  # of a model: each look at it takes the long way
         self.late_replies = 0
         self._run_call = compose(middleware, self._perform)
         self._run_request = compose(middleware, self._perform_raw)
@@ -137,18 +125,23 @@ class Client:
         if self._exposed or any(self._hooks):
             self._check_sessions()
         self._transport.on_state(self._on_state)
-        self._transport.on_undelivered(self._on_undelivered)
         self._dialect = self._transport.options.form
-        self._pending: PendingCalls[Waiter[Message]] = PendingCalls(self.settings.max_pending)
+        self._pending: Pending = PendingCalls(self.settings.max_pending)
         self._connecting = Connecting(self.url, self._transport, self._pending, self._open, self._own)
         self._ready = self._connecting.ready
-        self._gate = self._connecting.gate
+        self._attempts = Attempts(
+            self._transport,
+            self._pending,
+            self._connecting,
+            max_body=self.settings.max_body,
+            send_wait=self.settings.send_wait,
+            own=self._own,
+            on_other=self._on_other,
+        )
+        self._transport.on_undelivered(self._attempts.on_undelivered)
         self._closing: asyncio.Task[None] | None = None
         self._surveys = Surveys()
-        self._cancels: deque[Message] = deque(maxlen=self.settings.max_pending)
-        self._cancelling: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: TableTimer | None = None
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -207,12 +200,8 @@ class Client:
 
     async def _close(self) -> None:
         self._connecting.close()
-        self._fail_pending("the client was closed while the call was pending")
-        if self._timer is not None:
-            self._timer.stop()
-        await asyncio.sleep(0)  # the callers go on: each cancels its work
-        if self._cancelling is not None:
-            await asyncio.wait([self._cancelling], timeout=CANCELS_S)
+        self._lose("the client was closed while the call was pending")
+        await self._attempts.end()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -301,7 +290,7 @@ class Client:
         loop = self._bind_to_loop()
         event = event_message(topic, new_id(), args, kwargs, self.options.headers if headers is None else headers)
         check_carried(self._transport.capabilities, topic)
-        self._check_size(event)
+        check_size(event, self.settings.max_body)
         if not self._ready():
             await self._connecting.wait(loop.time() + self.settings.send_wait)
         await self._transport.publish(event.address, event)
@@ -455,179 +444,42 @@ class Client:
     async def _perform(self, call: Call) -> Any:
         """The innermost of the middleware: the attempts of a call, and the value of its reply."""
         write_body(call)
-        return read_value(await (self._attempt_until_settled(call) if call.options.idempotent else self._attempt(call)))
+        attempts = self._attempts
+        return read_value(await (attempts.until_settled(call) if call.options.idempotent else attempts.once(call)))
 
     async def _perform_raw(self, call: Call) -> Reply:
-        return read_reply(await self._attempt(call))
+        return read_reply(await self._attempts.once(call))
 
     async def _perform_unanswered(self, call: Call) -> None:
         write_body(call)
-        if not self._ready():
-            await self._wait_ready(call)
-        call.attempt += 1
-        message = self._message(call, new_id() if call.reply_to else "", call.reply_to)
-        await self._transport.send(message, must_be_served=call.options.no_server == "fail")
-
-    async def _attempt_until_settled(self, call: Call) -> Message:
-        """An idempotent call is sent again after a lost connection, until its deadline."""
-        while True:
-            attempt = call.attempt
-            try:
-                return await self._attempt(call)
-            except (ConnectionLost, NotSent) as error:
-                lost = isinstance(error, ConnectionLost) or (call.attempt > attempt and not self._ready())
-                if not lost or self._connecting.closed or _overdue(call):
-                    raise
-                log.info("sending %s again: %s", call.message_id, error)
-
-    async def _attempt(self, call: Call) -> Message:
-        """Send once and wait. The table is entered before sending and left exactly once."""
-        try:
-            inbox = self._ready() or await self._wait_ready(call)
-        except NotSent as error:
-            raise in_view_of_earlier_attempts(call, error) from None
-        call.attempt += 1
-        correlation_id = new_id()
-        message = self._message(call, correlation_id, inbox)
-        waiter = self._enter(correlation_id, call.deadline)
-        try:
-            await self._transport.send(message, must_be_served=call.options.no_server == "fail")
-            await (await_lending(waiter) if call.depth else waiter.wait())
-            reply = waiter.outcome()
-        except asyncio.CancelledError:
-            self._abandon(message)
-            raise
-        except RpcError as error:
-            self._leave(correlation_id)
-            if self._connecting.closed:  # what may have arrived goes on otherwise
-                self._cancel(message)
-            raise in_view_of_earlier_attempts(call, named(call, error)) from error.__cause__
-        except BaseException:
-            self._leave(correlation_id)
-            raise
-        if len(reply.body) > self._max_body:
-            call.may_have_run = True
-            raise BadReply(f"the reply has {len(reply.body)} bytes: over max_body ({self._max_body})")
-        if reply.kind is FAULT:
-            raise in_view_of_earlier_attempts(call, read_error(reply))
-        return reply
-
-    def _message(self, call: Call, correlation_id: str, reply_to: str) -> Message:
-        left_ms = unix_ms = None
-        if call.deadline is not None and self._loop is not None:
-            left_ms, unix_ms = call.deadline.on_the_wire(self._loop.time(), time.time())
-        message = Message(
-            REQUEST,
-            call.address,
-            call.method,
-            call.message_id,
-            correlation_id,
-            reply_to,
-            call.content_type,
-            left_ms,
-            unix_ms,
-            call.attempt,
-            call.depth,
-            call.headers,
-            call.body or b"",
-            call.dialect,
-            call.options.idempotent,
-            None,
-            call.to,
-        )
-        self._check_size(message)
-        return message
-
-    def _check_size(self, message: Message) -> None:
-        if len(message.body) > self._max_body:
-            size = len(message.body)
-            raise UsageError(f"{size} bytes for {message.address}: over max_body ({self._max_body})")
-
-    def _enter(self, correlation_id: str, deadline: Deadline | None) -> Waiter[Message]:
-        waiter: Waiter[Message] = Waiter()
-        if deadline is None:
-            self._pending.add(correlation_id, waiter, deadline=None)
-        else:
-            self._pending.add(correlation_id, waiter, deadline=deadline.at)
-            if self._timer is not None:
-                self._timer.cover(deadline.at)
-        return waiter
-
-    def _leave(self, correlation_id: str) -> Waiter[Message] | None:
-        waiter = self._pending.settle(correlation_id)
-        if self._gate:
-            self._gate.let_one()
-        return waiter
-
-    def _abandon(self, message: Message) -> None:
-        """The caller was cancelled: so is its work, unless a reply was already there."""
-        if self._leave(message.correlation_id) is not None:
-            self._cancel(message)
-
-    def _cancel(self, message: Message) -> None:
-        """Nobody waits for its reply any more."""
-        if message.dialect != NATIVE:
-            return
-        cancel = Message(Kind.CANCEL, message.address)
-        cancel.correlation_id, cancel.reply_to = message.correlation_id, message.reply_to
-        self._cancels.append(cancel)
-        if self._cancelling is None or self._cancelling.done():
-            self._cancelling = self._own(self._send_cancels())
-
-    async def _send_cancels(self) -> None:
-        while self._cancels:
-            cancel = self._cancels.popleft()
-            try:
-                await self._transport.publish(cancel_topic(cancel.address), cancel)
-            except RpcError as error:
-                self._cancels.clear()
-                log.info("cancels were not sent, their deadlines will stop the work: %s", error)
+        await self._attempts.unanswered(call)
 
     # -- what the transport tells ---------------------------------------------------------------
 
-    def _on_message(self, message: Message) -> None:
-        waiter = self._leave(message.correlation_id)
-        if waiter is not None:
-            waiter.succeed(message)
-        elif not self._surveys.take(message):
+    def _on_other(self, message: Message) -> None:
+        """What no pending call waits for."""
+        if not self._surveys.take(message):
             self.late_replies += 1
-
-    def _on_undelivered(self, correlation_id: str, error: RpcError) -> None:
-        waiter = self._leave(correlation_id)
-        if waiter is not None:
-            waiter.fail(error)
 
     def _on_state(self, state: State, why: str) -> None:
         if self._connecting.closed:
             return
         self._connecting.told(state, why)
         if state in (State.RECONNECTING, State.CLOSED):
-            self._fail_pending(f"{self.url}: {why}")
+            self._lose(f"{self.url}: {why}")
 
-    def _expire(self, now: float) -> None:
-        for _, waiter in self._pending.expire(now):
-            waiter.fail(DeadlineExceeded("no reply within the call's time; it may have run"))
-        self._gate.let_all()
-
-    def _fail_pending(self, why: str) -> None:
-        """Each caller gets an error of its own: a shared one would collect everybody's traceback."""
-        for _, waiter in self._pending.drain():
-            waiter.fail(ConnectionLost(why))
+    def _lose(self, why: str) -> None:
+        self._attempts.lose(why)
         self._surveys.lose()
 
-    # -- being ready ----------------------------------------------------------------------------
-
-    async def _wait_ready(self, call: Call) -> str:
-        """At most `send_wait` of the call's time, then `NotSent`; all of its time when it was sent before."""
-        until = math.inf if call.attempt else asyncio.get_running_loop().time() + self.settings.send_wait
-        return await self._connecting.wait(until if call.deadline is None else min(until, call.deadline.at))
+    # -- connecting -----------------------------------------------------------------------------
 
     async def _open(self) -> None:
         if self._transport.capabilities.sessions:
             await self._open_session()
         if self._shared is None:
             await self._transport.connect()
-        await self._transport.open_inbox(self._on_message, self._pending)
+        await self._transport.open_inbox(self._attempts.on_message, self._pending)
 
     async def _open_session(self) -> None:
         """What the other side may find as soon as it is connected: services, hooks. Once."""
@@ -652,7 +504,7 @@ class Client:
         if self._loop is not None:
             self._start_over()
         self._loop = loop
-        self._timer = TableTimer(loop, self._expire, self._pending.next_deadline)
+        self._attempts.bind(loop)
         return loop
 
     def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -679,10 +531,6 @@ class Client:
         if "." not in target and self._transport.capabilities.sessions:
             return "", check_method_name(target)
         return split_target(target)
-
-
-def _overdue(call: Call) -> bool:
-    return call.deadline is not None and call.deadline.remaining(asyncio.get_running_loop().time()) <= 0
 
 
 def _with_dialect(url: Url, dialect: str | None) -> Url:

@@ -68,7 +68,7 @@ async def test_ten_thousand_cancelled_calls_leave_nothing(amqp_url: str) -> None
         await eventually(lambda: len(serving._inbound.book.outstanding) == 0)  # type: ignore[attr-defined]
         for each in (transport, serving):
             assert len(each._confirmed) == 0  # type: ignore[attr-defined]
-        await eventually(lambda: not client._cancels)
+        await eventually(lambda: not client._attempts._cancels)
         assert dispatcher.slots.taken == dispatcher.slots.waiting == 0
         assert len(dispatcher.inflight._deadlines) < 500
         assert len(client._pending._deadlines) < 500

@@ -106,7 +106,7 @@ async def test_ten_thousand_cancelled_calls_leave_nothing(own_redis: Redis) -> N
             assert dispatcher is not None
             assert client.pending == 0
             await eventually(lambda: server.in_flight == 0 and not running[kind])  # noqa: B023
-            await eventually(lambda: not client._cancels)  # noqa: B023
+            await eventually(lambda: not client._attempts._cancels)  # noqa: B023
             assert dispatcher.slots.taken == dispatcher.slots.waiting == 0
             assert len(dispatcher.inflight._deadlines) < 500
             assert len(client._pending._deadlines) < 500

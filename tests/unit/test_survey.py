@@ -164,7 +164,7 @@ async def test_a_client_without_a_connection_says_so(client: Client) -> None:
 
 
 async def test_a_late_answer_is_a_late_reply(client: Client) -> None:
-    client._on_message(Message(Kind.REPLY, correlation_id="late"))
+    client._attempts.on_message(Message(Kind.REPLY, correlation_id="late"))
     assert client.late_replies == 1
 
 
