@@ -20,7 +20,14 @@ from rpckit.queries import Answer, Instance, Query
 __all__ = ["AsJson", "Collect", "OfAddress", "ask", "contents", "nobody", "print_json", "show", "where"]
 
 Collect = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", min=0.01, max=600, help="How long answers are collected.")
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0.01,
+        max=600,
+        help="How long answers are collected, once connected; connecting has its connect_timeout.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answers as JSON, for programs.")]
 OfAddress = Annotated[

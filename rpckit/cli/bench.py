@@ -13,6 +13,7 @@ import typer
 
 from rpckit.cli import options
 from rpckit.cli.call import Target, invoke, peer_and_method
+from rpckit.cli.connected import connected
 from rpckit.cli.failures import reported
 from rpckit.cli.load import Figures, run_load
 from rpckit.cli.loop import run
@@ -66,7 +67,7 @@ async def _measure(
     client: Client, call: Callable[[], Awaitable[object]], figures: Figures, concurrency: int, duration: float
 ) -> None:
     """One call first, so that what cannot work is said at once; then the load, its progress on stderr."""
-    async with client:
+    async with connected(client):
         await call()
         with _progress() as progress:
             watching = asyncio.create_task(_watch(progress, figures, duration))

@@ -10,6 +10,7 @@ import typer
 from pydantic_core import to_json
 
 from rpckit.cli import options
+from rpckit.cli.connected import connected
 from rpckit.cli.failures import reported
 from rpckit.client import Client
 from rpckit.contract import split_target
@@ -64,8 +65,8 @@ async def _call_once(
     client: Client, target: str, args: list[Any], kwargs: dict[str, Any], using: dict[str, Any]
 ) -> object:
     peer, method = peer_and_method(client, target)
-    async with client:
-        return await invoke(peer.using(**using), method, args, kwargs)
+    async with connected(client) as left:
+        return await invoke(peer.using(timeout=left, **using), method, args, kwargs)
 
 
 def peer_and_method(client: Client, target: str) -> tuple[Peer, str]:

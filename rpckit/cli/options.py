@@ -94,7 +94,7 @@ Timeout = Annotated[
         "--timeout",
         "-t",
         metavar="SECONDS",
-        help=f'Seconds to wait; "none" for ever.  {from_settings("30")}',
+        help=f'Seconds to wait, connecting among them; "none" for ever.  {from_settings("30")}',
     ),
 ]
 Header = Annotated[list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="A header; may be repeated.")]

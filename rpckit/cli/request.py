@@ -10,6 +10,7 @@ import typer
 
 from rpckit.call import Reply
 from rpckit.cli import options
+from rpckit.cli.connected import connected
 from rpckit.cli.failures import reported
 from rpckit.client import Client
 
@@ -50,8 +51,8 @@ def _read_body(text: str) -> bytes | str:
 
 
 async def _request_once(client: Client, address: str, body: bytes | str, headers: dict[str, str]) -> Reply:
-    async with client:
-        return await client.request(address, body, headers=headers)
+    async with connected(client) as left:
+        return await client.request(address, body, timeout=left, headers=headers)
 
 
 def _show_headers(reply: Reply) -> None:
