@@ -151,13 +151,14 @@ class Server:
         self._starting = starting = asyncio.get_running_loop().create_task(self._open_all(dispatcher))
         try:
             await asyncio.wait([starting])
-            if self._dispatcher is not dispatcher:
-                raise NotSent("this server was stopped while it started")
+            if self._dispatcher is not dispatcher or starting.cancelled():
+                raise _StoppedMeanwhile("this server was stopped while it started")
             starting.result()
-        except BaseException as error:
+        except _StoppedMeanwhile:  # on the first of several transports it may serve already
+            await self.stop()
+            raise
+        except BaseException:
             await self.stop(grace=0)
-            if isinstance(error, ConnectionLost):  # nothing of a caller's had left
-                raise NotSent(str(error)) from error
             raise
         self._watch = LoopWatch(dispatcher.handler_of)
         self._watch.start()
@@ -192,8 +193,8 @@ class Server:
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then drain; a second signal stops at once what still runs.
 
-        Its callers are told; idempotent calls are given back to a broker that keeps them. A third signal, or a second
-        one while it starts, cancels every task of the process.
+        Its callers are told; idempotent calls are given back to a broker that keeps them. The first one while it starts
+        ends that at once. A third signal, or a second one while it starts, cancels every task of the process.
         Raises `NotSent` when a connection is lost for good.
         """
         remove = on_signals(self._interrupt)  # before starting: whoever sees it ready may stop it at once
@@ -205,14 +206,18 @@ class Server:
                 if self._fatal is not None:
                     raise NotSent(self._fatal)
                 await self.stop()
+        except _StoppedMeanwhile:
+            pass
         finally:
             remove()
 
     def _interrupt(self) -> None:
         assert self._stopping is not None  # signals are handled only while running
+        assert self._starting is not None
         if not self._stopping.is_set():
             log.info("stopping: draining for up to %s s; once more to stop at once", self.settings.grace)
             self._stopping.set()
+            self._starting.cancel()  # nothing, once it has started
         elif self._working is None or not self._working.hurry():
             for task in asyncio.all_tasks():
                 task.cancel()
@@ -232,11 +237,14 @@ class Server:
                 raise UsageError(f"service {service.name!r} has no methods, and hears no events")
 
     async def _open_all(self, dispatcher: Dispatcher) -> None:
-        for url in self.urls:
-            options = {**self.settings.options_for(url.scheme), **self._transport_options}
-            await self._open(dispatcher, open_transport(url, options), url)
-        if self._transport is not None:
-            await self._open(dispatcher, self._transport, self._transport.capabilities.name)
+        try:
+            for url in self.urls:
+                options = {**self.settings.options_for(url.scheme), **self._transport_options}
+                await self._open(dispatcher, open_transport(url, options), url)
+            if self._transport is not None:
+                await self._open(dispatcher, self._transport, self._transport.capabilities.name)
+        except ConnectionLost as error:  # nothing of a caller's had left
+            raise NotSent(str(error)) from error
 
     async def _open(self, dispatcher: Dispatcher, transport: Transport, url: Url | str) -> None:
         check_capabilities(transport, self._services)
@@ -301,6 +309,10 @@ class Server:
         self._books, self._callers = [], []
         dispatcher.stop_timer()
         self._working = None
+
+
+class _StoppedMeanwhile(NotSent):
+    """To whoever started it; `run` ends with it in order."""
 
 
 def _check_not_imported() -> None:

@@ -494,6 +494,72 @@ async def test_run_serves_until_a_signal_then_drains(number: signal.Signals, url
     await running
 
 
+async def test_a_signal_while_it_connects_ends_it_in_order_and_at_once(
+    url: str, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(MemoryTransport, "connect", forever)
+    server = Server(Work().service, url=url)
+    running = asyncio.ensure_future(server.run())
+    await asyncio.sleep(BRIEF)
+    server._interrupt()
+    async with asyncio.timeout(BRIEF):
+        await running
+    assert caplog.messages == []
+    monkeypatch.undo()
+    async with server:
+        assert broker.served("s")
+
+
+async def test_a_signal_while_it_connects_to_another_broker_drains_what_runs(
+    url: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = MemoryTransport.connect
+    monkeypatch.setattr(
+        MemoryTransport, "connect", lambda self, **how: connect(self, **how) if str(self.url) == url else forever()
+    )
+    work = Work()
+    running = asyncio.ensure_future(Server(work.service, url=[url, "memory://other"]).run())
+    call = asyncio.ensure_future(client.call("s.work", 1, no_server="wait"))
+    await until(lambda: work.begun == [1])
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(BRIEF)
+    assert not running.done()
+    work.go_on.set()
+    await running
+    assert await call == 1
+
+
+async def test_a_signal_at_any_moment_of_a_start_ends_it_in_order(url: str, broker: MemoryBroker) -> None:
+    for turns in range(1, 30):
+        server = Server(Work().service, url=url)
+        running = asyncio.ensure_future(server.run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        server._interrupt()
+        await running
+        assert not broker._loops
+    assert server._starting is not None
+    assert not server._starting.cancelled()  # it was serving by then
+
+
+async def test_a_second_signal_while_a_start_is_cleaned_up_cancels_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryTransport, "connect", forever)
+    monkeypatch.setattr(MemoryTransport, "close", forever)
+    server = Server(Work().service, url=url)
+    running = asyncio.ensure_future(server.run())
+    everything = asyncio.all_tasks
+    monkeypatch.setattr(asyncio, "all_tasks", lambda: everything() - {asyncio.current_task()})
+    await asyncio.sleep(BRIEF)
+    server._interrupt()
+    await asyncio.sleep(BRIEF)
+    assert not running.done()
+    server._interrupt()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 async def test_run_ends_with_an_error_when_its_connection_is_lost_for_good(url: str, broker: MemoryBroker) -> None:
     server = Server(Work().service, url=url)
     running = asyncio.ensure_future(server.run())
