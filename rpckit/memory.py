@@ -384,7 +384,9 @@ class MemoryTransport(Observed):
             self.route_reply(message)
             return
         if must_be_served and not self.broker.served(message.address):
-            raise NoResponder(f"nobody serves {message.address!r} in this process")
+            error = NoResponder(f"nobody serves {message.address!r} in this process")
+            error.add_note("memory:// is inside one process: no server of another one can be reached. Use a broker.")
+            raise error
         self.broker.queue(message.address).put(message)
 
     async def receive(

@@ -78,11 +78,14 @@ def exit_code(error: RpcError) -> int:
 
 
 def show(error: RpcError, *, console: Console | None = None, serving: bool = False) -> None:
-    """The error on stderr: its kind, its own words, and what to do next, as a caller or as who is `serving`."""
+    """The error on stderr: its kind, its own words, and what to do next, as a caller or as who is `serving`.
+
+    Its notes say that better, where it has any.
+    """
     failure = describe(error)
     text = Text.assemble((f"{failure.label}: ", "bold red"), " ".join(_words(error).split()))
     what_next = NOT_SERVED if serving and failure.kind is NotSent else failure.advice
-    for advice in filter(None, [*getattr(error, "__notes__", ()), what_next]):
+    for advice in filter(None, getattr(error, "__notes__", [what_next])):
         text.append(f"\n{advice}", "dim")
     (console or Console(stderr=True)).print(text, soft_wrap=True)
 

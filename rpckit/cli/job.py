@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Announce", "Job", "log_to_stderr", "ready_line", "serve_here"]
 
+log = logging.getLogger(__name__)
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 Announce = Callable[[list[str]], None]
@@ -104,6 +106,9 @@ class _AnnouncedServer(Server):
     async def start(self) -> None:
         await super().start()
         where = ", ".join(map(str, self.urls))
+        for url in self.urls:
+            if url.scheme == "memory":
+                log.warning("%s is inside this process: no other one can reach it; use a broker for that", url)
         self.announce([ready_line(service, where) for service in self.services])
 
     def _interrupt(self) -> None:

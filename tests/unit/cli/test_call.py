@@ -79,7 +79,10 @@ def test_a_refused_argument_that_is_broken_json_is_told_so(rpckit: Rpckit, monke
 def test_nobody_serves_is_exit_code_3(rpckit: Rpckit) -> None:
     ran = rpckit("call", "rpc_queue.fib", "30", "--url", URL)
     assert (ran.code, ran.out) == (3, "")
-    assert ran.err.startswith("no responder: ")
+    assert ran.err == (
+        "no responder: nobody serves 'rpc_queue' in this process\n"
+        "memory:// is inside one process: no server of another one can be reached. Use a broker.\n"
+    )
 
 
 @pytest.mark.parametrize(

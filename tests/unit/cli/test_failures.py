@@ -44,6 +44,13 @@ def test_error_is_a_sentence_and_advice_on_stderr(capsys: pytest.CaptureFixture[
     assert err == "no responder: nobody serves 'orders'\nStart a server for it, or check address and URL.\n"
 
 
+def test_notes_of_an_error_stand_in_place_of_the_usual_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    error = errors.NoResponder("nobody serves 'orders'")
+    error.add_note("It is closed.")
+    show(error)
+    assert capsys.readouterr().err == "no responder: nobody serves 'orders'\nIt is closed.\n"
+
+
 def test_an_internal_error_says_where_its_traceback_is(capsys: pytest.CaptureFixture[str]) -> None:
     show(errors.InternalError("internal error", error_id="12ab"))
     assert capsys.readouterr().err.endswith("(error id 12ab)\nThe traceback is in the server's log.\n")
