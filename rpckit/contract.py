@@ -270,7 +270,9 @@ def split_target(target: str) -> tuple[str, str]:
     """Address and method of `"rpc_queue.fib"`: the last dot parts them."""
     address, _, method = target.rpartition(".")
     if not address or not _METHOD.fullmatch(method):
-        raise UsageError(f"{target!r:.200} is not ADDRESS.METHOD, such as 'rpc_queue.fib'")
+        named, alone = f"{target!r:.200}", target and "." not in target
+        default = f"; its default method is called by client.at({named}).call(…)" if alone else ""
+        raise UsageError(f"{named} is not ADDRESS.METHOD, such as 'rpc_queue.fib'{default}")
     return check_address(address), method
 
 

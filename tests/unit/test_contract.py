@@ -248,6 +248,13 @@ def test_a_target_without_address_or_method_is_refused(target: str) -> None:
         split_target(target)
 
 
+@pytest.mark.parametrize("target, told", [("audit", True), ("rpc_queue.1", False), ("", False)])
+def test_a_target_that_is_an_address_alone_is_told_how_its_default_method_is_called(target: str, told: bool) -> None:
+    with pytest.raises(UsageError) as caught:
+        split_target(target)
+    assert ("; its default method is called by client.at('audit').call(…)" in str(caught.value)) is told
+
+
 # -- arguments ----------------------------------------------------------------------------------
 
 
