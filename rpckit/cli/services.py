@@ -42,8 +42,7 @@ def find_service(reference: str) -> Service:
         raise UsageError(f"{reference!r} names no service. {_services_in(module)}")
     found = getattr(module, name, None)
     if not isinstance(found, Service):
-        what = "does not exist" if found is None else f"is a {type(found).__name__}, not a Service"
-        raise UsageError(f"{reference} {what}. {_services_in(module)}")
+        raise UsageError(f"{reference} {_instead(found, module_name)}. {_services_in(module)}")
     return found
 
 
@@ -63,7 +62,7 @@ def _modules(folder: Path) -> Iterator[Path]:
 
 
 def _references(path: Path, folder: Path) -> Iterator[str]:
-    module = ".".join(path.relative_to(folder).with_suffix("").parts)
+    module = ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError):  # not to be completed, that is all
@@ -96,6 +95,16 @@ def _place(error: Exception) -> str:
     folder = os.getcwd()
     frame = next((each for each in reversed(frames) if Path(each.filename).is_relative_to(folder)), frames[-1])
     return f"{os.path.relpath(frame.filename, folder)}, line {frame.lineno}"
+
+
+def _instead(found: object, module: str) -> str:
+    """What it is, as it is no Service."""
+    if found is None:
+        return "does not exist"
+    from rpckit.server import Server  # not before somebody asks: most commands need none
+
+    way_out = ": run its program with python, or name its Service there, service = Service(…), and say {}:service"
+    return f"is a {type(found).__name__}, not a Service{way_out.format(module) if isinstance(found, Server) else ''}"
 
 
 def _services_in(module: ModuleType) -> str:

@@ -7,8 +7,8 @@ import re
 
 from rpckit.cli.asking import ask
 from rpckit.cli.contract_file import problem_in
-from rpckit.cli.services import find_service, put_on_path
-from rpckit.errors import BadReply
+from rpckit.cli.services import find_service, put_on_path, references_there
+from rpckit.errors import BadReply, NoResponder, NotSent, UsageError
 from rpckit.schema import Document, contract_of
 
 __all__ = ["WAIT", "contract_for", "running_contract"]
@@ -23,7 +23,12 @@ def contract_for(target: str, url: str | None = None, *, wait: float = WAIT) -> 
     if _SOURCE.fullmatch(target) or _FILE.search(target):
         put_on_path(os.getcwd())
         return contract_of(find_service(target))
-    return running_contract(target, url, wait)
+    try:
+        return running_contract(target, url, wait)
+    except (NoResponder, NotSent, UsageError) as error:
+        if url is None and (meant := references_there(f"{target}:")):
+            error.add_note(f"{target} is a module here: is that {' or '.join(meant)}?")
+        raise
 
 
 def running_contract(address: str, url: str | None, wait: float) -> Document:

@@ -58,6 +58,23 @@ def test_mistakes_are_told(rpckit: Rpckit, words: tuple[str, ...], said: str) ->
     assert said in ran.err
 
 
+@pytest.mark.parametrize("file", ["shop/orders.py", "shop/orders/__init__.py"])
+def test_a_module_whose_service_is_not_named_is_asked_about(rpckit: Rpckit, folder: Path, file: str) -> None:
+    (folder / file).parent.mkdir(parents=True)
+    (folder / file).write_text('1 / 0\nservice = Service("orders")\nstock = Service("stock")\n')
+    (folder / "rpckit.toml").write_text('url = "memory://nobody"\n')
+    ran = rpckit("generate", "shop.orders", "--wait", "0.02")
+    assert ran.code == 3
+    assert ran.err.startswith("no responder: nobody who serves 'shop.orders' answered on memory://nobody")
+    assert ran.err.endswith("\nshop.orders is a module here: is that shop.orders:service or shop.orders:stock?\n")
+
+
+def test_an_address_with_its_url_is_not_taken_for_a_module(rpckit: Rpckit, folder: Path) -> None:
+    (folder / "orders.py").write_text('service = Service("orders")\n')
+    ran = rpckit("generate", "orders", "--wait", "0.02", "--url", "memory://nobody")
+    assert "module" not in ran.err
+
+
 def test_a_file_that_cannot_be_compared_with_is_a_usage_error(rpckit: Rpckit, folder: Path) -> None:
     (folder / "binary.py").write_bytes(b"\xff")
     for out in (folder, folder / "binary.py"):

@@ -14,7 +14,7 @@ from rpckit.contract import Service
 from rpckit.errors import UsageError
 
 SHOP = """
-from rpckit import Service
+from rpckit import Server, Service
 
 orders = Service("orders")
 stock = Service("stock", address="warehouse")
@@ -26,6 +26,7 @@ async def count(item: str) -> int: ...
 async def items() -> list[str]: ...
 
 url = "amqp://localhost"
+server = Server(stock, url=url)
 """
 
 RUN = """
@@ -64,6 +65,11 @@ def test_service_is_imported_from_the_working_directory() -> None:
     [
         ("shop_for_test", "names no service. Services there: shop_for_test:orders, shop_for_test:stock"),
         ("shop_for_test:url", "is a str, not a Service. Services there: shop_for_test:orders, "),
+        (
+            "shop_for_test:server",
+            "is a Server, not a Service: run its program with python, or name its Service there, service = Service(…), "
+            "and say shop_for_test:service. Services there: shop_for_test:orders, shop_for_test:stock",
+        ),
         ("shop_for_test:stok", "does not exist. Services there: shop_for_test:orders, shop_for_test:stock"),
         ("empty_for_test:x", "is a int, not a Service. The module empty_for_test has no services."),
         ("shop_for_test:", "is not MODULE:SERVICE"),
