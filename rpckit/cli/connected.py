@@ -12,6 +12,8 @@ from rpckit.errors import NotSent
 
 __all__ = ["connected"]
 
+QUICK_S = 0.5  # seconds: connecting so soon is not counted, and an error tells the time that was given
+
 
 @asynccontextmanager
 async def connected(client: Client) -> AsyncIterator[float | None]:
@@ -33,4 +35,4 @@ async def connected(client: Client) -> AsyncIterator[float | None]:
 
 def _left(within: float, spent: float) -> float:
     """To a tenth of a second, upwards: errors tell it."""
-    return min(within, max(1, ceil(10 * (within - spent))) / 10)
+    return within if spent <= QUICK_S else max(1, ceil(10 * (within - spent))) / 10
