@@ -51,7 +51,7 @@ class Failure(NamedTuple):
 FAILURES = (  # the first that fits: subclasses before their bases
     Failure(UsageError, USAGE, "usage", ""),
     Failure(NoResponder, NO_RESPONDER, "no responder", "Start a server for it, or check address and URL."),
-    Failure(DeadlineExceeded, DEADLINE, "deadline exceeded", "A longer --timeout may help."),
+    Failure(DeadlineExceeded, DEADLINE, "deadline exceeded", "A longer --timeout may help, unless its server died."),
     Failure(Expired, DEADLINE, "expired", "It did not run. A longer --timeout may help."),
     Failure(
         NotSent,
