@@ -338,6 +338,7 @@ class MemoryTransport(Observed):
         self._subscriptions: list[_MemorySubscription] = []
         self._on_message: OnMessage | None = None
         self._state = State.CONNECTING
+        self._dropped = False
 
     async def connect(self, *, serve: bool = False) -> None:
         self.broker.join(self)
@@ -361,13 +362,16 @@ class MemoryTransport(Observed):
         for receiver in receivers:
             if receiver in receiver.queue.receivers:
                 receiver.queue.receivers.remove(receiver)
+        self._dropped = True
         self._enter(State.RECONNECTING, why)
 
     def restore(self) -> None:
-        """Come back after `drop`: a new inbox, the same receivers."""
-        self._open_inbox()
-        for receiver in list(self.receivers):
-            receiver.attach()
+        """Come back after `drop`: a new inbox, the same receivers. After `block` alone nothing was lost."""
+        if self._dropped:
+            self._dropped = False
+            self._open_inbox()
+            for receiver in list(self.receivers):
+                receiver.attach()
         self._enter(State.CONNECTED, "connected again")
 
     def block(self, why: str = "blocked by the test") -> None:

@@ -23,7 +23,8 @@ __all__ = ["Direction", "FaultProxy"]
 Direction = Literal["both", "to_server", "to_client"]
 
 CHUNK = 65_536  # bytes read at once
-QUEUED_CHUNKS = 16  # read and not yet written, each way: 1 MiB, then the sender feels the stop
+QUEUED_BYTES = 1024 * 1024  # read and not yet written, each way: then the sender feels the stop
+LEAST_BYTES = 256  # that a chunk counts for: a small one costs as much memory
 FLUSH_TIMEOUT = 1.0  # seconds for a peer to take the last bytes of a cut connection
 LINGER_ZERO = struct.pack("ii", 1, 0)  # on, 0 seconds
 
@@ -228,13 +229,28 @@ class _Pipe:
     ) -> None:
         self._proxy, self._lane = proxy, lane
         self._reader, self._writer = reader, writer
-        self._queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUED_CHUNKS)  # (due, data); b"" ends it
+        self._queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()  # (due, data); b"" ends it
+        self._queued = 0  # bytes
+        self._has_room = asyncio.Event()
+        self._has_room.set()
 
     async def fill(self) -> None:
+        """By bytes, and not by chunks: many small ones are delayed for as long as one."""
         now = asyncio.get_running_loop().time
-        while data := await self._reader.read(CHUNK):
-            await self._queue.put((now() + self._lane.delay, data))
-        await self._queue.put((now() + self._lane.delay, b""))
+        ended = False
+        while not ended:
+            data = await self._reader.read(CHUNK)
+            self._queue.put_nowait((now() + self._lane.delay, data))
+            self._count(max(len(data), LEAST_BYTES))
+            await self._has_room.wait()
+            ended = not data
+
+    def _count(self, change: int) -> None:
+        self._queued += change
+        if self._queued < QUEUED_BYTES:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
 
     async def drain(self) -> None:
         now = asyncio.get_running_loop().time
@@ -246,6 +262,7 @@ class _Pipe:
             if not data:
                 break
             await self._write(data)
+            self._count(-max(len(data), LEAST_BYTES))
         if not self._writer.is_closing():
             self._writer.write_eof()
 

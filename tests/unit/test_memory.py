@@ -349,3 +349,24 @@ async def test_an_idle_address_leaves_nothing_behind(connect: Connect, broker: M
     await receiver.stop()
     assert broker._queues == {}
     assert transport.receivers == set()
+
+
+async def test_a_block_ends_with_nothing_lost(connect: Connect) -> None:
+    """The reply to what was sent before comes, and who receives is there once."""
+    client, server, received, replies = await connect(), await connect(), Received(), list[Message]()
+    await client.open_inbox(replies.append)
+    receiver = await server.receive("q", received, prefetch=9)
+    await client.send(request(reply_to=client.inbox))
+    for blocked in (client, server):
+        blocked.block()
+        with pytest.raises(NotSent):
+            await blocked.send(request())
+        blocked.restore()
+    await asyncio.sleep(0)
+    [delivery] = received.take()
+    delivery.reply(Message(Kind.REPLY, delivery.message.reply_to))
+    await asyncio.sleep(0)
+    assert len(replies) == 1
+    await receiver.stop()
+    with pytest.raises(NoResponder):
+        await client.send(request())

@@ -227,6 +227,17 @@ async def test_delayed_chunks_overlap_and_stay_in_order(proxy: FaultProxy) -> No
         assert time.monotonic() - started < 0.4
 
 
+async def test_many_small_chunks_are_delayed_for_as_long_as_one(proxy: FaultProxy) -> None:
+    proxy.delay(0.3, "to_server")
+    async with connected(proxy) as (reader, writer):
+        started = time.monotonic()
+        for _ in range(40):
+            writer.write(b"x")
+            await asyncio.sleep(0.005)
+        await asyncio.wait_for(reader.readexactly(40), SOON)
+        assert time.monotonic() - started < 0.85  # were 16 read ahead at most, it would be over 0.9
+
+
 async def test_refuse_refuses_new_connections_and_keeps_open_ones(proxy: FaultProxy) -> None:
     async with connected(proxy) as connection:
         await say(connection, b"x")
