@@ -211,7 +211,7 @@ class Hub:
                 if message.correlation_id in link.sent:
                     if link.dialect == NATIVE:  # the others answer it all the same
                         link.sent.pop(message.correlation_id, None)
-                    link.event(topic, message)
+                    link.cancel(topic, message)
                     return
         if not self.relays:
             for link in self.links.values():
@@ -277,7 +277,16 @@ class Hub:
             for link in list(self.every):
                 if now - began > heartbeat / 2:
                     link.slept(now)
-                link.look(now, heartbeat)
+                _look(link, now, heartbeat)
+
+
+def _look(link: Link, now: float, heartbeat: float) -> None:
+    """What is wrong with one session ends that one: the others are still looked after."""
+    try:
+        link.look(now, heartbeat)
+    except Exception as error:
+        log.exception("the session of %s is lost: it could not be looked after", link.name or link.id)
+        link.lose(f"it could not be looked after: {error!r:.200}")
 
 
 def _ignore(*_: object) -> None:

@@ -245,6 +245,13 @@ class Link:
         if frame is not None:
             self.write_frame(frame, may_drop=message.kind is Kind.EVENT)
 
+    def cancel(self, topic: str, message: Message) -> None:
+        """End the work of a call that nobody waits for. The loss of a peer that is too slow for it has been told."""
+        try:
+            self.event(topic, message)
+        except NotSent as error:
+            log.info("a cancel was not sent to %s: %s", self.name or self.id, error)
+
     def _count_dropped(self) -> None:
         self._dropped += 1
         if self._dropped == 1:
@@ -272,6 +279,8 @@ class Link:
             self.session.begin(self.hub.options.default_dialect)
             self._after_session()
         self._forget_expired(now)
+        if self.gone:
+            return
         if silent > 1.75 * heartbeat and self._asked_at is not None and not self._may_be_busy:
             self.lose(f"no sign of life for {silent:.1f} s")
         elif self._asked_at is None and (silent > heartbeat / 2 or now > again_at):
@@ -292,7 +301,9 @@ class Link:
         for correlation_id in [key for key, until in self.sent.items() if until <= now]:
             del self.sent[correlation_id]
             if self.dialect == JSONRPC:
-                self.event("", Message(Kind.CANCEL, correlation_id=correlation_id))
+                self.cancel("", Message(Kind.CANCEL, correlation_id=correlation_id))
+            if self.gone:  # lost by that write: its leaving took the rest
+                return
 
     @property
     def _may_be_busy(self) -> bool:

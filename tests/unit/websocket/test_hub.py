@@ -823,6 +823,30 @@ async def test_a_message_over_the_limit_is_a_usage_error_and_harms_nobody() -> N
     assert (peer.link.gone, peer.heard) == (False, [])
 
 
+@pytest.mark.parametrize("expired", [1, 3])
+async def test_a_peer_that_is_lost_by_the_cancel_of_an_expired_call_is_lost_quietly(expired: int) -> None:
+    bench = Bench(max_unsent=2000)
+    peer = bench.peer("a", JSONRPC)
+    peer.link.sent.update({f"late-{n}": 1.0 for n in range(expired)}, waits=inf)
+    peer.wire.unsent = 2001
+    peer.link.look(8.0, 10.0)
+    assert (peer.link.gone, peer.wire.pinged, peer.wire.frames) == (True, 0, [])
+    assert "waits" in dict(bench.undelivered), "who still waits for it is told"
+
+
+@pytest.mark.parametrize("relays", [True, False])
+async def test_a_cancel_that_loses_a_slow_peer_is_no_error_of_its_sender(relays: bool) -> None:
+    """Who sends cancels gives up all that wait behind one that fails, those for peers that read among them."""
+    bench = Bench(relays=relays, max_unsent=2000)
+    slow, other = bench.peer("a"), bench.peer("b")
+    slow.link.sent["1"] = other.link.sent["2"] = inf
+    slow.wire.unsent = 2001
+    for id_ in "12":
+        bench.hub.publish(cancel_topic(Q), Message(Kind.CANCEL, correlation_id=id_))
+    assert (slow.link.gone, slow.heard) == (True, [])
+    assert [item.correlation_id for item in other.heard if isinstance(item, Message)] == ["2"]
+
+
 # --- receipts ------------------------------------------------------------------------------------
 
 
@@ -907,6 +931,26 @@ async def test_sleep_of_ours_is_not_silence_of_theirs(bench: Bench) -> None:
     peer.link.slept(100.0)
     peer.link.look(100.0, 10.0)
     assert not peer.link.gone
+
+
+async def test_a_session_that_cannot_be_looked_after_is_lost_and_the_others_are_still_watched(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(heartbeat=0.02)
+    bad, other = bench.peer("a"), bench.peer("b")
+    looks: list[str] = []
+
+    def look(link: Link, now: float, heartbeat: float) -> None:
+        looks.append(link.id)
+        if link is bad.link:
+            raise ValueError("a defect")
+
+    monkeypatch.setattr(Link, "look", look)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(bench.hub.watch(), 0.1)
+    assert (bad.link.gone, other.link.gone) == (True, False)
+    assert (looks.count(bad.link.id), looks.count(other.link.id) > 1) == (1, True)
+    assert "a defect" in caplog.text
 
 
 @pytest.mark.parametrize("default, dialect", [(None, ""), ("jsonrpc", "jsonrpc"), ("native", "native")])
