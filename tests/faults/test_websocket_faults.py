@@ -354,6 +354,19 @@ async def test_a_server_that_accepts_and_drops_is_not_stormed(url: str) -> None:
     assert 2 <= accepted < 20
 
 
+async def test_a_session_ends_whatever_script_the_reason_is_in(server: Server, url: str) -> None:
+    """A close frame holds 123 bytes, which are fewer characters."""
+    async with connect(url) as theirs:
+        await theirs.send(json.dumps({"jsonrpc": "2.0", "method": "rpc.ping", "id": 1}))
+        await theirs.recv()
+        (peer,) = server.peers.values()
+        peer.close("é" * 100)
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(theirs.recv(), 5)
+        assert (theirs.close_code, theirs.close_reason) == (1000, "é" * 61)
+        await eventually(lambda: not server.peers)
+
+
 async def test_a_half_open_link_that_never_spoke_is_found(url: str, port: int) -> None:
     """Its dialect is not known, but ping frames need none."""
     async with Server(work(), url=f"{url}?heartbeat={HEARTBEAT}") as server:

@@ -28,7 +28,7 @@ from ._listener import allowed_origin
 from ._options import SUBPROTOCOL, WebSocketOptions
 from ._session import Session
 from ._transport import WebSocketTransport
-from ._wires import OnFrame
+from ._wires import OnFrame, fitting
 
 __all__ = ["WebSocketEndpoint"]
 
@@ -223,7 +223,7 @@ class AsgiWire:
         return self._unsent
 
     def shut(self, code: int, reason: str) -> None:
-        self._put((code, reason[:100]))
+        self._put((code, fitting(reason)))
 
     def abort(self) -> None:
         if self._reading is not None and not self._aborted:
@@ -250,4 +250,8 @@ class AsgiWire:
                 self._unsent -= len(item)
         except (WebSocketDisconnect, RuntimeError, OSError) as error:  # it has just gone, as reading will tell
             self.why = f"the connection was lost while writing: {str(error) or type(error).__name__}"
+            self.abort()
+        except Exception as error:  # whatever its ASGI server raises: nobody else hears how this task ends
+            log.exception("writing to %s failed: the connection is cut off", self._websocket.client)
+            self.why = f"writing failed: {error!r:.200}"
             self.abort()

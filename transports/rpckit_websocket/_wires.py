@@ -8,6 +8,7 @@ is written in one tick leaves as one write.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -20,10 +21,13 @@ from websockets.protocol import OPEN
 
 from ._dialect import Frame
 
-__all__ = ["CLOSE_S", "ClientWire", "OnFrame", "ServerWire", "Wire"]
+__all__ = ["CLOSE_S", "ClientWire", "OnFrame", "ServerWire", "Wire", "fitting"]
+
+log = logging.getLogger(__name__)
 
 CLOSE_S = 2.0  # seconds for a closing handshake
 CONVOY = 16  # frames of one tick that leave together: the other side works on them while we write more
+MAX_REASON = 123  # bytes of a close frame beside its code: RFC 6455, 5.5
 MAX_EARLY = 1024  # frames that come before the session is there; far more than one tick brings
 
 OnFrame = Callable[[Frame], None]
@@ -141,7 +145,14 @@ class _FastConnection(Connection):
 
     def shut(self, code: int, reason: str) -> None:
         if self._shutting is None:
-            self._shutting = self.loop.create_task(self.close(code, reason[:100]))
+            self._shutting = self.loop.create_task(self.close(code, fitting(reason)))
+            self._shutting.add_done_callback(self._was_shut)
+
+    def _was_shut(self, shutting: asyncio.Task[None]) -> None:
+        error = None if shutting.cancelled() else shutting.exception()
+        if error is not None:
+            log.error("the connection with %s could not be closed: it is cut off", self.remote_address, exc_info=error)
+            self.abort()
 
     def abort(self) -> None:
         self.transport.abort()
@@ -179,6 +190,11 @@ class ClientWire(_FastConnection, ClientConnection):
 
 class ServerWire(_FastConnection, ServerConnection):
     pass
+
+
+def fitting(reason: str) -> str:
+    """As much of it as a close frame holds."""
+    return reason[:MAX_REASON].encode(errors="replace")[:MAX_REASON].decode(errors="ignore")
 
 
 _DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))

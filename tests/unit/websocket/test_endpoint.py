@@ -1,0 +1,64 @@
+"""The wire of an ASGI server that is only this test: how it is closed, and what becomes of what that server raises."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.websockets import WebSocket
+
+from rpckit_websocket._endpoint import AsgiWire
+from rpckit_websocket._options import WebSocketOptions
+
+
+class FakeServer:
+    """Accepts what is sent to it, or raises; says nothing but that somebody connects."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.sent: list[Any] = []
+        self.error = error
+        self._said = False
+
+    async def receive(self) -> dict[str, Any]:
+        if self._said:
+            await asyncio.Event().wait()
+        self._said = True
+        return {"type": "websocket.connect"}
+
+    async def send(self, message: Any) -> None:
+        if self.error is not None and message["type"] != "websocket.accept":
+            raise self.error
+        self.sent.append(message)
+
+
+async def accepted(server: FakeServer) -> AsgiWire:
+    websocket = WebSocket({"type": "websocket", "client": ("there", 1)}, server.receive, server.send)
+    await websocket.accept()
+    return AsgiWire(websocket, WebSocketOptions.model_validate({}))
+
+
+async def test_a_reason_in_another_script_is_cut_to_what_a_close_frame_holds() -> None:
+    server = FakeServer()
+    wire = await accepted(server)
+    running = asyncio.create_task(wire.run())
+    await asyncio.sleep(0)
+    wire.shut(1000, "é" * 100)
+    await asyncio.wait_for(running, 1)
+    assert server.sent[-1] == {"type": "websocket.close", "code": 1000, "reason": "é" * 61}
+
+
+@pytest.mark.parametrize("closing", [True, False])
+async def test_what_the_asgi_server_raises_at_a_write_cuts_the_connection_off_and_is_logged(
+    caplog: pytest.LogCaptureFixture, closing: bool
+) -> None:
+    wire = await accepted(FakeServer(ValueError("control frame too long")))
+    running = asyncio.create_task(wire.run())
+    await asyncio.sleep(0)
+    if closing:
+        wire.shut(1000, "bye")
+    else:
+        wire.write("5")
+    await asyncio.wait_for(running, 1)
+    assert "control frame too long" in wire.why
+    assert "writing to Address(host='there', port=1) failed" in caplog.text
