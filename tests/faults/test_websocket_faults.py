@@ -512,3 +512,19 @@ async def test_answers_too_large_for_a_session_leave_room_for_others(url: str) -
             with pytest.raises(RemoteError, match="cannot be sent"):
                 await client.survey("schema", wait=5)
         assert len(await client.survey("stats", wait=5)) == 1
+
+
+async def test_a_batch_is_answered_in_one_array_though_its_answers_are_too_large(url: str) -> None:
+    service = Service("work")
+
+    @service.method
+    async def text(size: int) -> str:
+        return "漢" * size
+
+    asked = [{"jsonrpc": "2.0", "method": "work.text", "params": [1000], "id": n} for n in range(10)]
+    async with Server(service, url=f"{url}?max_message=20000"), connect(url, max_size=20_000) as theirs:
+        for _ in range(3):
+            await theirs.send(json.dumps(asked))
+            answers = json.loads(await asyncio.wait_for(theirs.recv(), 5))
+            assert sorted(each["id"] for each in answers) == list(range(10))
+            assert sum("result" in each for each in answers) == 6

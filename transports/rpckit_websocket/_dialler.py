@@ -139,7 +139,10 @@ class Dialler:
         return wire
 
     async def _begin(self, wire: ClientWire) -> Link:
-        session = Session(new_id(), dialled=True, name=self._options.name, binary=self._options.binary)
+        options = self._options
+        session = Session(
+            new_id(), dialled=True, name=options.name, binary=options.binary, max_message=options.max_message
+        )
         link = Link(self._hub, session, wire, {})
         self._hub.admit(link)
         link.keeper = self._hub.loop.create_task(_end_with(wire, link))

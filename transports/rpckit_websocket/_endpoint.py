@@ -98,7 +98,8 @@ class WebSocketEndpoint:
         wire = AsgiWire(websocket, transport.options)
 
         def make(hub: Hub) -> Link:
-            session = Session(new_id(), dialled=False, name=transport.options.name)
+            options = transport.options
+            session = Session(new_id(), dialled=False, name=options.name, max_message=options.max_message)
             return Link(hub, session, wire, headers)
 
         link = transport.adopt(make)

@@ -46,50 +46,80 @@ from ._dialect import (
     native_body,
     open_body,
 )
-from ._options import JSONRPC
+from ._options import JSONRPC, MAX_MESSAGE
 
 __all__ = ["JsonRpc"]
 
 NULL = "null"  # as an id: none that an answer could be told by
 PING = "rpckit-ping-"  # before the ids of our own heartbeats
 MAX_BATCH = 1000  # messages of one batch
-MAX_HELD_BACK = 1_000_000  # characters of answers that wait for the others of their batches
+MAX_HELD_BACK = 1_000_000  # bytes of answers that wait for the others of their batches; or what one frame may have
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 CANCELLED = -32800  # of the language server protocol, as `$/cancelRequest` is
 _CODE_OF = {number: code for code, number in JSONRPC_CODES.items()}
 
 
 class _Batch:
-    """Answers to one array: they leave together when the last one is there."""
+    """Answers to one array: they leave together when the last one is there.
+
+    size: bytes of those that are here, and for each other one room for the error that can always take its place.
+    """
 
     def __init__(self) -> None:
         self.answers: list[str] = []
         self.open = 0
-        self.size = 0  # characters
+        self.size = 0
+
+    def expect(self, correlation_id: str) -> None:
+        self.open += 1
+        self.size += _room_kept(correlation_id)
 
     def add(self, answer: str) -> None:
         self.answers.append(answer)
-        self.size += len(answer)
+        self.size += _size(answer)
+
+    def settle(self, correlation_id: str, answer: str) -> None:
+        self.open -= 1
+        self.size -= _room_kept(correlation_id)
+        self.add(answer)
 
     def frame(self) -> str | None:
         return f"[{','.join(self.answers)}]" if self.answers and not self.open else None
 
 
 class JsonRpc:
-    """`peer` is the reply address that requests of the other side get; `binary` frames are answered in kind."""
+    """`peer` is the reply address that requests of the other side get; `binary` frames are answered in kind.
+
+    max_message: bytes of one frame, thus of the answers to one batch.
+    """
 
     name = JSONRPC
     greets = False
 
-    __slots__ = ("_binary", "_cancelled", "_dialled", "_held_back", "_nulls", "_only_binary", "_open", "peer")
+    __slots__ = (
+        "_binary",
+        "_cancelled",
+        "_dialled",
+        "_held_back",
+        "_max_answers",
+        "_max_held_back",
+        "_nulls",
+        "_only_binary",
+        "_open",
+        "peer",
+    )
 
-    def __init__(self, peer: str = "", *, dialled: bool = False, binary: bool = False) -> None:
+    def __init__(
+        self, peer: str = "", *, dialled: bool = False, binary: bool = False, max_message: int = MAX_MESSAGE
+    ) -> None:
         self.peer = peer
         self._dialled = dialled  # events come from the side that listens; the other one emits them
         self._binary = self._only_binary = binary
         self._open: dict[str, _Batch | None] = {}  # by the ids of unanswered requests
         self._cancelled: set[str] = set()  # of those
-        self._held_back = 0  # characters of answers that wait for the others of their batch
+        self._max_answers = max_message - 1  # bytes: each answer is counted with a comma, so the brackets add one
+        self._max_held_back = max(MAX_HELD_BACK, max_message)
+        self._held_back = 0  # bytes: the sizes of all batches that are not yet answered
         self._nulls = count(1)  # an id of null is no id: each such request gets one here
 
     # -- reading ------------------------------------------------------------------------------
@@ -126,11 +156,28 @@ class JsonRpc:
             for item in each:
                 if key := _wants_answer(item):
                     self._open[key] = batch
-                    batch.open += 1
+                    batch.expect(key)
             incoming += each
-        if not batch.open and batch.answers:
+        if self._has_no_room(batch.size, batch.size):
+            raise self._batch_refused(incoming)
+        if batch.open:
+            self._held_back += batch.size
+        elif batch.answers:
             raise BadFrame("a batch without a valid request", self._framed(str(batch.frame())), incoming)
         return incoming
+
+    def _has_no_room(self, size: int, more: int) -> bool:
+        """For a batch of `size` bytes that is to wait with `more` than is counted of it."""
+        return size > self._max_answers or self._held_back + more > self._max_held_back
+
+    def _batch_refused(self, incoming: Sequence[Incoming]) -> BadFrame:
+        """Not even errors would have room. What wants no answer is taken all the same."""
+        for key in filter(None, map(_wants_answer, incoming)):
+            del self._open[key]
+            self._cancelled.discard(key)
+        why = "no request of this batch ran: its answers might have no room; send fewer at once, or wait for the others"
+        answer = self._framed(_error(None, JSONRPC_CODES[Code.RESOURCE_EXHAUSTED], why))
+        return BadFrame(why, answer, [item for item in incoming if not _wants_answer(item)])
 
     def _one(self, value: Any) -> Sequence[Incoming]:
         if not isinstance(value, dict):
@@ -271,15 +318,13 @@ class JsonRpc:
         self._cancelled.discard(correlation_id)
         if batch is None:
             return self._framed(text)
-        if self._held_back + len(text) > MAX_HELD_BACK:
-            text = _error_text(
-                correlation_id, JSONRPC_CODES[Code.DATA_LOSS], "it ran; the answers of its batch are too large"
-            )
-        batch.add(text)
-        self._held_back += len(text)
-        batch.open -= 1
+        more = _size(text) - _room_kept(correlation_id)
+        if self._has_no_room(batch.size + more, more if batch.open > 1 else 0):  # the last one does not wait
+            text, more = _without_room(correlation_id), 0
+        batch.settle(correlation_id, text)
+        self._held_back += more
         if not batch.open:
-            self._held_back = max(0, self._held_back - batch.size)
+            self._held_back -= batch.size
         return self._framed(batch.frame())
 
     def _framed(self, text: str | None) -> Frame | None:
@@ -334,6 +379,22 @@ def _error_text(correlation_id: str, code: int, text: str) -> str:
     return f'{{"jsonrpc":"2.0","id":{_id_text(correlation_id)},"error":{error}}}'
 
 
+def _without_room(correlation_id: str) -> str:
+    """Instead of an answer that does not fit in beside the others of its batch."""
+    why = "the answers of its batch are too large; it may have run"
+    return _error_text(correlation_id, JSONRPC_CODES[Code.DATA_LOSS], why)
+
+
+def _room_kept(correlation_id: str) -> int:
+    """Bytes of that, with a comma."""
+    return _WITHOUT_ROOM + len(_id_text(correlation_id))
+
+
+def _size(answer: str) -> int:
+    """Bytes, with a comma."""
+    return (len(answer) if answer.isascii() else len(answer.encode())) + 1
+
+
 def _result_text(correlation_id: str, result: str) -> str:
     return f'{{"jsonrpc":"2.0","id":{_id_text(correlation_id)},"result":{result}}}'
 
@@ -370,6 +431,7 @@ def _fault_body(error: Any) -> bytes:
     return json_body(fault)
 
 
+_WITHOUT_ROOM = _size(_without_room(""))  # bytes, to which those of the id come; an id is written in ASCII
 _OWN: dict[str, Callable[[JsonRpc, str, Any], Sequence[Incoming]]] = {
     "$/cancelRequest": JsonRpc._cancel,
     "rpc.ping": JsonRpc._ping,

@@ -83,7 +83,9 @@ class Listener:
         assert isinstance(connection, ServerWire)  # it was asked for
         assert connection.request is not None  # the handshake is over
         headers = {name.lower(): value for name, value in connection.request.headers.raw_items()}
-        link = Link(self._hub, Session(new_id(), dialled=False, name=self._options.name), connection, headers)
+        options = self._options
+        session = Session(new_id(), dialled=False, name=options.name, max_message=options.max_message)
+        link = Link(self._hub, session, connection, headers)
         self._hub.admit(link)
         try:
             link.begin(NATIVE if connection.subprotocol == SUBPROTOCOL else None)

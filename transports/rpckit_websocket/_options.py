@@ -10,11 +10,12 @@ from tenacity import AsyncRetrying
 from rpckit.message import NATIVE
 from rpckit.transport import TransportOptions
 
-__all__ = ["FASTAPI_RPC", "JSONRPC", "SUBPROTOCOL", "DialectName", "WebSocketOptions"]
+__all__ = ["FASTAPI_RPC", "JSONRPC", "MAX_MESSAGE", "SUBPROTOCOL", "DialectName", "WebSocketOptions"]
 
 SUBPROTOCOL = "rpckit.v1"
 JSONRPC = "jsonrpc"
 FASTAPI_RPC = "fastapi_websocket_rpc"
+MAX_MESSAGE = 2 * 1024 * 1024  # bytes, unless an option says otherwise
 DialectName = Literal["native", "jsonrpc", "fastapi_websocket_rpc"]
 
 
@@ -33,9 +34,7 @@ class WebSocketOptions(TransportOptions):
     retry: AsyncRetrying | None = Field(
         None, exclude=True, description="a policy of tenacity for reconnecting, in place of attempts"
     )
-    max_message: int = Field(
-        2 * 1024 * 1024, ge=1024, description="bytes of one message; a larger one ends the session"
-    )
+    max_message: int = Field(MAX_MESSAGE, ge=1024, description="bytes of one message; a larger one ends the session")
     max_unsent: int = Field(
         8 * 1024 * 1024,
         ge=1024,

@@ -28,7 +28,7 @@ from ._dialect import (
 from ._fastapi_rpc import FastApiRpc
 from ._jsonrpc import JsonRpc
 from ._native import Native
-from ._options import FASTAPI_RPC, JSONRPC
+from ._options import FASTAPI_RPC, JSONRPC, MAX_MESSAGE
 
 __all__ = ["MAX_PATTERNS", "MAX_TOPICS", "TRANSITIONS", "Fact", "Phase", "Session", "Told", "told_by_first_frame"]
 
@@ -73,11 +73,34 @@ class Fact:
 
 
 class Session:
-    """`id`: chosen by the side that listens, and told in its greeting; the reply address of the other side."""
+    """`id`: chosen by the side that listens, and told in its greeting; the reply address of the other side.
 
-    __slots__ = ("_bad", "_binary", "_dialled", "_name", "dialect", "id", "out", "peer_name", "phase", "why")
+    max_message: bytes of one frame.
+    """
 
-    def __init__(self, session_id: str, *, dialled: bool, name: str = "", binary: bool = False) -> None:
+    __slots__ = (
+        "_bad",
+        "_binary",
+        "_dialled",
+        "_max_message",
+        "_name",
+        "dialect",
+        "id",
+        "out",
+        "peer_name",
+        "phase",
+        "why",
+    )
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        dialled: bool,
+        name: str = "",
+        binary: bool = False,
+        max_message: int = MAX_MESSAGE,
+    ) -> None:
         self.id = session_id
         self.phase = Phase.UNKNOWN
         self.out: list[Frame] = []
@@ -87,6 +110,7 @@ class Session:
         self._dialled = dialled
         self._name = name
         self._binary = binary
+        self._max_message = max_message
         self._bad = 0
 
     def begin(self, dialect: str) -> None:
@@ -170,7 +194,7 @@ class Session:
         if dialect == NATIVE:
             return Native(self.id)
         if dialect == JSONRPC:
-            return JsonRpc(self.id, dialled=self._dialled, binary=self._binary)
+            return JsonRpc(self.id, dialled=self._dialled, binary=self._binary, max_message=self._max_message)
         return FastApiRpc(self.id, dialled=self._dialled, binary=self._binary)
 
     def _say(self, frame: Frame | None) -> None:
