@@ -214,7 +214,7 @@ class Hub:
                     link.cancel(topic, message)
                     return
         if not self.relays:
-            for link in self.links.values():
+            for link in list(self.links.values()):
                 link.event(topic, message)
             return
         self._push(topic, message, but=None)
@@ -249,7 +249,7 @@ class Hub:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         if self._subscriptions.remove(subscription.topic, subscription) and not self.relays:
-            for link in self.links.values():
+            for link in list(self.links.values()):
                 link.write_control(Unsubscribe(subscription.topic))
 
     def _hear(self, topic: str, message: Message) -> None:

@@ -847,6 +847,19 @@ async def test_a_cancel_that_loses_a_slow_peer_is_no_error_of_its_sender(relays:
     assert [item.correlation_id for item in other.heard if isinstance(item, Message)] == ["2"]
 
 
+async def test_leaving_a_topic_that_loses_a_slow_server_is_left_all_the_same() -> None:
+    bench = Bench(relays=False, max_unsent=2000)
+    peer = bench.peer("a")
+    subscribing = asyncio.ensure_future(bench.hub.subscribe("rpckit.event.news", lambda _: None))
+    await asyncio.sleep(0)
+    subscribing.cancel()
+    peer.wire.unsent = 2001
+    with pytest.raises(asyncio.CancelledError):
+        await subscribing
+    assert peer.link.gone
+    assert list(bench.hub._subscriptions) == []
+
+
 # --- receipts ------------------------------------------------------------------------------------
 
 
