@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 from rpckit.errors import NotSent, RpcError, UsageError
 from rpckit.redial import CredentialsRefused
 
@@ -12,11 +15,16 @@ __all__ = [
     "NOT_FOUND",
     "PRECONDITION_FAILED",
     "RESOURCE_LOCKED",
+    "UNTOLD",
     "Refused",
     "refused_connection",
+    "told_limit",
+    "too_large",
 ]
 
 ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 405, 406, 530
+UNTOLD = sys.maxsize  # bytes of a body: the limit of a broker that has refused none
+_TOO_LARGE = re.compile(rf"{PRECONDITION_FAILED} PRECONDITION_FAILED - message size \d+ .*larger than .*max size (\d+)")
 
 
 class Refused(UsageError):
@@ -41,6 +49,19 @@ def refused_connection(
         mend = "or user {username!r} may not use it; a slash in its name is written as %2F"
         return UsageError(f"{where} has no vhost {vhost!r}, {mend.format(username=username)}; it said: {reason}")
     return NotSent(f"{where} closed the connection: {reason}")
+
+
+def told_limit(why: str) -> int:
+    """Bytes of a body that the broker takes, if it ended the connection over a larger one; else `UNTOLD`."""
+    told = _TOO_LARGE.search(why)
+    return UNTOLD if told is None else int(told[1])
+
+
+def too_large(size: int, most: int) -> UsageError:
+    return UsageError(
+        f"the body has {size} bytes; this broker takes {most}: "
+        "raise its max_message_size and connect anew, or send less"
+    )
 
 
 def _advice(reason: CloseReason, what: str) -> str:

@@ -43,6 +43,7 @@ __all__ = [
     "Properties",
     "ReturnMethod",
     "ack_frame",
+    "body_size",
     "content_frames",
     "parse_ack",
     "parse_properties",
@@ -131,6 +132,12 @@ def _body_frames(channel: int, body: bytes, most: int) -> bytes:
         chunk = body[start : start + most]
         parts += [FRAME_HEAD.pack(BODY, channel, len(chunk)), chunk, _END]
     return b"".join(parts)
+
+
+def body_size(frames: bytes) -> int:
+    """Of a message as it was laid out: it stands in the header frame, behind the method frame."""
+    header = OVERHEAD + FRAME_HEAD.unpack_from(frames)[2]
+    return int(HEADER_START.unpack_from(frames, header)[3])
 
 
 def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:

@@ -6,28 +6,33 @@ for what must be safe before something else happens: notifications, and replies 
 idempotent delivery is settled. Each of those ends in a confirm, a return, or the loss of the connection.
 
 Replies outlive a lost connection: those that may not have arrived are published again on the next
-one, until their caller has stopped waiting. A reply that comes twice is dropped by its caller.
+one, until their caller has stopped waiting. A reply that comes twice is dropped by its caller. What the
+broker finds too large is not: it would end the next connection too, and all that waits behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 
 from rpckit.bundle import Bundles
-from rpckit.errors import ConnectionLost, NotSent, RpcError
+from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
 from rpckit.message import Message
 
 from ._connection import Session
 from ._driver import FRAME_MAX, CloseReason, FastChannel, FastProtocol
-from ._frames import OVERHEAD, Properties, ReturnMethod, content_frames, publish_frame
+from ._errors import UNTOLD, too_large
+from ._frames import OVERHEAD, Properties, ReturnMethod, body_size, content_frames, publish_frame
 from ._mapping import lay_out
 from ._queues import may_be_mandatory
 from ._templates import Templates
 from ._topology import BUNDLE_INBOXES
 
 __all__ = ["Confirmed", "Express", "Publication", "Routes"]
+
+log = logging.getLogger(__name__)
 
 MAX_ROUTES = 4096  # publish frames remembered; then forgotten all at once
 MAX_REPLIES = 16_384  # express replies remembered, against a link that died unnoticed
@@ -41,10 +46,11 @@ OnReturn = Callable[[ReturnMethod, Properties], None]
 class Routes:
     """Messages laid out for one channel; the publish frame of each address only once."""
 
-    __slots__ = ("_channel_id", "_frame_max", "_frames", "_templates")
+    __slots__ = ("_channel_id", "_frame_max", "_frames", "_most_body", "_templates")
 
     def __init__(self) -> None:
         self._frames: dict[tuple[str, str, bool], bytes] = {}
+        self._most_body = UNTOLD
         self._reset(0, FRAME_MAX)
 
     def attach(self, channel: FastChannel) -> None:
@@ -54,7 +60,17 @@ class Routes:
     def _reset(self, channel_id: int, frame_max: int) -> None:
         self._channel_id = channel_id
         self._frame_max = frame_max
-        self._templates = Templates(self._lay_out, frame_max - OVERHEAD)
+        self._templates = Templates(self._lay_out, min(frame_max - OVERHEAD, self._most_body))
+
+    def limit(self, most_body: int) -> None:
+        """A larger body is refused from now on; `UNTOLD`: none is. Before the next `attach`."""
+        self._most_body = most_body
+
+    def refusal(self, data: bytes) -> UsageError | None:
+        """Of a message laid out before the limit was known, if it is over that."""
+        if len(data) <= self._most_body or (size := body_size(data)) <= self._most_body:
+            return None
+        return too_large(size, self._most_body)
 
     def lay_out(self, message: Message, *, mandatory: bool) -> bytes:
         """All frames of a message. Raises `UsageError` for what does not fit."""
@@ -64,6 +80,8 @@ class Routes:
         return self.around(message.address, lay_out(message), message.body, mandatory=mandatory)
 
     def around(self, address: str, properties: bytes, body: bytes, *, mandatory: bool, exchange: str = "") -> bytes:
+        if len(body) > self._most_body:
+            raise too_large(len(body), self._most_body)
         key = (exchange, address, mandatory)
         frame = self._frames.get(key)
         if frame is None:
@@ -84,6 +102,12 @@ class Express:
         self._bundles = Bundles(BUNDLE_INBOXES, self._publish)
         self._session: Session | None = None
         self._lost_at = 0.0
+        self._most_body = MAX_EXPRESS_REPLY
+
+    def limit(self, most_body: int) -> None:
+        """See `Routes.limit`. Under a low one replies are confirmed: none grows in a bundle, refused ones are told."""
+        self.routes.limit(most_body)
+        self._most_body = MAX_EXPRESS_REPLY if most_body >= MAX_EXPRESS_REPLY else -1
 
     def attach(self, session: Session, on_return: OnReturn) -> None:
         """A new session: the last replies of the old one go out once more."""
@@ -96,7 +120,11 @@ class Express:
         self._replies.clear()
         self._replies_bytes = 0
         for written_at, until, data in replies:
-            if until > now and written_at > self._lost_at - self._unnoticed_s:
+            if until <= now or written_at <= self._lost_at - self._unnoticed_s:
+                continue
+            if refused := self.routes.refusal(data):
+                log.error("a reply is lost: %s", refused)
+            else:
                 self._write(session.protocol, data, until)
 
     def detach(self) -> None:
@@ -113,7 +141,7 @@ class Express:
     def reply(self, message: Message, until: float) -> bool:
         """Publish it, and again after a loss unless `until` has passed by then. False when that cannot be done now."""
         session = self._session
-        if session is None or session.blocked or len(message.body) > MAX_EXPRESS_REPLY:
+        if session is None or session.blocked or len(message.body) > self._most_body:
             return False
         if not self._bundles.take(session.protocol, message, until):
             self._publish(session.protocol, message, until)
@@ -182,7 +210,7 @@ class Confirmed:
         error = ConnectionLost(str(reason))
         for publication in lost.values():
             if publication.until is None:
-                publication.done(publication, error, None)
+                publication.done(publication, self.routes.refusal(publication.data) or error, None)
             else:
                 self._backlog.append(publication)
         self._check_flushed()
@@ -203,12 +231,14 @@ class Confirmed:
         self._flushed.clear()
 
     def flush_backlog(self) -> None:
-        """Publish what was kept, but for what nobody waits for any more."""
+        """Publish what was kept, but for what nobody waits for any more, and what the broker is known not to take."""
         kept, self._backlog = self._backlog, deque()
         now = asyncio.get_running_loop().time()
         for publication in kept:
             if publication.until is not None and publication.until < now:
                 publication.done(publication, None, None)
+            elif refused := self.routes.refusal(publication.data):
+                publication.done(publication, refused, None)
             else:
                 self.publish(publication)
         self._check_flushed()

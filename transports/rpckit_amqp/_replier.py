@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, cast
 
-from rpckit.errors import NotSent, RpcError
+from rpckit.errors import Code, NotSent, RpcError, UsageError
+from rpckit.fault import Fault, fault_message
 from rpckit.message import Message
 from rpckit.transport import OnGone
 
@@ -54,19 +55,32 @@ class Replier:
     def hand_back(self, delivery: AmqpDelivery, properties: bytes) -> None:
         """Hand a request back as a copy; only once that is safe is the original settled."""
         message = delivery.message
-        data = self._confirmed.routes.around(message.address, properties, message.body, mandatory=True)
         try:
+            data = self._confirmed.routes.around(message.address, properties, message.body, mandatory=True)
             self._confirmed.publish(Publication(data, message, _settle_original, delivery))
-        except NotSent:
+        except (NotSent, UsageError):  # or larger than what the broker takes by now
             delivery.requeue()
 
     def _done(self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:
         delivery = cast("AmqpDelivery", publication.owner)
+        if isinstance(error, UsageError):
+            self._tell_refused(delivery, error)
+            return
         if error is not None:
             log.warning("a reply was not taken: %s", error)
         delivery.settle()
         if returned is not None:
             self._on_gone(publication.routing_key)
+
+    def _tell_refused(self, delivery: AmqpDelivery, error: UsageError) -> None:
+        """The broker took no answer of that size: its caller learns why. If not even that can be sent, nobody does."""
+        request = delivery.message
+        text = f"the answer of {request.method or request.address} cannot be sent: {error}"
+        log.error("%s", text)
+        try:
+            self.reply(fault_message(request, Fault(Code.DATA_LOSS, text)), delivery, confirmed=False)
+        except UsageError:
+            delivery.settle()
 
 
 def _settle_original(publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:

@@ -70,6 +70,10 @@ class Requester:
     def end(self) -> None:
         self._presence.end()
 
+    def limit(self, most_body: int) -> None:
+        """See `Routes.limit`; the others belong to the publishers."""
+        self._abroad.limit(most_body)
+
     async def open_inbox(self, on_message: OnMessage) -> None:
         self._on_message = on_message
         session = self._session

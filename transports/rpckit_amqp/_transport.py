@@ -29,6 +29,7 @@ from rpckit.url import Url
 
 from ._connection import Connection, Session
 from ._driver import CloseReason
+from ._errors import told_limit
 from ._frames import MAX_BODY
 from ._inbound import Inbound
 from ._options import AmqpOptions
@@ -190,6 +191,7 @@ class AmqpTransport(Observed):
 
     def _publishing_state(self, state: State, why: str) -> None:
         if state is State.RECONNECTING:
+            self._heed_limit(told_limit(why))
             self._requester.detach()
             self._replier.attach(None)
             self._express.detach()
@@ -197,6 +199,12 @@ class AmqpTransport(Observed):
         elif state is State.CONNECTED and len(self._confirmed):
             self._confirmed.flush_backlog()
         self.tell_state(state, why)
+
+    def _heed_limit(self, most_body: int) -> None:
+        """Before what was lost is told. A loss that tells of no limit ends one: it may have been raised meanwhile."""
+        self._express.limit(most_body)
+        self._confirmed.routes.limit(most_body)
+        self._requester.limit(most_body)
 
     def _consuming_state(self, state: State, why: str) -> None:
         if state is State.CLOSED and self._closed:

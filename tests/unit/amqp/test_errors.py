@@ -6,7 +6,7 @@ import pytest
 
 from rpckit.errors import NotSent, RpcError, UsageError
 from rpckit_amqp._driver import CloseReason
-from rpckit_amqp._errors import Refused, refused_connection
+from rpckit_amqp._errors import UNTOLD, Refused, refused_connection, told_limit, too_large
 
 WHERE = "amqp://host:5672"
 
@@ -56,3 +56,19 @@ def test_a_refusal_names_what_was_asked_and_the_mending_command(code: int, advic
 def test_a_reason_shows_its_code_only_when_there_is_one() -> None:
     assert str(CloseReason(0, "lost")) == "lost"
     assert str(CloseReason(320, "shutdown")) == "320 shutdown"
+
+
+def test_the_limit_of_bodies_is_read_from_the_refusal_of_one() -> None:
+    said = "PRECONDITION_FAILED - message size 100005 is larger than configured max size 65536"
+    assert told_limit(f"406 RabbitMQ closed the channel: 406 {said}") == 65_536
+
+
+@pytest.mark.parametrize("why", ["the connection was lost", "406 PRECONDITION_FAILED - inequivalent arg 'durable'"])
+def test_other_losses_tell_no_limit(why: str) -> None:
+    assert told_limit(why) == UNTOLD
+
+
+def test_who_sends_too_much_is_told_both_sizes_and_the_setting() -> None:
+    error = too_large(100_005, 65_536)
+    assert isinstance(error, UsageError)
+    assert all(words in str(error) for words in ("100005 bytes", "takes 65536", "max_message_size", "send less"))

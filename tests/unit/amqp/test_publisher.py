@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpckit.errors import ConnectionLost, NotSent, RpcError
-from rpckit.message import Kind, Message
+from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
+from rpckit.message import NATIVE, PLAIN, Kind, Message
 from rpckit.tickwriter import TickWriter
 from rpckit_amqp._connection import Session
 from rpckit_amqp._driver import FRAME_MAX, CloseReason, FastChannel
+from rpckit_amqp._errors import UNTOLD
 from rpckit_amqp._frames import Properties, ReturnMethod
 from rpckit_amqp._publisher import (
     MAX_EXPRESS_REPLY,
@@ -345,6 +346,61 @@ def test_every_message_ends_exactly_once_whatever_the_broker_says(steps: list[tu
     asyncio.run(run())
 
 
+# -- what the broker does not take ------------------------------------------------------------------
+
+MOST = 20_000  # bytes of a body: more than replies that are express have
+
+
+def publish_body(confirmed: Confirmed, outcome: Outcome, name: str, size: int, until: float | None) -> None:
+    message = Message(Kind.REPLY, "q", correlation_id=f"c-{name}", body=bytes(size))
+    data = confirmed.routes.lay_out(message, mandatory=False)
+    publication = Publication(data, message, outcome.done, name)
+    publication.until = until
+    confirmed.publish(publication)
+
+
+async def test_what_the_broker_found_too_large_is_not_published_again(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    far = asyncio.get_running_loop().time() + 60
+    for name, size in (("fits", MOST), ("large", MOST + 1), ("behind", 5)):
+        publish_body(confirmed, outcome, name, size, far)
+    publish_body(confirmed, outcome, "large request", MOST + 1, None)
+    publish_body(confirmed, outcome, "request", MOST, None)
+    confirmed.routes.limit(MOST)
+    confirmed.detach("lost")
+    again = attach(confirmed)
+    assert again.written == [session.written[0], session.written[2]]
+    errors = {name: error for name, error, _ in outcome.ended}
+    assert {name: type(error) for name, error in errors.items()} == {
+        "large request": UsageError,
+        "request": ConnectionLost,
+        "large": UsageError,
+    }
+    assert f"the body has {MOST + 1} bytes; this broker takes {MOST}" in str(errors["large"])
+
+
+@pytest.mark.parametrize("dialect", [NATIVE, PLAIN])
+async def test_over_the_limit_nothing_is_laid_out_and_an_ended_limit_refuses_nothing(
+    dialect: str, confirmed: Confirmed
+) -> None:
+    def lay_out(size: int) -> bytes:
+        message = Message(Kind.REPLY, "q", correlation_id="c" * 32, body=bytes(size), dialect=dialect)
+        return confirmed.routes.lay_out(message, mandatory=True)
+
+    attach(confirmed)
+    lay_out(MOST + 1)
+    confirmed.routes.limit(MOST)
+    attach(confirmed)
+    lay_out(MOST)
+    with pytest.raises(UsageError, match="max_message_size"):
+        lay_out(MOST + 1)
+    confirmed.routes.limit(UNTOLD)
+    lay_out(MOST + 1)
+    attach(confirmed)
+    lay_out(MOST + 1)
+
+
 # -- laying out -------------------------------------------------------------------------------------
 
 
@@ -437,6 +493,27 @@ async def test_a_large_reply_is_not_for_express() -> None:
     session = connected(express)
     assert not express.reply(reply(bytes(MAX_EXPRESS_REPLY + 1)), 1e9)
     assert session.written == []
+
+
+async def test_a_small_reply_that_the_broker_found_too_large_does_not_go_out_once_more() -> None:
+    express = Express(heartbeat=10)
+    session = connected(express)
+    far = asyncio.get_running_loop().time() + 60
+    session.protocol.loop.now = asyncio.get_running_loop().time()
+    assert express.reply(reply(bytes(101)), far)
+    assert express.reply(reply(bytes(100)), far)
+    express.limit(100)
+    express.detach()
+    assert connected(express).written == session.written[1:]
+
+
+async def test_under_a_low_limit_no_reply_is_express_so_that_each_refusal_can_be_told() -> None:
+    express = Express(heartbeat=10)
+    connected(express)
+    express.limit(MAX_EXPRESS_REPLY - 1)
+    assert not express.reply(reply(b"7"), 1e9)
+    express.limit(MAX_EXPRESS_REPLY)
+    assert express.reply(reply(b"7"), 1e9)
 
 
 class TickingProtocol(TickWriter):
