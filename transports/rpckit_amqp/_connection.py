@@ -93,7 +93,7 @@ class Session:
 
     async def _open_foreign(self) -> FastChannel:
         async with self._lock:
-            if self._foreign is None or self._foreign.close_reason is not None:
+            if self._foreign is None or not self._foreign.usable:
                 self._foreign = await self._new_channel()
                 self._foreign.on_closed = _told_nobody
             return self._foreign

@@ -115,11 +115,22 @@ class FastChannel(Channel):  # type: ignore[misc]  # the driver has no types
         self.on_closed: Callable[[CloseReason], None] = _ignore
         self.close_reason: CloseReason | None = None
         self.content: _Content | None = None
+        self._closing = False
 
     def _get_waiter(self, rpc_name: str) -> asyncio.Future[Any]:
         """Whoever asked may have given up in this turn of the loop; the driver would answer even so, and fail."""
         waiter: asyncio.Future[Any] = super()._get_waiter(rpc_name)
         return self.protocol.loop.create_future() if waiter.done() else waiter
+
+    @property
+    def usable(self) -> bool:
+        """Whether something may be written to it."""
+        return self.close_reason is None and not self._closing
+
+    async def server_channel_close(self, frame: Any) -> None:
+        """What is written from here on comes behind the close-ok, which may have to wait for room to be sent."""
+        self._closing = True
+        await super().server_channel_close(frame)
 
     async def server_basic_cancel(self, frame: Any) -> None:
         self.on_consumer_cancelled(frame.consumer_tag)
@@ -399,8 +410,8 @@ def _check_driver() -> None:
     wanted = {
         AmqpProtocol: "CHANNEL_FACTORY _close_channels _close_ok _heartbeat_timer_recv_reset"
         " dispatch_frame get_frame run tune",
-        Channel: "_get_waiter connection_closed server_basic_cancel queue_declare basic_consume basic_cancel"
-        " confirm_select",
+        Channel: "_get_waiter connection_closed server_basic_cancel server_channel_close queue_declare basic_consume"
+        " basic_cancel confirm_select",
         aioamqp: "connect",
     }
     for owner, names in wanted.items():

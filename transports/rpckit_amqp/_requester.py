@@ -27,6 +27,8 @@ __all__ = ["Requester"]
 
 log = logging.getLogger(__name__)
 
+MAX_CHANNELS = 16  # taken for one event, each closed by the broker meanwhile: its exchanges come and go without end
+
 
 class Requester:
     """Sends on whichever session is attached; between two of them everything is `NotSent`."""
@@ -117,15 +119,36 @@ class Requester:
         if session is None:
             raise NotSent("not connected")
         route = Route.of(topic)
+        routes = self._express.routes
         try:
-            routes = await self._routes_abroad(session) if route.foreign else self._express.routes
-            await self._queues.ensure_exchange(session, route.exchange)
+            if route.foreign:
+                routes = await self._ready_abroad(session, route, message)
+            else:
+                await self._ready(session, route, message)
         except ConnectionLost as error:
             raise NotSent(f"the connection was lost before the event was sent: {error}") from error
-        if session.protocol.congested():
-            await session.protocol.wait_writable(sending_ends(message, session.protocol.loop.time()))
         data = routes.around(route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name)
         self._express.write(data)
+
+    async def _ready(self, session: Session, route: Route, message: Message) -> None:
+        await self._queues.ensure_exchange(session, route.exchange)
+        if session.protocol.congested():
+            await session.protocol.wait_writable(sending_ends(message, session.protocol.loop.time()))
+
+    async def _ready_abroad(self, session: Session, route: Route, message: Message) -> Routes:
+        """On a channel that is open when all is ready: writing to a closed one would end the connection.
+
+        While this waits, the broker may close it over what others told there.
+        """
+        for _ in range(MAX_CHANNELS):
+            routes = await self._routes_abroad(session)
+            await self._ready(session, route, message)
+            if self._abroad_on is not None and self._abroad_on.usable:
+                return routes
+        raise NotSent(
+            f"the broker closes each channel before {route.exchange.name!r} is told: "
+            "other exchanges that this client tells are deleted again and again"
+        )
 
     async def _routes_abroad(self, session: Session) -> Routes:
         """On the channel for exchanges of other programs. That it is a new one may mean that one of them is gone."""

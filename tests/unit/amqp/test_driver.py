@@ -369,6 +369,23 @@ async def test_a_channel_closed_alone_is_told_once(line: Line) -> None:
     assert line.channel_lost == [CloseReason(404, "NOT_FOUND - no queue")]
 
 
+async def test_a_channel_that_closes_is_not_usable_though_its_close_ok_waits_for_room(line: Line) -> None:
+    room = asyncio.Event()
+    line.protocol._drain = room.wait
+    reader = asyncio.ensure_future(line.protocol.run())
+    assert line.channel.usable
+    line.feed(marshal(commands.Channel.Close(404, "NOT_FOUND - no exchange", 0, 0), CHANNEL))
+    await asyncio.sleep(0.01)
+    assert line.channel.close_reason is None
+    assert not line.channel.usable
+    room.set()
+    await asyncio.sleep(0.01)
+    assert line.channel.close_reason == CloseReason(404, "NOT_FOUND - no exchange")
+    assert not line.channel.usable
+    line.protocol.abort("the test is over")
+    await reader
+
+
 async def test_a_brokers_close_is_confirmed_and_its_reason_kept(line: Line) -> None:
     reader = asyncio.ensure_future(line.protocol.run())
     line.feed(marshal(commands.Connection.Close(320, "CONNECTION_FORCED - shutdown", 0, 0), 0))
