@@ -22,7 +22,7 @@ import pytest
 
 from rpckit import Client, OutcomeUnknown, RpcError, Server, Service
 from rpckit.ids import new_id
-from rpckit.testing import FaultProxy
+from rpckit.testing import FaultProxy, RabbitMq
 from rpckit.url import Url
 
 from .world import Figure, eventually, proxied, with_options
@@ -127,6 +127,57 @@ async def test_what_runs_longer_than_the_grace_is_told_or_run_again(amqp_url: st
         async with Server(service(), url=amqp_url):
             assert await again == "again"
     assert begun == ["once", "again", "again"]
+
+
+async def drained(served_url: str, url: str, address: str, *others: pika.BasicProperties) -> list[tuple[str, bytes]]:
+    """What a server of `served_url` runs after another one that stops, given a long request and the `others`."""
+    ran: list[tuple[str, bytes]] = []
+
+    def server_of(name: str) -> Server:
+        service = Service("drain", address=address)
+
+        @service.method(default=True)
+        async def work(body: bytes) -> None:
+            ran.append((name, body))
+            await asyncio.sleep(20 if body == b"long" else 0)
+
+        return Server(service, url=served_url, concurrency=1)
+
+    first, second = server_of("first"), server_of("second")
+    await first.start()
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        channel.basic_publish("", address, b"long")
+        for n, properties in enumerate(others):
+            channel.basic_publish("", address, b"%d" % n, properties)
+        await eventually(lambda: first.in_flight == len(others) + 1)
+        stopping = asyncio.create_task(first.stop(grace=0.3))
+        await asyncio.sleep(0.05)
+        async with second:
+            await stopping
+            await eventually(lambda: len(ran) == len(others) + 1)
+            await asyncio.sleep(0.1)  # nothing more is run
+    return ran
+
+
+async def test_requests_of_a_user_are_handed_back_by_another(own_rabbitmq: RabbitMq, address: str) -> None:
+    """The broker takes no message in another user's name, and closes the channel over one."""
+    await asyncio.to_thread(own_rabbitmq.ctl, "add_user", address, "secret")
+    await asyncio.to_thread(own_rabbitmq.ctl, "set_permissions", address, ".*", ".*", ".*")
+    served_url = own_rabbitmq.url.replace("guest:guest", f"{address}:secret")
+    of_user = pika.BasicProperties(user_id="guest")
+    ran = await drained(served_url, own_rabbitmq.url, address, pika.BasicProperties(), of_user, pika.BasicProperties())
+    assert ran[0] == ("first", b"long")
+    assert sorted(ran[1:]) == [("second", b"%d" % n) for n in range(3)]
+
+
+async def test_a_request_handed_back_is_not_sent_once_more_to_the_queues_in_its_cc(amqp_url: str, address: str) -> None:
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        channel = connection.channel()
+        audit = channel.queue_declare("", exclusive=True).method.queue
+        ran = await drained(amqp_url, amqp_url, address, pika.BasicProperties(headers={"CC": [audit], "user": "7"}))
+        assert ran == [("first", b"long"), ("second", b"0")]
+        assert channel.queue_declare(audit, passive=True).method.message_count == 1
 
 
 # -- by force ---------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from rpckit.message import Message
 from rpckit.transport import OnGone
 
 from ._connection import Session
-from ._frames import ReturnMethod
+from ._copies import for_a_copy
+from ._frames import FrameError, ReturnMethod
 from ._publisher import Confirmed, Express, Publication
 from ._queues import may_be_mandatory
 
@@ -56,9 +57,11 @@ class Replier:
         """Hand a request back as a copy; only once that is safe is the original settled."""
         message = delivery.message
         try:
-            data = self._confirmed.routes.around(message.address, properties, message.body, mandatory=True)
+            kept = for_a_copy(properties)
+            data = self._confirmed.routes.around(message.address, kept, message.body, mandatory=True)
             self._confirmed.publish(Publication(data, message, _settle_original, delivery))
-        except (NotSent, UsageError):  # or larger than what the broker takes by now
+        except (NotSent, UsageError, FrameError) as error:  # also if it is larger than what the broker takes by now
+            log.info("a request is requeued, and not handed back as a copy: %s", error)
             delivery.requeue()
 
     def _done(self, publication: Publication, error: RpcError | None, returned: ReturnMethod | None) -> None:

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from pamqp import commands
 
 from rpckit.codec import decode
 from rpckit.errors import RpcError, UsageError
 from rpckit.message import Kind, Message
 from rpckit_amqp._errors import too_large
+from rpckit_amqp._frames import F_HEADERS
 from rpckit_amqp._mapping import lay_out
 from rpckit_amqp._publisher import Confirmed, Express, Publication, Routes
 from rpckit_amqp._receiver import AmqpDelivery
@@ -101,5 +103,27 @@ def test_a_request_larger_than_the_broker_takes_by_now_is_requeued(replier: Repl
     delivery = delivered(body=bytes(9))
     publishers.routes.limit(5)
     replier.hand_back(delivery, lay_out(delivery.message))
+    assert publishers.published == []
+    assert delivery.ended == ["requeued"]
+
+
+def test_a_request_is_handed_back_without_what_only_its_sender_may_say(
+    replier: Replier, publishers: Publishers
+) -> None:
+    delivery = delivered(body=b"7")
+    said = commands.Basic.Properties(user_id="somebody", headers={"CC": ["audit"]}, reply_to="inbox").marshal()
+    replier.hand_back(delivery, said)
+    (publication,) = publishers.published
+    assert b"inbox" in publication.data
+    assert b"somebody" not in publication.data
+    assert b"audit" not in publication.data
+    publication.done(publication, None, None)
+    assert delivery.ended == ["settled"]
+
+
+def test_a_request_whose_copy_cannot_be_made_is_requeued_alone(replier: Replier, publishers: Publishers) -> None:
+    delivery = delivered(body=b"7")
+    table = b"\x02CCQ"
+    replier.hand_back(delivery, F_HEADERS.to_bytes(2, "big") + len(table).to_bytes(4, "big") + table)
     assert publishers.published == []
     assert delivery.ended == ["requeued"]
