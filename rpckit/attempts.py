@@ -153,7 +153,7 @@ class Attempts:
             None,
             call.to,
         )
-        check_size(message, self._max_body)
+        check_size(message.body, message.address, self._max_body)
         return message
 
     # -- the table ----------------------------------------------------------------------------

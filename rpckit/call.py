@@ -144,10 +144,10 @@ def cancel_topic(address: str) -> str:
     return f"rpckit.cancel.{address.replace('#', '%23')}"  # an address is a name, and no pattern
 
 
-def check_size(message: Message, most: int) -> None:
-    """Raises `UsageError` for a body over `most` bytes, the `max_body` of the settings."""
-    if len(message.body) > most:
-        raise UsageError(f"{len(message.body)} bytes for {message.address}: over max_body ({most})")
+def check_size(body: bytes, name: str, most: int) -> None:
+    """Raises `UsageError` for a body to `name` over `most` bytes, the `max_body` of the settings."""
+    if len(body) > most:
+        raise UsageError(f"{len(body)} bytes for {name}: over max_body ({most})")
 
 
 def check_carried(capabilities: Capabilities, topic: str) -> None:

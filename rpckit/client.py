@@ -107,6 +107,7 @@ class Client:
         self._exposed = [expose] if isinstance(expose, Service) else list(expose)
         self._hooks = (on_connect, on_disconnect)
         self.options = CallOptions(timeout=self.settings.timeout, no_server=self.settings.no_server)
+        self._max_body = self.settings.max_body  # of a model: each look at it takes the long way
         self.late_replies = 0
         self._run_call = compose(middleware, self._perform)
         self._run_request = compose(middleware, self._perform_raw)
@@ -133,7 +134,7 @@ class Client:
             self._transport,
             self._pending,
             self._connecting,
-            max_body=self.settings.max_body,
+            max_body=self._max_body,
             send_wait=self.settings.send_wait,
             own=self._own,
             on_other=self._on_other,
@@ -290,7 +291,7 @@ class Client:
         loop = self._bind_to_loop()
         event = event_message(topic, new_id(), args, kwargs, self.options.headers if headers is None else headers)
         check_carried(self._transport.capabilities, topic)
-        check_size(event, self.settings.max_body)
+        check_size(event.body, event.address, self._max_body)
         if not self._ready():
             await self._connecting.wait(loop.time() + self.settings.send_wait)
         await self._transport.publish(event.address, event)

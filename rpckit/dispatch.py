@@ -20,7 +20,7 @@ from functools import partial
 from time import perf_counter  # finer than the clock of every event loop
 from typing import Any, ParamSpec, TypeVar, cast
 
-from rpckit.call import check_carried, event_message
+from rpckit.call import check_carried, check_size, event_message
 from rpckit.context import Context, enter_slot
 from rpckit.contract import MethodSpec, Service
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
@@ -28,7 +28,6 @@ from rpckit.errors import (
     Code,
     NotSent,
     RpcError,
-    UsageError,
 )
 from rpckit.events import EventBacklog, EventDelivery
 from rpckit.fault import TOOLKIT, Fault, contract_changed
@@ -314,8 +313,7 @@ class Dispatcher:
         Raises `UsageError`, and `NotSent` where no link took it: else telling it again would tell some of them twice.
         """
         event = event_message(topic, new_id(), args, kwargs, {})
-        if len(event.body) > self.max_body:
-            raise UsageError(f"{len(event.body)} bytes for {topic}: over max_body ({self.max_body})")
+        check_size(event.body, topic, self.max_body)
         for link in links:
             check_carried(link.transport.capabilities, topic)
         missed: list[NotSent] = []
