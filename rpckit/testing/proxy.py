@@ -237,16 +237,15 @@ class _Pipe:
     async def fill(self) -> None:
         """By bytes, and not by chunks: many small ones are delayed for as long as one."""
         now = asyncio.get_running_loop().time
-        ended = False
-        while not ended:
-            data = await self._reader.read(CHUNK)
+        while data := await self._reader.read(CHUNK):
             self._queue.put_nowait((now() + self._lane.delay, data))
-            self._count(max(len(data), LEAST_BYTES))
+            self._count(data, 1)
             await self._has_room.wait()
-            ended = not data
+        self._queue.put_nowait((now() + self._lane.delay, b""))
 
-    def _count(self, change: int) -> None:
-        self._queued += change
+    def _count(self, data: bytes, change: int) -> None:
+        """change: 1 for one more that is queued, -1 for one less."""
+        self._queued += change * max(len(data), LEAST_BYTES)
         if self._queued < QUEUED_BYTES:
             self._has_room.set()
         else:
@@ -262,7 +261,7 @@ class _Pipe:
             if not data:
                 break
             await self._write(data)
-            self._count(-max(len(data), LEAST_BYTES))
+            self._count(data, -1)
         if not self._writer.is_closing():
             self._writer.write_eof()
 
