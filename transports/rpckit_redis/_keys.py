@@ -83,7 +83,12 @@ class Place:
     key: str
     own: bool
     beside: str  # what the names of its satellites begin with
-    alive: str  # the channel of those who serve it
+    channels: str  # what the names of its channels begin with
+
+    @property
+    def alive(self) -> str:
+        """The channel of those who serve it."""
+        return f"{self.channels}alive:{self.beside}"
 
     @property
     def dead(self) -> str:
@@ -112,12 +117,12 @@ def place_of(address: str, default: Kind, database: int = 0) -> Place:
         kind = Kind(prefix)
         beside = f"rpckit:braced:{rest}:{kind}" if "{" in rest else f"rpckit:foreign:{{{rest}}}:{kind}"
         heard_in = 0 if kind is Kind.CHANNEL else database  # a channel of others is one for all databases
-        return Place(kind, rest, own=False, beside=beside, alive=f"{_channels_of(heard_in)}alive:{beside}")
+        return Place(kind, rest, own=False, beside=beside, channels=_channels_of(heard_in))
     if "{" in address or "}" in address:
         raise UsageError(f"address {address!r} cannot be used: braces choose a Cluster slot, and that is ours to do")
-    beside = f"rpckit:{{{address}}}:{default}"
-    key = f"{_channels_of(database)}{{{address}}}:{default}" if default is Kind.CHANNEL else beside
-    return Place(default, key, own=True, beside=beside, alive=f"{_channels_of(database)}alive:{beside}")
+    beside, channels = f"rpckit:{{{address}}}:{default}", _channels_of(database)
+    key = f"{channels}{{{address}}}:{default}" if default is Kind.CHANNEL else beside
+    return Place(default, key, own=True, beside=beside, channels=channels)
 
 
 def _channels_of(database: int) -> str:

@@ -164,6 +164,10 @@ class Receiver:
         self._on_delivery(delivery)
         return delivery
 
+    def _refuse(self, session: Session, message: Message, fault: Fault) -> None:
+        """Tell its caller, if there is one."""
+        self.replier.reply(fault_message(message, fault), session.main.last_read, message.time_left_ms)
+
 
 class PullingReceiver(Receiver):
     """A receiver that asks for its requests, on a link of its own. What kinds differ in is abstract."""
@@ -332,7 +336,7 @@ class PullingReceiver(Receiver):
             return
         log.error("%s: %s", text, message)
         fault = Fault(Code.ABORTED, text, origin=TOOLKIT)
-        self.replier.reply(fault_message(message, fault), session.main.last_read, message.time_left_ms)
+        self._refuse(session, message, fault)
 
     def _closed_again(self, delivery: RedisDelivery) -> None:
         super()._closed_again(delivery)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import hiredis
 
 from rpckit.errors import Code, RpcError
-from rpckit.fault import TOOLKIT, Fault, fault_message
-from rpckit.message import REQUEST, Message
+from rpckit.fault import TOOLKIT, Fault
+from rpckit.message import REQUEST
 from rpckit.transport import OnBegun
 
 from ._connection import Session
@@ -201,7 +201,3 @@ class ChannelReceiver(Receiver):
         text = f"{len(self._backlog)} requests wait at {self.address!r} already"
         fault = Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
         self._refuse(session, message, fault)
-
-    def _refuse(self, session: Session, message: Message, fault: Fault) -> None:
-        if message.reply_to:
-            self.replier.reply(fault_message(message, fault), session.main.last_read, message.time_left_ms)
