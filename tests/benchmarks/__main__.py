@@ -16,6 +16,7 @@ from .report import print_figures, print_gates, write_json
 from .run import Plan, run
 
 RESULTS = Path(__file__).parent / "results"
+FIGURES, CHART = RESULTS / "latest.json", RESULTS / "chart.svg"
 SOAK = (50_000, 200_000)  # calls
 WORDS = list(dict.fromkeys(word for c in CONTENDERS for word in (c.name, c.broker, c.scheme) if word))
 
@@ -29,8 +30,8 @@ def options() -> argparse.ArgumentParser:
     add("--only", action="append", choices=WORDS, metavar="NAME", help=f"may be repeated: {', '.join(WORDS)}")
     add("--amqp-url", help="use this RabbitMQ instead of starting one")
     add("--redis-url", help="use this Redis instead of starting one")
-    add("--json", type=Path, default=RESULTS / "latest.json", help="where to write the figures")
-    add("--chart", type=Path, default=RESULTS / "chart.svg", help="where to draw the chart")
+    add("--json", type=Path, metavar="FILE", help=f"where the figures go (of a whole run, results/{FIGURES.name})")
+    add("--chart", type=Path, metavar="FILE", help=f"where the chart goes (of a whole run, results/{CHART.name})")
     add("--no-soak", action="store_true", help="leave out the memory soak")
     add("--quick", action="store_true", help="1 round of 0.5 s with 1 and 64 callers, no soak")
     add("--gates", action="store_true", help="exit 1 when a gate is missed")
@@ -53,8 +54,11 @@ async def bench(args: argparse.Namespace, console: Console) -> int:
     gates = judge(figures, [contender.name for contender in plan.contenders])
     settings: dict[str, object] = {"rounds": plan.rounds, "seconds": plan.seconds, "callers": plan.callers}
     print_figures(console, figures)
-    write_json(args.json, machine, settings, figures, gates)
-    draw(args.chart, figures, _caption(machine, plan))
+    whole = not (args.only or args.quick)  # else it is not what the README shows
+    if path := args.json or (whole and FIGURES):
+        write_json(path, machine, settings, figures, gates)
+    if path := args.chart or (whole and CHART):
+        draw(path, figures, _caption(machine, plan))
     print_gates(console, gates)
     return 1 if args.gates and (not gates or any(gate.failed for gate in gates)) else 0
 
