@@ -15,7 +15,7 @@ from typer.main import get_command
 
 __all__ = ["COMMANDS", "Command", "app"]
 
-EXIT_CODES = "Exit codes: 0 ok · 1 remote error · 2 usage · 3 no responder · 4 deadline · 5 no connection"
+EXIT_CODES = "Exit codes: 0 ok · 1 remote error · 2 usage · 3 no responder · 4 deadline · 5 not sent · 6 may have run"
 
 
 class Command(NamedTuple):

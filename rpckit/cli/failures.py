@@ -34,7 +34,7 @@ from rpckit.errors import (
 
 __all__ = ["Failure", "describe", "exit_code", "reported", "show"]
 
-REMOTE, USAGE, NO_RESPONDER, DEADLINE, NO_CONNECTION = 1, 2, 3, 4, 5
+REMOTE, USAGE, NO_RESPONDER, DEADLINE, NOT_SENT, UNKNOWN = 1, 2, 3, 4, 5, 6
 NOT_SERVED = "Nothing is served. Is the broker running, or over ws:// the port free?"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -55,13 +55,13 @@ FAILURES = (  # the first that fits: subclasses before their bases
     Failure(Expired, DEADLINE, "expired", "It did not run. A longer --timeout may help."),
     Failure(
         NotSent,
-        NO_CONNECTION,
+        NOT_SENT,
         "not sent",
         "Nothing ran. Is the broker (or over ws:// the server) running, and is the URL right?",
     ),
-    Failure(ConnectionLost, NO_CONNECTION, "connection lost", "The call may have run."),
+    Failure(ConnectionLost, UNKNOWN, "connection lost", "The call may have run."),
     Failure(Overloaded, REMOTE, "overloaded", "It did not run: try again later."),
-    Failure(OutcomeUnknown, REMOTE, "outcome unknown", "The call may have run."),
+    Failure(OutcomeUnknown, UNKNOWN, "outcome unknown", "The call may have run."),
     Failure(InternalError, REMOTE, "remote error", "The traceback is in the server's log."),
     Failure(RemoteError, REMOTE, "remote error", ""),
     Failure(BadReply, REMOTE, "bad reply", "Is that an rpckit server? Otherwise try --dialect plain."),

@@ -1,15 +1,18 @@
-"""The commands as programs, against a RabbitMQ: what they print, and their exit codes 0 to 5."""
+"""The commands as programs, against a RabbitMQ: what they print, and their exit codes 0 to 6."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from rpckit.testing._ports import free_port
+from rpckit.testing._ports import LOOPBACK, free_port
 from tests.cli.conftest import Command, Serve
+from tests.interop.processes import Program, clean_env, rpckit, running
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,6 +108,20 @@ def test_serving_without_a_broker_is_exit_code_5(run: Command) -> None:
     ran = run("serve", "cases:service", url=f"amqp://127.0.0.1:{free_port()}", ADDRESS="unused")
     assert ran.code == 5
     assert ran.err.startswith("not sent: ")
+
+
+def test_a_connection_lost_during_a_call_is_exit_code_6(folder: Path) -> None:
+    url = f"ws://{LOOPBACK}:{free_port()}/"
+    env = clean_env(ADDRESS="cases", RPCKIT_URL=url)
+    with running(rpckit("serve", "cases:service"), ready="serving cases", env=env, cwd=folder) as server:
+        client = Program(rpckit("call", "cases.sleep", "30"), env=env, cwd=folder)
+        try:
+            server.wait_for("asleep")
+            server.send(signal.SIGKILL)
+            assert client.wait() == 6
+            client.wait_for("connection lost: ")
+        finally:
+            client.kill()
 
 
 def test_wrong_credentials_are_a_usage_error_that_keeps_the_password(run: Command, amqp_url: str) -> None:

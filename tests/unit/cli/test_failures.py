@@ -13,14 +13,14 @@ CODES = [
     (errors.InternalError("x", error_id="e1"), 1),
     (errors.InvalidArgument("x"), 1),
     (errors.Overloaded("x"), 1),
-    (errors.OutcomeUnknown("x"), 1),
     (errors.BadReply("x"), 1),
     (errors.UsageError("x"), 2),
     (errors.NoResponder("x"), 3),
     (errors.DeadlineExceeded("x"), 4),
     (errors.Expired("x"), 4),
     (errors.NotSent("x"), 5),
-    (errors.ConnectionLost("x"), 5),
+    (errors.ConnectionLost("x"), 6),
+    (errors.OutcomeUnknown("x"), 6),
 ]
 
 

@@ -38,7 +38,7 @@ def test_help_lists_every_command(rpckit: Rpckit) -> None:
     ran = rpckit("--help")
     assert ran.code == 0
     assert all(f" {command} " in ran.out for command in COMMANDS)
-    assert "5 no connection" in ran.out
+    assert "5 not sent" in ran.out
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "version"])
