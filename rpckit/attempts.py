@@ -88,7 +88,7 @@ class Attempts:
     async def once(self, call: Call) -> Message:
         """Send, and wait for the reply, which is no fault. Cancelling is safe, and cancels the work."""
         try:
-            inbox = self._ready() or await self._wait_ready(call)
+            inbox = self._ready() or await self._connecting.wait(self._until(call))
         except NotSent as error:
             raise in_view_of_earlier_attempts(call, error) from None
         call.attempt += 1
@@ -119,16 +119,16 @@ class Attempts:
 
     async def unanswered(self, call: Call) -> None:
         """Send, and wait for no reply: it goes to where it is to be stored, or nowhere."""
-        if not self._ready():
-            await self._wait_ready(call)
+        if not self._connecting.connected():
+            await self._connecting.wait_connected(self._until(call))
         call.attempt += 1
         message = self._message(call, new_id() if call.reply_to else "", call.reply_to)
         await self._transport.send(message, must_be_served=call.options.no_server == "fail")
 
-    async def _wait_ready(self, call: Call) -> str:
-        """At most `send_wait` of the call's time, then `NotSent`; all of its time when it was sent before."""
+    def _until(self, call: Call) -> float:
+        """How long it waits to be sent: `send_wait` of its time, and all of it when it was sent before."""
         until = math.inf if call.attempt else asyncio.get_running_loop().time() + self._send_wait
-        return await self._connecting.wait(until if call.deadline is None else min(until, call.deadline.at))
+        return until if call.deadline is None else min(until, call.deadline.at)
 
     def _message(self, call: Call, correlation_id: str, reply_to: str) -> Message:
         left_ms = unix_ms = None

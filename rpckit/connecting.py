@@ -56,6 +56,10 @@ class Connecting:
         """Where the reply to a call sent now is to go; empty when none can be sent."""
         return self._transport.inbox if self.state is CONNECTED and not self._pending.full() else ""
 
+    def connected(self) -> bool:
+        """Enough for what takes no place in the table."""
+        return self.state is CONNECTED and self._transport.inbox != ""
+
     def told(self, state: State, why: str) -> None:
         """By the transport."""
         self.state, self.why = state, why
@@ -70,13 +74,22 @@ class Connecting:
     async def wait(self, until: float) -> str:
         """`ready`, when it is; at `until` (the loop's clock) `NotSent` that says why not. Raises `UsageError`."""
         while not (inbox := self.ready()):
-            if self.closed or self.state is State.CLOSED:
-                raise self.not_connected()
-            if not self._opened and (self._trying is None or self._trying.done()):
-                self._trying = self._own(self._connect_patiently())
-            await self.gate.wait(until, self._not_ready)
-            asyncio.get_running_loop().call_soon(self._pass_on)
+            await self._wait(until)
         return inbox
+
+    async def wait_connected(self, until: float) -> None:
+        """As `wait`, for what takes no place in the table."""
+        while not self.connected():
+            await self._wait(until)
+
+    async def _wait(self, until: float) -> None:
+        """Until it is worth looking again."""
+        if self.closed or self.state is State.CLOSED:
+            raise self.not_connected()
+        if not self._opened and (self._trying is None or self._trying.done()):
+            self._trying = self._own(self._connect_patiently())
+        await self.gate.wait(until, self._not_ready)
+        asyncio.get_running_loop().call_soon(self._pass_on)
 
     async def connect(self) -> None:
         """One attempt, shared by all who want one meanwhile. Raises what it ended with; cancelled, it goes on."""

@@ -340,17 +340,31 @@ async def test_a_call_waiting_for_room_goes_as_soon_as_there_is_some(url: str, d
 
 
 async def test_what_takes_no_room_passes_it_on(url: str, desk: Desk) -> None:
-    """A notification that was let through has no reply whose coming would let the next one through."""
-    async with Client(url, max_pending=1, send_wait=1) as client:
+    """A call that is refused once it was let through has no reply whose coming would let the next one through."""
+    async with Client(url, max_pending=1, send_wait=1, max_body=64) as client:
         first = asyncio.ensure_future(client.call("desk.hold"))
         await desk.begun.wait()
-        notified = asyncio.ensure_future(client.notify("desk.idle"))
+        refused = asyncio.ensure_future(client.call("desk.echo", "x" * 65))
         await asyncio.sleep(0)
         behind = asyncio.ensure_future(client.call("desk.plus", 1))
         await asyncio.sleep(0)
         desk.go_on.set()
-        await asyncio.gather(first, notified)
+        await first
+        with pytest.raises(UsageError, match="over max_body"):
+            await refused
         assert await behind == 2
+
+
+async def test_what_takes_no_room_does_not_wait_for_any(url: str, desk: Desk) -> None:
+    async with Client(url, max_pending=1, send_wait=BRIEF) as client:
+        first = asyncio.ensure_future(client.call("desk.hold"))
+        await desk.begun.wait()
+        await client.notify("desk.idle")
+        await client.emit("desk.news")
+        await client.survey("ping", wait=BRIEF)
+        await client.wait_ready(BRIEF)
+        desk.go_on.set()
+        assert await first == 1
 
 
 async def test_a_call_cancelled_while_it_waits_for_room_leaves_the_room_to_others(url: str, desk: Desk) -> None:
