@@ -7,8 +7,6 @@ A method's name is `address.method`, or the bare method. Beside the specificatio
     rpc.subscribe    [topic]            request; rpc.unsubscribe likewise
     rpc.event        {topic, params}    notification, to subscribers
     rpc.emit         {topic, params}    notification, to the server
-
-Errors carry what a fault has beyond code and message in `data`, `data.code` being the fault's own code.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from typing import Any
 from rpckit import codec
 from rpckit.call import cancel_topic
 from rpckit.errors import Code, UsageError
-from rpckit.fault import JSONRPC_CODES, JSONRPC_OTHER
+from rpckit.fault import JSONRPC_CODES
 from rpckit.message import Kind, Message
 from rpckit.topics import EVENTS, MAX_TOPIC_BYTES, MAX_WORDS, in_bounds, user_topic
 
@@ -33,7 +31,6 @@ from ._dialect import (
     Incoming,
     Ping,
     Pong,
-    Receipt,
     Settled,
     Subscribe,
     Undelivered,
@@ -41,50 +38,29 @@ from ._dialect import (
     as_text,
     dump_json,
     json_body,
-    json_fault,
     load_json,
     native_body,
     open_body,
 )
+from ._jsonrpc_answers import (
+    CANCELLED,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    NULL,
+    PARSE_ERROR,
+    error_text,
+    fault_body,
+    fault_text,
+    result_text,
+)
+from ._jsonrpc_batches import BatchAnswers, HeldBack
 from ._options import JSONRPC, MAX_MESSAGE
 
 __all__ = ["JsonRpc"]
 
-NULL = "null"  # as an id: none that an answer could be told by
 PING = "rpckit-ping-"  # before the ids of our own heartbeats
 MAX_BATCH = 1000  # messages of one batch
-MAX_HELD_BACK = 1_000_000  # bytes of answers that wait for the others of their batches; or what one frame may have
-PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
-CANCELLED = -32800  # of the language server protocol, as `$/cancelRequest` is
-_CODE_OF = {number: code for code, number in JSONRPC_CODES.items()}
-
-
-class _Batch:
-    """Answers to one array: they leave together when the last one is there.
-
-    size: bytes of those that are here, and for each other one room for the error that can always take its place.
-    """
-
-    def __init__(self) -> None:
-        self.answers: list[str] = []
-        self.open = 0
-        self.size = 0
-
-    def expect(self, correlation_id: str) -> None:
-        self.open += 1
-        self.size += _room_kept(correlation_id)
-
-    def add(self, answer: str) -> None:
-        self.answers.append(answer)
-        self.size += _size(answer)
-
-    def settle(self, correlation_id: str, answer: str) -> None:
-        self.open -= 1
-        self.size -= _room_kept(correlation_id)
-        self.add(answer)
-
-    def frame(self) -> str | None:
-        return f"[{','.join(self.answers)}]" if self.answers and not self.open else None
 
 
 class JsonRpc:
@@ -101,8 +77,6 @@ class JsonRpc:
         "_cancelled",
         "_dialled",
         "_held_back",
-        "_max_answers",
-        "_max_held_back",
         "_nulls",
         "_only_binary",
         "_open",
@@ -115,11 +89,9 @@ class JsonRpc:
         self.peer = peer
         self._dialled = dialled  # events come from the side that listens; the other one emits them
         self._binary = self._only_binary = binary
-        self._open: dict[str, _Batch | None] = {}  # by the ids of unanswered requests
+        self._open: dict[str, BatchAnswers | None] = {}  # by the ids of unanswered requests
         self._cancelled: set[str] = set()  # of those
-        self._max_answers = max_message - 1  # bytes: each answer is counted with a comma, so the brackets add one
-        self._max_held_back = max(MAX_HELD_BACK, max_message)
-        self._held_back = 0  # bytes: the sizes of all batches that are not yet answered
+        self._held_back = HeldBack(max_message)
         self._nulls = count(1)  # an id of null is no id: each such request gets one here
 
     # -- reading ------------------------------------------------------------------------------
@@ -129,13 +101,13 @@ class JsonRpc:
         try:
             value = load_json(frame)
         except BadFrame as error:
-            raise BadFrame(str(error), self._framed(_error(None, PARSE_ERROR, "not JSON"))) from error
+            raise BadFrame(str(error), self._framed(error_text(NULL, PARSE_ERROR, "not JSON"))) from error
         if isinstance(value, list):
             return self._batch(value)
         try:
             incoming = self._one(value)
         except _Invalid as error:
-            raise BadFrame(str(error), self._framed(_error(error.id, error.code, str(error)))) from error
+            raise BadFrame(str(error), self._framed(error.answer)) from error
         for item in incoming:
             if key := _wants_answer(item):
                 self._open[key] = None
@@ -144,31 +116,25 @@ class JsonRpc:
     def _batch(self, values: list[Any]) -> Sequence[Incoming]:
         if not values or len(values) > MAX_BATCH:
             why = f"a batch holds 1 to {MAX_BATCH} messages"
-            raise BadFrame(why, self._framed(_error(None, INVALID_REQUEST, why)))
-        batch = _Batch()
+            raise BadFrame(why, self._framed(error_text(NULL, INVALID_REQUEST, why)))
+        batch = BatchAnswers()
         incoming: list[Incoming] = []
         for value in values:
             try:
                 each = self._one(value)
             except _Invalid as error:
-                batch.add(_error(error.id, error.code, str(error)))
+                batch.add(error.answer)
                 continue
             for item in each:
                 if key := _wants_answer(item):
                     self._open[key] = batch
                     batch.expect(key)
             incoming += each
-        if self._has_no_room(batch.size, batch.size):
+        if not self._held_back.admit(batch):
             raise self._batch_refused(incoming)
-        if batch.open:
-            self._held_back += batch.size
-        elif batch.answers:
-            raise BadFrame("a batch without a valid request", self._framed(str(batch.frame())), incoming)
+        if errors := batch.array():
+            raise BadFrame("a batch without a valid request", self._framed(errors), incoming)
         return incoming
-
-    def _has_no_room(self, size: int, more: int) -> bool:
-        """For a batch of `size` bytes that is to wait with `more` than is counted of it."""
-        return size > self._max_answers or self._held_back + more > self._max_held_back
 
     def _batch_refused(self, incoming: Sequence[Incoming]) -> BadFrame:
         """Not even errors would have room. What wants no answer is taken all the same."""
@@ -176,7 +142,7 @@ class JsonRpc:
             del self._open[key]
             self._cancelled.discard(key)
         why = "no request of this batch ran: its answers might have no room; send fewer at once, or wait for the others"
-        answer = self._framed(_error(None, JSONRPC_CODES[Code.RESOURCE_EXHAUSTED], why))
+        answer = self._framed(error_text(NULL, JSONRPC_CODES[Code.RESOURCE_EXHAUSTED], why))
         return BadFrame(why, answer, [item for item in incoming if not _wants_answer(item)])
 
     def _one(self, value: Any) -> Sequence[Incoming]:
@@ -225,7 +191,7 @@ class JsonRpc:
             body = json_body(value.get("result"))
             return Message(Kind.REPLY, "", correlation_id=correlation_id, content_type=codec.JSON, body=body)
         return Message(
-            Kind.FAULT, "", correlation_id=correlation_id, content_type=codec.JSON, body=_fault_body(value["error"])
+            Kind.FAULT, "", correlation_id=correlation_id, content_type=codec.JSON, body=fault_body(value["error"])
         )
 
     def _cancel(self, correlation_id: str, params: Any) -> Sequence[Incoming]:
@@ -264,9 +230,9 @@ class JsonRpc:
         if message.kind is Kind.EVENT:
             return self.event(message.address, message)
         if message.kind is Kind.REPLY:
-            text = _result_text(message.correlation_id, as_text(message))
+            text = result_text(message.correlation_id, as_text(message))
         elif message.kind is Kind.FAULT:
-            text = _fault_text(message)
+            text = fault_text(message)
         else:
             raise UsageError(f"JSON-RPC has no {message.kind}")
         return self._settled(message.correlation_id, text)
@@ -283,20 +249,18 @@ class JsonRpc:
             case Ping(token):
                 return self._framed(dump_json({"jsonrpc": "2.0", "method": "rpc.ping", "id": f"{PING}{token}"}))
             case Pong(token):
-                return self._settled(token, _result_text(token, '"pong"'))
+                return self._settled(token, result_text(token, '"pong"'))
             case Undelivered(correlation_id, why):
-                return self._settled(correlation_id, _error_text(correlation_id, METHOD_NOT_FOUND, why))
+                return self._settled(correlation_id, error_text(correlation_id, METHOD_NOT_FOUND, why))
             case Subscribe(topic):
                 return self._framed(self._own_request("rpc.subscribe", topic))
             case Unsubscribe(topic):
                 return self._framed(self._own_request("rpc.unsubscribe", topic))
             case Settled(correlation_id):
                 if correlation_id in self._cancelled:
-                    return self._settled(correlation_id, _error_text(correlation_id, CANCELLED, "cancelled"))
-                return self._settled(correlation_id, _result_text(correlation_id, NULL))
-            case Receipt():
-                return None
-        return None
+                    return self._settled(correlation_id, error_text(correlation_id, CANCELLED, "cancelled"))
+                return self._settled(correlation_id, result_text(correlation_id, NULL))
+        return None  # it has no greetings and no receipts
 
     def _own_request(self, method: str, topic: str) -> str | None:
         if topic.startswith(cancel_topic("")):
@@ -316,26 +280,18 @@ class JsonRpc:
     def _settled(self, correlation_id: str, text: str) -> Frame | None:
         batch = self._open.pop(correlation_id, None)
         self._cancelled.discard(correlation_id)
-        if batch is None:
-            return self._framed(text)
-        more = _size(text) - _room_kept(correlation_id)
-        if self._has_no_room(batch.size + more, more if batch.open > 1 else 0):  # the last one does not wait
-            text, more = _without_room(correlation_id), 0
-        batch.settle(correlation_id, text)
-        self._held_back += more
-        if not batch.open:
-            self._held_back -= batch.size
-        return self._framed(batch.frame())
+        return self._framed(text if batch is None else self._held_back.settle(batch, correlation_id, text))
 
     def _framed(self, text: str | None) -> Frame | None:
         return text.encode() if text is not None and self._binary else text
 
 
 class _Invalid(Exception):
+    """A message that is answered with an error at once."""
+
     def __init__(self, why: str, identity: Any, code: int = INVALID_REQUEST) -> None:
         super().__init__(why)
-        self.id = identity if _is_id(identity) else None
-        self.code = code
+        self.answer = error_text(json.dumps(identity) if _is_id(identity) else NULL, code, why)
 
 
 class _BadParams(Exception):
@@ -370,68 +326,6 @@ def _notification(method: str, params: Any) -> str:
     return dump_json({"jsonrpc": "2.0", "method": method, "params": params})
 
 
-def _error(identity: Any, code: int, text: str) -> str:
-    return _error_text(json.dumps(identity), code, text)
-
-
-def _error_text(correlation_id: str, code: int, text: str) -> str:
-    error = dump_json({"code": code, "message": text})
-    return f'{{"jsonrpc":"2.0","id":{_id_text(correlation_id)},"error":{error}}}'
-
-
-def _without_room(correlation_id: str) -> str:
-    """Instead of an answer that does not fit in beside the others of its batch."""
-    why = "the answers of its batch are too large; it may have run"
-    return _error_text(correlation_id, JSONRPC_CODES[Code.DATA_LOSS], why)
-
-
-def _room_kept(correlation_id: str) -> int:
-    """Bytes of that, with a comma."""
-    return _WITHOUT_ROOM + len(_id_text(correlation_id))
-
-
-def _size(answer: str) -> int:
-    """Bytes, with a comma."""
-    return (len(answer) if answer.isascii() else len(answer.encode())) + 1
-
-
-def _result_text(correlation_id: str, result: str) -> str:
-    return f'{{"jsonrpc":"2.0","id":{_id_text(correlation_id)},"result":{result}}}'
-
-
-def _id_text(correlation_id: str) -> str:
-    """No other id's JSON begins with an n."""
-    return NULL if correlation_id.startswith(NULL) else correlation_id
-
-
-def _fault_text(message: Message) -> str:
-    fault = json_fault(message)
-    data = {name: value for name, value in fault.items() if name != "message" and value not in (None, "", False)}
-    error = {
-        "code": JSONRPC_CODES.get(str(fault["code"]), JSONRPC_OTHER),
-        "message": str(fault["message"]),
-        "data": data,
-    }
-    try:
-        text = dump_json(error)
-    except UsageError:  # details may hold what JSON does not
-        text = dump_json(error | {"data": {"code": str(fault["code"])}})
-    return f'{{"jsonrpc":"2.0","id":{_id_text(message.correlation_id)},"error":{text}}}'
-
-
-def _fault_body(error: Any) -> bytes:
-    """A fault of ours from an error object: from its `data`, if it came from rpckit, else by its number."""
-    error = error if isinstance(error, dict) else {"message": str(error)}
-    data = error.get("data")
-    known = dict(data) if isinstance(data, dict) and isinstance(data.get("code"), str) else {}
-    number = error.get("code")
-    code = known.get("code") or (_CODE_OF.get(number, Code.UNKNOWN) if isinstance(number, int) else Code.UNKNOWN)
-    details = known.get("details") or ({"jsonrpc_code": number, "data": data} if not known else None)
-    fault = {**known, "code": str(code), "message": str(error.get("message", "")), "details": details}
-    return json_body(fault)
-
-
-_WITHOUT_ROOM = _size(_without_room(""))  # bytes, to which those of the id come; an id is written in ASCII
 _OWN: dict[str, Callable[[JsonRpc, str, Any], Sequence[Incoming]]] = {
     "$/cancelRequest": JsonRpc._cancel,
     "rpc.ping": JsonRpc._ping,
