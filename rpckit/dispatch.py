@@ -157,7 +157,7 @@ class Dispatcher:
 
     def caller_gone(self, link: Link, reply_to: str) -> None:
         for key, job in self.inflight.of_caller(link.name, reply_to):
-            self.inflight.finish(key)
+            self.inflight.pop(key)
             self._stop(job, Stop.GONE)
 
     def _refusal(self, link: Link, service: Service, spec: MethodSpec | None, delivery: Delivery) -> Fault | None:
@@ -235,7 +235,7 @@ class Dispatcher:
     def _adopt(self, job: Job) -> None:
         """The same attempt, delivered again while we run it: the new delivery is the one that can be settled."""
         running = self.inflight.get(job.key)
-        if running is None or running.ended:
+        if running is None or running.settled:
             job.delivery.settle()
         else:
             running.delivery.settle()  # does nothing if it came by a connection that is gone
@@ -247,7 +247,7 @@ class Dispatcher:
         """With a slot. A call whose time is up is not begun."""
         now = self._time() if now is None else now
         if job.deadline is not None and job.deadline.at <= now:
-            self.inflight.finish(job.key)
+            self.inflight.pop(job.key)
             self._end_unbegun(job, Stop.DEADLINE)
             self.slots.release()
             self._check_idle()
@@ -271,7 +271,7 @@ class Dispatcher:
         if isinstance(outcome, RpcError):
             fault = replace(fault_for(outcome), origin=TOOLKIT)
             self._fail(job.delivery, fault if job.needs_claim() else replace(fault, code=Code.ABORTED), job)
-        job.ended = True
+        job.settled = True
         self._finish(job)
 
     def _limit(self, job: Job, own: float) -> None:
@@ -349,7 +349,7 @@ class Dispatcher:
             self._replies.count_failed(job, fault_for(error).code if isinstance(error, RpcError) else Code.INTERNAL)
             log.error("%s failed to handle an event", name, exc_info=error, extra=job.context.log_fields())
         finally:
-            job.ended = True
+            job.settled = True
             self._finish(job)
 
     def _finish(self, job: Job) -> None:
@@ -358,7 +358,7 @@ class Dispatcher:
         if job.started:
             self.stats.of(job.spec).ended(job.started - job.arrived, perf_counter() - job.started)
         self._running.discard(job)
-        self.inflight.leave(job.key, job)
+        self.inflight.discard(job.key, job)
         if job.lent:  # it never took back the slot it lent
             self.lending.count(-1)
         else:
@@ -405,10 +405,10 @@ class Dispatcher:
             self._check_idle()
 
     def _end_unbegun(self, job: Job, why: Stop) -> None:
-        if job.ended:
+        if job.settled:
             return
         if why is Stop.DRAIN:
-            job.ended = True
+            job.settled = True
             job.delivery.hand_back()
         elif why is Stop.DEADLINE:
             text = f"{job.service.address}.{job.spec.name} was not begun: its time was up"
@@ -420,7 +420,7 @@ class Dispatcher:
 
     def _end_stopped(self, job: Job) -> None:
         """The handler's task was cancelled: by us, for the reason noted, or by somebody else."""
-        if job.ended:
+        if job.settled:
             return
         name = f"{job.service.address}.{job.spec.name}"
         if job.stop in (Stop.CANCELLED, Stop.GONE):
@@ -429,7 +429,7 @@ class Dispatcher:
         elif job.stop is Stop.DEADLINE:
             self._fail(job.delivery, Fault(Code.DEADLINE_EXCEEDED, f"{name} was stopped: its time was up"), job)
         elif job.stop is Stop.DRAIN and job.spec.idempotent and job.link.gives_back:
-            job.ended = True  # left unsettled: closing gives it back, to another server or to its caller
+            job.settled = True  # by closing: what is left open then goes to another server, or back to its caller
         elif job.stop is Stop.DRAIN:
             text = f"{name} was stopped while it ran: the server is stopping"
             self._fail(job.delivery, Fault(Code.ABORTED, text, origin=TOOLKIT), job)
@@ -446,7 +446,7 @@ class Dispatcher:
         if not await self._idle_within(grace - last):
             self.draining = True
             for key, job in self.inflight.waiting(lambda job: not job.placed):
-                self.inflight.finish(key)
+                self.inflight.pop(key)
                 self._stop(job, Stop.DRAIN)
             if not await self._idle_within(last):
                 if self._hurried:

@@ -43,6 +43,7 @@ class InFlight(Generic[J]):
         return len(self._tombstones)
 
     def admit(self, key: CallKey, job: J, *, deadline: float | None) -> Admission:
+        """Only what is `ADMITTED` is in the table then. deadline: on the loop's clock."""
         jobs = self._jobs
         if self._tombstones and self._tombstones.pop(key, None) is not None:
             return Admission.CANCELLED
@@ -62,15 +63,16 @@ class InFlight(Generic[J]):
         found = self._jobs.get(key)
         return found[0] if found else None
 
-    def finish(self, key: CallKey) -> J | None:
+    def pop(self, key: CallKey) -> J | None:
+        """Take a call out; None for one that has left."""
         found = self._jobs.pop(key, None)
         if found is None:
             return None
         self._deadlines.discard(found[1])
         return found[0]
 
-    def leave(self, key: CallKey, job: J) -> None:
-        """`finish`, unless the key is by now another job's: after a cancel, that of its redelivery."""
+    def discard(self, key: CallKey, job: J) -> None:
+        """`pop`, unless the key is by now another job's: after a cancel, that of its redelivery."""
         found = self._jobs.get(key)
         if found is not None and found[0] is job:
             del self._jobs[key]
@@ -78,7 +80,7 @@ class InFlight(Generic[J]):
 
     def cancel(self, key: CallKey, now: float) -> J | None:
         """Take a call out because its caller cancelled it; an unknown one leaves a tombstone for its request."""
-        job = self.finish(key)
+        job = self.pop(key)
         if job is None:
             self._bury(key, now)
         return job
@@ -100,6 +102,7 @@ class InFlight(Generic[J]):
         return [(key, self._jobs.pop(key)[0]) for key in self._deadlines.pop_due(now)]
 
     def drain(self) -> list[tuple[CallKey, J]]:
+        """Take out all."""
         drained = [(key, job) for key, (job, _) in self._jobs.items()]
         self._jobs.clear()
         self._deadlines.clear()

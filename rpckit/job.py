@@ -55,7 +55,6 @@ class Job:
         "arrived",
         "deadline",
         "delivery",
-        "ended",
         "finished",
         "key",
         "lent",
@@ -64,6 +63,7 @@ class Job:
         "owner",
         "placed",
         "service",
+        "settled",
         "spec",
         "started",
         "stop",
@@ -92,7 +92,7 @@ class Job:
         self.task: asyncio.Task[Any] | None = None  # while its handler runs; to be cancelled only while that waits
         self.stop: Stop | None = None
         self.placed = False  # it has got a slot
-        self.ended = False  # settled, or about to be by its reply
+        self.settled = False  # its delivery: by its reply or without one, or another server has it
         self.finished = False  # its task is over
         self.lent = 0  # nested calls it awaits now
         self.arrived = perf_counter()

@@ -33,7 +33,7 @@ class Replies:
 
     def answer(self, job: Job, result: Any) -> None:
         """With what the handler returned; with a fault where that cannot be sent."""
-        if job.ended:
+        if job.settled:
             return
         request = job.message
         if job.spec.no_reply or not request.reply_to:
@@ -49,7 +49,7 @@ class Replies:
                 reply.headers = response_headers(response)
                 reply.maxlen = response.maxlen
             job.delivery.reply(reply, confirmed=job.spec.idempotent)
-            job.ended = True
+            job.settled = True
         except (codec.CodecError, UsageError) as error:
             log.error("the result of %s.%s cannot be sent: %s", job.service.name, job.spec.name, error)
             fault = Fault(Code.DATA_LOSS, f"{job.spec.name} ran, but its result cannot be sent: {error}")
@@ -58,9 +58,9 @@ class Replies:
     def fail(self, delivery: Delivery, fault: Fault, job: Job | None = None) -> None:
         """Instead of a result; without a job, to a call that was refused before it became one."""
         if job is not None:
-            if job.ended:
+            if job.settled:
                 return
-            job.ended = True
+            job.settled = True
             self.count_failed(job, fault.code)
         if not delivery.message.reply_to or (job is not None and job.spec.no_reply):
             log.warning("a call without reply failed: %s: %s", fault.code, fault.message)
@@ -86,7 +86,7 @@ class Replies:
 
     def settle(self, job: Job) -> None:
         """Nobody waits."""
-        job.ended = True
+        job.settled = True
         job.delivery.settle()
 
     def internal(self, job: Job, error: Exception) -> Fault:

@@ -16,12 +16,23 @@ def table() -> InFlight[str]:
     return InFlight()
 
 
-def test_an_admitted_call_is_found_until_it_is_finished(table: InFlight[str]) -> None:
+def test_an_admitted_call_is_found_until_it_is_taken_out(table: InFlight[str]) -> None:
     assert table.admit(key(1), "job", deadline=None) is Admission.ADMITTED
     assert table.get(key(1)) == "job"
-    assert table.finish(key(1)) == "job"
+    assert table.pop(key(1)) == "job"
     assert table.get(key(1)) is None
-    assert table.finish(key(1)) is None
+    assert table.pop(key(1)) is None
+
+
+def test_a_job_discards_its_own_entry_and_not_that_of_its_redelivery(table: InFlight[str]) -> None:
+    table.admit(key(1), "first", deadline=1.0)
+    table.cancel(key(1), now=0.0)
+    table.admit(key(1), "second", deadline=2.0)
+    table.discard(key(1), "first")
+    assert table.get(key(1)) == "second"
+    table.discard(key(1), "second")
+    assert len(table) == 0
+    assert table.expire(9.0) == []
 
 
 def test_the_same_attempt_again_is_a_duplicate_and_the_first_stays(table: InFlight[str]) -> None:
@@ -104,7 +115,7 @@ def test_drain_gives_all_in_the_order_of_arrival(table: InFlight[str]) -> None:
 def test_an_id_used_again_keeps_no_deadline_of_the_call_before(table: InFlight[str]) -> None:
     key = ("amqp", "inbox", "always the same")
     table.admit(key, "first", deadline=1.0)
-    table.finish(key)
+    table.pop(key)
     table.admit(key, "second", deadline=5.0)
     assert table.expire(2.0) == []
     assert table.expire(5.0) == [(key, "second")]
