@@ -24,8 +24,8 @@ from rpckit.topics import check_topic
 
 __all__ = [
     "Arguments",
-    "Delivery",
     "EventSpec",
+    "Guarantee",
     "MethodSpec",
     "Service",
     "split_target",
@@ -38,7 +38,7 @@ _METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 F = TypeVar("F", bound=Callable[..., Any])
 Arguments = tuple[Sequence[Any], dict[str, Any]]
-Delivery = Literal["at_most_once", "at_least_once"]
+Guarantee = Literal["at_most_once", "at_least_once"]
 
 
 class MethodOptions(TypedDict, total=False):
@@ -47,7 +47,7 @@ class MethodOptions(TypedDict, total=False):
     name: str | None  # None for that of its function
     idempotent: bool
     no_reply: bool
-    delivery: Delivery
+    delivery: Guarantee
     timeout: float | None
     default: bool
     raises: Sequence[type[Exception]]
@@ -74,7 +74,7 @@ class MethodSpec:
     in_thread: bool
     idempotent: bool = False
     no_reply: bool = False
-    delivery: Delivery = "at_most_once"
+    delivery: Guarantee = "at_most_once"
     timeout: float | None = None
     default: bool = False
     raises: tuple[type[Exception], ...] = ()
