@@ -42,8 +42,8 @@ __all__ = [
     "BUNDLE_INBOXES",
     "GROUP",
     "INBOXES",
-    "Kind",
     "Place",
+    "PlaceKind",
     "TopicPlace",
     "claim_key",
     "consumer_key",
@@ -67,7 +67,7 @@ GROUP = "rpckit"  # the consumer group on a stream, of all servers together
 _MANY_WORDS = re.compile(r"\.?#\.?")
 
 
-class Kind(StrEnum):
+class PlaceKind(StrEnum):
     """What requests wait in."""
 
     STREAM = "stream"
@@ -79,7 +79,7 @@ class Kind(StrEnum):
 class Place:
     """Where the requests of one address are. `own`: nobody but rpckit uses the key."""
 
-    kind: Kind
+    kind: PlaceKind
     key: str
     own: bool
     beside: str  # what the names of its satellites begin with
@@ -106,22 +106,22 @@ class Place:
         return f"{self.beside}:doing:{consumer}"
 
 
-def place_of(address: str, default: Kind, database: int = 0) -> Place:
+def place_of(address: str, default: PlaceKind, database: int = 0) -> Place:
     """`list:x` is the list x itself; without a prefix the key is ours. Raises `UsageError`."""
     if not 0 < len(address.encode(errors="replace")) <= MAX_ADDRESS:
         raise UsageError(f"an address has 1 to {MAX_ADDRESS} bytes; not {address[:40]!r}")
     prefix, colon, rest = address.partition(":")
-    if colon and prefix in Kind.__members__.values():
+    if colon and prefix in PlaceKind.__members__.values():
         if not rest:
             raise UsageError(f"{address!r} names no key")
-        kind = Kind(prefix)
+        kind = PlaceKind(prefix)
         beside = f"rpckit:braced:{rest}:{kind}" if "{" in rest else f"rpckit:foreign:{{{rest}}}:{kind}"
-        heard_in = 0 if kind is Kind.CHANNEL else database  # a channel of others is one for all databases
+        heard_in = 0 if kind is PlaceKind.CHANNEL else database  # a channel of others is one for all databases
         return Place(kind, rest, own=False, beside=beside, channels=_channels_of(heard_in))
     if "{" in address or "}" in address:
         raise UsageError(f"address {address!r} cannot be used: braces choose a Cluster slot, and that is ours to do")
     beside, channels = f"rpckit:{{{address}}}:{default}", _channels_of(database)
-    key = f"{channels}{{{address}}}:{default}" if default is Kind.CHANNEL else beside
+    key = f"{channels}{{{address}}}:{default}" if default is PlaceKind.CHANNEL else beside
     return Place(default, key, own=True, beside=beside, channels=channels)
 
 
@@ -130,14 +130,14 @@ def _channels_of(database: int) -> str:
     return f"rpckit:db{database}:" if database else "rpckit:"
 
 
-def stored_at(address: str) -> tuple[Kind, str] | None:
+def stored_at(address: str) -> tuple[PlaceKind, str] | None:
     """The list or stream in which replies to `address` are stored; None for a channel.
 
     Only below `rpckit:reply:`, so that no stranger's request can make a server write elsewhere.
     """
     prefix, _, key = address.partition(":")
-    if prefix in (Kind.LIST, Kind.STREAM) and key.startswith(REPLIES):
-        return Kind(prefix), key
+    if prefix in (PlaceKind.LIST, PlaceKind.STREAM) and key.startswith(REPLIES):
+        return PlaceKind(prefix), key
     return None
 
 
@@ -194,8 +194,8 @@ class TopicPlace:
 
 def topic_place(topic: str, database: int = 0) -> TopicPlace:
     foreign = foreign_topic(topic)
-    if foreign is not None and foreign.kind == Kind.CHANNEL:
-        return TopicPlace("", f"{Kind.CHANNEL}:", foreign.name)
+    if foreign is not None and foreign.kind == PlaceKind.CHANNEL:
+        return TopicPlace("", f"{PlaceKind.CHANNEL}:", foreign.name)
     return TopicPlace(f"{_channels_of(database)}topic:", "", topic)
 
 

@@ -19,7 +19,7 @@ from rpckit.transport import OnGone
 from ._connection import Session
 from ._envelope import write
 from ._errors import is_error
-from ._keys import BUNDLE_INBOXES, Kind, stored_at, stored_key
+from ._keys import BUNDLE_INBOXES, PlaceKind, stored_at, stored_key
 from ._link import Link, pack, pack_head
 
 __all__ = ["Replier"]
@@ -111,7 +111,7 @@ class Replier:
 
 
 def _storing(message: Message, seconds: float) -> bytes:
-    kind, key = cast(tuple[Kind, str], stored_at(message.address))
+    kind, key = cast(tuple[PlaceKind, str], stored_at(message.address))
     most = message.maxlen or STORED_MAX
     once_ms = int(max(0.0, seconds) * 1000) + LATE_MS
     return pack("EVAL", _STORE[kind], 2, key, stored_key(new_id()), write(message), most, STORED_S, once_ms)
@@ -119,13 +119,13 @@ def _storing(message: Message, seconds: float) -> bytes:
 
 _ONCE = "if not redis.call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[4]) then return 1 end\n"
 _STORE = {
-    Kind.LIST: _ONCE
+    PlaceKind.LIST: _ONCE
     + """
 redis.call('RPUSH', KEYS[1], ARGV[1])
 redis.call('LTRIM', KEYS[1], -ARGV[2], -1)
 return redis.call('EXPIRE', KEYS[1], ARGV[3])
 """,
-    Kind.STREAM: _ONCE
+    PlaceKind.STREAM: _ONCE
     + """
 redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', '__data__', ARGV[1])
 return redis.call('EXPIRE', KEYS[1], ARGV[3])

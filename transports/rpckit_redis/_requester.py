@@ -22,7 +22,7 @@ from ._channels import Channels
 from ._connection import Session
 from ._envelope import EnvelopeError, read, write
 from ._errors import explain, is_error
-from ._keys import INBOXES, Kind, inbox_channel, no_store, own_channel, place_of, stored_at, topic_place
+from ._keys import INBOXES, PlaceKind, inbox_channel, no_store, own_channel, place_of, stored_at, topic_place
 from ._link import Link, pack
 from ._route import Route, Taken, Waiting
 
@@ -36,7 +36,7 @@ MAX_ADDRESSES = 4096  # remembered; then forgotten all at once
 class Requester:
     """Sends in whichever session is attached; between two of them everything is `NotSent`."""
 
-    def __init__(self, kind: Kind, channels: Channels, *, database: int, on_undelivered: OnUndelivered) -> None:
+    def __init__(self, kind: PlaceKind, channels: Channels, *, database: int, on_undelivered: OnUndelivered) -> None:
         self.inbox = ""
         self._kind = kind
         self._database = database

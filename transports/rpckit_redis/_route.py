@@ -14,7 +14,7 @@ from rpckit.errors import RpcError
 from rpckit.tickwriter import Batch
 
 from ._errors import is_error
-from ._keys import Kind, Place
+from ._keys import Place, PlaceKind
 from ._link import Link, OnReply, pack, pack_head
 from ._scripts import PUSH_LIST, PUSH_STREAM
 
@@ -35,7 +35,7 @@ class Route:
 
     def __init__(self, place: Place, on_refused: OnRefused) -> None:
         self.place = place
-        self.is_channel = place.kind is Kind.CHANNEL
+        self.is_channel = place.kind is PlaceKind.CHANNEL
         self.head = pack_head(*_WORDS[place.kind][0], place.key, *_WORDS[place.kind][1])
         self._on_refused = on_refused
         self._batch: Batch[Link, tuple[bytes, Waiting]] = Batch(self._lay_out)
@@ -58,13 +58,13 @@ class Route:
         elif len(requests) == 1:
             data = requests[0][0]
             link.send(b"%b%d\r\n%b\r\n" % (self.head, len(data), data), on_reply)
-        elif place.kind is Kind.LIST:
+        elif place.kind is PlaceKind.LIST:
             link.send(pack("RPUSH", place.key, *[data for data, _ in requests]), on_reply)
         else:
             self._run(link, "", requests, on_reply)
 
     def _run(self, link: Link, alive: str, requests: list[tuple[bytes, Waiting]], on_reply: OnReply) -> None:
-        script = PUSH_STREAM if self.place.kind is Kind.STREAM else PUSH_LIST
+        script = PUSH_STREAM if self.place.kind is PlaceKind.STREAM else PUSH_LIST
         link.run(script, (self.place.key,), (alive, *[data for data, _ in requests]), on_reply)
 
     def _asked(self, link: Link, requests: list[tuple[bytes, Waiting]], reply: Any) -> None:
@@ -80,8 +80,8 @@ class Route:
                 waiting.set_result(None)
 
 
-_WORDS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {  # of a command, before the key and after it
-    Kind.STREAM: (("XADD",), ("*", "__data__")),
-    Kind.LIST: (("RPUSH",), ()),
-    Kind.CHANNEL: (("PUBLISH",), ()),
+_WORDS: dict[PlaceKind, tuple[tuple[str, ...], tuple[str, ...]]] = {  # of a command, before the key and after it
+    PlaceKind.STREAM: (("XADD",), ("*", "__data__")),
+    PlaceKind.LIST: (("RPUSH",), ()),
+    PlaceKind.CHANNEL: (("PUBLISH",), ()),
 }

@@ -11,7 +11,7 @@ from rpckit.errors import DeadlineExceeded, UsageError
 
 from ._connection import BLOCK_S, Session
 from ._errors import explain
-from ._keys import Kind, no_store, stored_at
+from ._keys import PlaceKind, no_store, stored_at
 from ._link import Link
 
 __all__ = ["collect"]
@@ -23,7 +23,7 @@ async def collect(session: Session, address: str, timeout: float | None) -> byte
     if stored is None:
         raise UsageError(no_store(address))
     kind, key = stored
-    take = _take_from_list if kind is Kind.LIST else _take_from_stream
+    take = _take_from_list if kind is PlaceKind.LIST else _take_from_stream
     link: Link | None = None
     try:
         with suppress(TimeoutError):

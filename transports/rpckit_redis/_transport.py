@@ -12,8 +12,7 @@ from typing import Any, ClassVar, cast
 import hiredis
 
 from rpckit.errors import BadReply, NotSent, RpcError
-from rpckit.message import Kind as MessageKind
-from rpckit.message import Message
+from rpckit.message import Kind, Message
 from rpckit.transport import (
     Capabilities,
     Observed,
@@ -28,7 +27,7 @@ from ._channels import Channels
 from ._connection import Connection, Session, Target, database_of
 from ._embedded import EmbeddedRedis, is_embedded
 from ._envelope import EnvelopeError, read
-from ._keys import Kind, consumer_key, place_of, topic_place
+from ._keys import PlaceKind, consumer_key, place_of, topic_place
 from ._lists import ListReceiver, PoppingReceiver
 from ._options import RedisOptions
 from ._receiver import PullingReceiver
@@ -63,9 +62,9 @@ _QUEUED = Capabilities(
     foreign_topics=("channel",),
 )
 CAPABILITIES = {
-    Kind.STREAM: _QUEUED,
-    Kind.LIST: replace(_QUEUED, name="redis+list", keeps_unbegun=False),
-    Kind.CHANNEL: replace(
+    PlaceKind.STREAM: _QUEUED,
+    PlaceKind.LIST: replace(_QUEUED, name="redis+list", keeps_unbegun=False),
+    PlaceKind.CHANNEL: replace(
         _QUEUED,
         name="redis+pubsub",
         settles=False,
@@ -75,7 +74,7 @@ CAPABILITIES = {
         queue_wait=False,
     ),
 }
-_KINDS = {"stream": Kind.STREAM, "list": Kind.LIST, "pubsub": Kind.CHANNEL}
+_KINDS = {"stream": PlaceKind.STREAM, "list": PlaceKind.LIST, "pubsub": PlaceKind.CHANNEL}
 
 AnyReceiver = StreamReceiver | ListReceiver | ChannelReceiver
 
@@ -89,9 +88,9 @@ class RedisTransport(Observed):
         super().__init__()
         self.options = cast(RedisOptions, options)
         self.url = url
-        self.kind = _KINDS.get(url.scheme.rpartition("+")[2], Kind.STREAM)
+        self.kind = _KINDS.get(url.scheme.rpartition("+")[2], PlaceKind.STREAM)
         self.capabilities = CAPABILITIES[self.kind]
-        if self.kind is Kind.CHANNEL and self.options.share == "broadcast":
+        if self.kind is PlaceKind.CHANNEL and self.options.share == "broadcast":
             self.capabilities = replace(self.capabilities, claims=False)
         self._database = database_of(url)
         self._channels = Channels()
@@ -158,7 +157,7 @@ class RedisTransport(Observed):
             raise NotSent(f"{self.url} is {self._connection.state}")
         data = await collect(session, address, timeout)
         try:
-            return read(data, address, MessageKind.REPLY)
+            return read(data, address, Kind.REPLY)
         except EnvelopeError as error:
             raise BadReply(f"the reply at {address!r} cannot be read: {error}") from error
 
@@ -171,7 +170,7 @@ class RedisTransport(Observed):
         place = place_of(address, self.kind, self._database)
         parts = (place, address, on_delivery, prefetch, self._replier, self._channels)
         receiver: AnyReceiver
-        if place.kind is Kind.CHANNEL:
+        if place.kind is PlaceKind.CHANNEL:
             receiver = ChannelReceiver(*parts, broadcast=self.options.share == "broadcast")
         else:
             pulling = _pulling(place.kind, at_most_once)
@@ -295,7 +294,7 @@ class RedisTransport(Observed):
             self._connection.session.abort(f"a task of the transport failed: {task.exception()}")
 
 
-def _pulling(kind: Kind, at_most_once: bool) -> type[StreamReceiver | ListReceiver]:
-    if kind is Kind.STREAM:
+def _pulling(kind: PlaceKind, at_most_once: bool) -> type[StreamReceiver | ListReceiver]:
+    if kind is PlaceKind.STREAM:
         return StreamReceiver
     return PoppingReceiver if at_most_once else ListReceiver

@@ -11,31 +11,31 @@ from hypothesis import strategies as st
 
 from rpckit.errors import UsageError
 from rpckit.topics import matches
-from rpckit_redis._keys import MAX_ADDRESS, Kind, claim_key, event_key, place_of, topic_place
+from rpckit_redis._keys import MAX_ADDRESS, PlaceKind, claim_key, event_key, place_of, topic_place
 
 
 def test_an_address_without_a_prefix_is_a_key_of_ours_in_the_urls_kind() -> None:
-    for kind in Kind:
+    for kind in PlaceKind:
         place = place_of("rpc_queue", kind)
         assert (place.kind, place.key, place.own) == (kind, f"rpckit:{{rpc_queue}}:{kind}", True)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_prefix_names_the_key_itself_whatever_the_url_says(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", PlaceKind)
+def test_a_prefix_names_the_key_itself_whatever_the_url_says(kind: PlaceKind) -> None:
     place = place_of("list:test-list", kind)
-    assert (place.kind, place.key, place.own) == (Kind.LIST, "test-list", False)
+    assert (place.kind, place.key, place.own) == (PlaceKind.LIST, "test-list", False)
 
 
 def test_what_belongs_to_a_key_lies_in_its_cluster_slot() -> None:
-    for place in (place_of("x", Kind.LIST), place_of("list:x", Kind.STREAM)):
+    for place in (place_of("x", PlaceKind.LIST), place_of("list:x", PlaceKind.STREAM)):
         for satellite in (place.dead, place.tries, place.consumers, place.doing("c")):
             assert "{x}" in satellite
-    tagged = place_of("list:a{b}c", Kind.STREAM)
+    tagged = place_of("list:a{b}c", PlaceKind.STREAM)
     assert tagged.dead.count("{") == 1
 
 
 def test_ours_and_a_strangers_key_of_one_name_are_apart() -> None:
-    ours, theirs = place_of("x", Kind.LIST), place_of("list:x", Kind.LIST)
+    ours, theirs = place_of("x", PlaceKind.LIST), place_of("list:x", PlaceKind.LIST)
     assert ours.key != theirs.key
     assert ours.alive == "rpckit:alive:rpckit:{x}:list"
 
@@ -43,7 +43,7 @@ def test_ours_and_a_strangers_key_of_one_name_are_apart() -> None:
 @pytest.mark.parametrize("address", ["", "list:", "a{b", "a}b", "x" * (MAX_ADDRESS + 1), "ü" * MAX_ADDRESS])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError):
-        place_of(address, Kind.STREAM)
+        place_of(address, PlaceKind.STREAM)
 
 
 def test_each_group_claims_an_event_apart_from_the_others() -> None:
@@ -78,19 +78,19 @@ def test_a_glob_matches_all_that_its_pattern_does(pattern: str, topic: str) -> N
     assert not re.search(r"\.[*]?#", place.channel)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_what_is_heard_in_one_database_is_not_heard_in_another(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", PlaceKind)
+def test_what_is_heard_in_one_database_is_not_heard_in_another(kind: PlaceKind) -> None:
     """Redis's channels are one for all databases."""
     zero, three = place_of("x", kind), place_of("x", kind, 3)
     assert three.alive == f"rpckit:db3:alive:rpckit:{{x}}:{kind}"
-    assert (zero.key != three.key) is (kind is Kind.CHANNEL)
+    assert (zero.key != three.key) is (kind is PlaceKind.CHANNEL)
     assert topic_place("news", 3).channel == "rpckit:db3:topic:news"
     assert topic_place("user.*", 3).topic("rpckit:db3:topic:user.7") == "user.7"
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_key_of_others_is_of_its_database_and_a_channel_of_others_of_all(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", PlaceKind)
+def test_a_key_of_others_is_of_its_database_and_a_channel_of_others_of_all(kind: PlaceKind) -> None:
     zero, three = place_of(f"{kind}:x", kind), place_of(f"{kind}:x", kind, 3)
     assert zero.key == three.key == "x"
-    assert (zero.alive == three.alive) is (kind is Kind.CHANNEL)
+    assert (zero.alive == three.alive) is (kind is PlaceKind.CHANNEL)
     assert topic_place("channel:news", 3).channel == "news"

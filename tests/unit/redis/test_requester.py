@@ -11,7 +11,7 @@ import pytest
 
 from rpckit.errors import NotSent
 from rpckit_redis._channels import Channels
-from rpckit_redis._keys import Kind
+from rpckit_redis._keys import PlaceKind
 from rpckit_redis._requester import Requester
 
 
@@ -36,7 +36,7 @@ async def channels() -> Channels:
 @pytest.fixture
 async def requester(channels: Channels) -> Requester:
     """It is between two connections, and had an inbox."""
-    requester = Requester(Kind.STREAM, channels, database=0, on_undelivered=_ignore)
+    requester = Requester(PlaceKind.STREAM, channels, database=0, on_undelivered=_ignore)
     with pytest.raises(NotSent):
         await requester.open_inbox(_ignore)
     return requester
@@ -68,7 +68,7 @@ async def test_the_inbox_of_an_attempt_that_failed_is_not_subscribed_again(
 
 
 async def test_each_link_knows_how_many_calls_are_pending(channels: Channels) -> None:
-    requester = Requester(Kind.STREAM, channels, database=0, on_undelivered=_ignore)
+    requester = Requester(PlaceKind.STREAM, channels, database=0, on_undelivered=_ignore)
     session = a_session()
     await channels.attach(session)
     await requester.attach(session)

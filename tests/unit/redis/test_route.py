@@ -10,7 +10,7 @@ import hiredis
 import pytest
 
 from rpckit.errors import RpcError
-from rpckit_redis._keys import Kind, place_of
+from rpckit_redis._keys import PlaceKind, place_of
 from rpckit_redis._link import Link
 from rpckit_redis._route import MAX_GATHERED, Route, Waiting
 from rpckit_redis._scripts import PUSH_LIST, PUSH_STREAM
@@ -41,7 +41,7 @@ class Redis:
 
 
 class Place:
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: PlaceKind) -> None:
         self.redis = Redis()
         self.refused: list[tuple[list[Waiting], Any]] = []
         self.route = Route(place_of("x", kind), self._on_refused)
@@ -59,12 +59,12 @@ class Place:
 
 @pytest.fixture
 async def stream() -> Place:
-    return Place(Kind.STREAM)
+    return Place(PlaceKind.STREAM)
 
 
 @pytest.fixture
 async def in_list() -> Place:
-    return Place(Kind.LIST)
+    return Place(PlaceKind.LIST)
 
 
 async def test_one_request_is_a_plain_command(stream: Place, in_list: Place) -> None:

@@ -19,8 +19,7 @@ from rpckit.message import Kind, Message
 from rpckit.transport import Delivery, begins
 from rpckit_redis._channels import Channels
 from rpckit_redis._envelope import read, write
-from rpckit_redis._keys import BUNDLE_INBOXES, place_of
-from rpckit_redis._keys import Kind as Waiting
+from rpckit_redis._keys import BUNDLE_INBOXES, PlaceKind, place_of
 from rpckit_redis._link import Link
 from rpckit_redis._lists import ListReceiver, PoppingReceiver
 from rpckit_redis._receiver import PullingReceiver
@@ -57,7 +56,7 @@ class Redis:
 class Server:
     """A receiver, its session's main link, and a link to read by."""
 
-    def __init__(self, receiver: type[PullingReceiver], kind: Waiting) -> None:
+    def __init__(self, receiver: type[PullingReceiver], kind: PlaceKind) -> None:
         self.main, self.reader = Redis(), Redis()
         self.deliveries: list[Delivery] = []
         self.session = cast(Any, SimpleNamespace(main=self.main.link, consumer="me", alive=True))
@@ -83,12 +82,12 @@ class Server:
 
 @pytest.fixture
 async def stream() -> Server:
-    return Server(StreamReceiver, Waiting.STREAM)
+    return Server(StreamReceiver, PlaceKind.STREAM)
 
 
 @pytest.fixture
 async def in_list() -> Server:
-    return Server(ListReceiver, Waiting.LIST)
+    return Server(ListReceiver, PlaceKind.LIST)
 
 
 async def begun(deliveries: list[Delivery], *, again: bool = False) -> list[asyncio.Task[bool]]:
@@ -214,7 +213,7 @@ class Heard:
         self.deliveries: list[Delivery] = []
         replier = Replier(on_gone=lambda _: None)
         replier.attach(self.session)
-        place = place_of("x", Waiting.CHANNEL)
+        place = place_of("x", PlaceKind.CHANNEL)
         self.receiver = ChannelReceiver(
             *(place, "x", self.deliveries.append, prefetch, replier, Channels()), broadcast=False
         )
@@ -482,7 +481,7 @@ async def test_what_waited_too_long_for_who_is_alone_has_no_time_left() -> None:
 
 async def test_what_was_popped_takes_up_room_in_the_next_session_too() -> None:
     """It is nobody else's, and runs; so no more is popped than can begin, however often a connection is lost."""
-    server = Server(PoppingReceiver, Waiting.LIST)
+    server = Server(PoppingReceiver, PlaceKind.LIST)
     for n in range(2):
         server.receiver._deliver(server.session, request(n), None, only_here=True)
     server.receiver._deliver(server.session, request(2), None)

@@ -15,8 +15,7 @@ from rpckit.message import Kind, Message
 from rpckit_redis._channels import Channels
 from rpckit_redis._connection import Session
 from rpckit_redis._envelope import write
-from rpckit_redis._keys import Kind as Waiting
-from rpckit_redis._keys import topic_place
+from rpckit_redis._keys import PlaceKind, topic_place
 from rpckit_redis._link import OnReply, pack
 from rpckit_redis._requester import Requester
 from rpckit_redis._topics import CLAIM_MS, STALE_S, Subscription
@@ -191,7 +190,7 @@ class Inbox:
         self.replies: list[Message] = []
 
     async def open(self) -> FakeLink:
-        requester = Requester(Waiting.LIST, self.channels, database=0, on_undelivered=lambda *_: None)
+        requester = Requester(PlaceKind.LIST, self.channels, database=0, on_undelivered=lambda *_: None)
         await self.channels.attach(cast(Session, self.session))
         await requester.attach(cast(Session, self.session))
         await requester.open_inbox(self.replies.append)
