@@ -26,9 +26,8 @@ from ._errors import explain, kind_of
 from ._link import Link, pack
 from ._options import RedisOptions
 from ._scripts import SCRIPTS
-from ._sentinel import is_sentinel, service_of
 
-__all__ = ["BLOCK_S", "Connection", "Session", "Target", "database_of"]
+__all__ = ["BLOCK_S", "Connection", "Session", "Target"]
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +110,7 @@ class Connection:
         url: Url,
         options: RedisOptions,
         *,
+        database: int,
         prepare: Callable[[Session], Awaitable[None]],
         on_state: Callable[[State, str], None],
         locate: Callable[[], Awaitable[Sequence[Target]]],
@@ -124,7 +124,7 @@ class Connection:
         self._locate = locate
         self._name = new_id()  # of all its sessions, so that what one of them held can be told by the next
         self._sessions = 0
-        self._database = database_of(url)
+        self._database = database
         self._reconnecting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._closing = False
@@ -298,14 +298,6 @@ def _check_greeting(greeting: dict[bytes, Any]) -> None:
 
 def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
-
-
-def database_of(url: Url) -> int:
-    """The number in a URL's path; 0 without one. Raises `UsageError`."""
-    path = service_of(url)[1] if is_sentinel(url) else url.path or ""
-    if path and not path.isdecimal():
-        raise UsageError(f"the path of a Redis URL is the number of a database, such as /0; not {path!r:.60}")
-    return int(path or 0)
 
 
 def _ignore(*_: object) -> None:

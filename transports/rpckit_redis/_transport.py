@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 
 import hiredis
 
-from rpckit.errors import BadReply, NotSent, RpcError
+from rpckit.errors import BadReply, NotSent, RpcError, UsageError
 from rpckit.message import Kind, Message
 from rpckit.transport import (
     Capabilities,
@@ -24,7 +24,7 @@ from rpckit.transport import (
 from rpckit.url import Host, Url
 
 from ._channels import Channels
-from ._connection import Connection, Session, Target, database_of
+from ._connection import Connection, Session, Target
 from ._embedded import EmbeddedRedis, is_embedded
 from ._envelope import EnvelopeError, read
 from ._keys import PlaceKind, consumer_key, place_of, topic_place
@@ -33,7 +33,7 @@ from ._options import RedisOptions
 from ._receiver import PullingReceiver
 from ._replier import Replier
 from ._requester import Requester
-from ._sentinel import find_master, is_sentinel
+from ._sentinel import find_master, is_sentinel, service_of
 from ._stored import collect
 from ._streams import StreamReceiver
 from ._subscribers import ChannelReceiver
@@ -92,7 +92,7 @@ class RedisTransport(Observed):
         self.capabilities = CAPABILITIES[self.kind]
         if self.kind is PlaceKind.CHANNEL and self.options.share == "broadcast":
             self.capabilities = replace(self.capabilities, claims=False)
-        self._database = database_of(url)
+        self._database = _database_of(url)
         self._channels = Channels()
         self._replier = Replier(on_gone=self.tell_gone)
         self._requester = Requester(
@@ -102,6 +102,7 @@ class RedisTransport(Observed):
         self._connection = Connection(
             url,
             self.options,
+            database=self._database,
             prepare=self._prepare,
             on_state=self._connection_state,
             locate=self._locate,
@@ -292,6 +293,14 @@ class RedisTransport(Observed):
         log.error("a task of the transport failed; it connects anew", exc_info=task.exception())
         if self._connection.session is not None:
             self._connection.session.abort(f"a task of the transport failed: {task.exception()}")
+
+
+def _database_of(url: Url) -> int:
+    """The number in a URL's path; 0 without one. Raises `UsageError`."""
+    path = service_of(url)[1] if is_sentinel(url) else url.path or ""
+    if path and not path.isdecimal():
+        raise UsageError(f"the path of a Redis URL is the number of a database, such as /0; not {path!r:.60}")
+    return int(path or 0)
 
 
 def _pulling(kind: PlaceKind, at_most_once: bool) -> type[StreamReceiver | ListReceiver]:
