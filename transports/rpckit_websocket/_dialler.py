@@ -15,7 +15,6 @@ from websockets.typing import Subprotocol
 
 from rpckit.backoff import Backoff
 from rpckit.errors import ConnectionLost, RpcError, UsageError
-from rpckit.ids import new_id
 from rpckit.message import NATIVE
 from rpckit.redial import LOG_EVERY
 from rpckit.tls import client_context
@@ -26,7 +25,6 @@ from ._errors import Refused, explain
 from ._hub import Hub
 from ._link import Link
 from ._options import SUBPROTOCOL, WebSocketOptions
-from ._session import Session
 from ._wires import CLOSE_S, ClientWire
 
 __all__ = ["Dialler"]
@@ -139,12 +137,7 @@ class Dialler:
         return wire
 
     async def _begin(self, wire: ClientWire) -> Link:
-        options = self._options
-        session = Session(
-            new_id(), dialled=True, name=options.name, binary=options.binary, max_message=options.max_message
-        )
-        link = Link(self._hub, session, wire, {})
-        self._hub.admit(link)
+        link = self._hub.new_link(wire, {}, dialled=True)
         link.keeper = self._hub.loop.create_task(_end_with(wire, link))
         link.begin(self._options.dialect)
         try:

@@ -14,7 +14,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rpckit.contract import Service
 from rpckit.errors import UsageError
-from rpckit.ids import new_id
 from rpckit.message import NATIVE
 from rpckit.peers import Peers
 from rpckit.registry import transport_options
@@ -22,11 +21,8 @@ from rpckit.server import Server
 from rpckit.url import Url
 
 from ._dialect import Frame
-from ._hub import Hub
-from ._link import Link
 from ._listener import allowed_origin
 from ._options import SUBPROTOCOL, WebSocketOptions
-from ._session import Session
 from ._transport import WebSocketTransport
 from ._wires import OnFrame, fitting
 
@@ -96,13 +92,7 @@ class WebSocketEndpoint:
         native = SUBPROTOCOL in websocket.scope.get("subprotocols", ())
         await websocket.accept(SUBPROTOCOL if native else None)
         wire = AsgiWire(websocket, transport.options)
-
-        def make(hub: Hub) -> Link:
-            options = transport.options
-            session = Session(new_id(), dialled=False, name=options.name, max_message=options.max_message)
-            return Link(hub, session, wire, headers)
-
-        link = transport.adopt(make)
+        link = transport.adopt(wire, headers)
         try:
             link.begin(NATIVE if native else None)
             await wire.run()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from rpckit.call import cancel_topic
 from rpckit.errors import Code, ConnectionLost, RpcError, UsageError
 from rpckit.fault import TOOLKIT, Fault, fault_message
+from rpckit.ids import new_id
 from rpckit.message import NATIVE, Kind, Message
 from rpckit.topics import TopicTable, in_bounds, is_pattern, user_topic
 from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
@@ -21,7 +22,8 @@ from ._dialect import Receipt, Settled, Subscribe, Undelivered, Unsubscribe
 from ._link import Link
 from ._options import WebSocketOptions
 from ._receiver import SessionReceiver, Subscription
-from ._session import MAX_PATTERNS, MAX_TOPICS
+from ._session import MAX_PATTERNS, MAX_TOPICS, Session
+from ._wires import Wire
 
 __all__ = ["Hub"]
 
@@ -54,8 +56,21 @@ class Hub:
 
     # -- sessions come and go ---------------------------------------------------------------------
 
+    def new_link(self, wire: Wire, headers: dict[str, str], *, dialled: bool = False) -> Link:
+        """For a connection that is there; its session is yet to begin. headers: of the opening request."""
+        options = self.options
+        session = Session(
+            new_id(),
+            dialled=dialled,
+            name=options.name,
+            binary=dialled and options.binary,  # who listens answers in kind
+            max_message=options.max_message,
+        )
+        link = Link(self, session, wire, headers)
+        self.admit(link)
+        return link
+
     def admit(self, link: Link) -> None:
-        """A connection, whose session is yet to begin."""
         self.every.add(link)
         self.empty.clear()
 

@@ -12,15 +12,12 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from rpckit.errors import NotSent
-from rpckit.ids import new_id
 from rpckit.message import NATIVE
 from rpckit.tls import server_context
 from rpckit.url import Host, Url
 
 from ._hub import Hub
-from ._link import Link
 from ._options import SUBPROTOCOL, WebSocketOptions
-from ._session import Session
 from ._wires import CLOSE_S, ServerWire
 
 __all__ = ["DEFAULT_PORTS", "Listener", "allowed_origin"]
@@ -83,10 +80,7 @@ class Listener:
         assert isinstance(connection, ServerWire)  # it was asked for
         assert connection.request is not None  # the handshake is over
         headers = {name.lower(): value for name, value in connection.request.headers.raw_items()}
-        options = self._options
-        session = Session(new_id(), dialled=False, name=options.name, max_message=options.max_message)
-        link = Link(self._hub, session, connection, headers)
-        self._hub.admit(link)
+        link = self._hub.new_link(connection, headers)
         try:
             link.begin(NATIVE if connection.subprotocol == SUBPROTOCOL else None)
             await connection.wait_closed()

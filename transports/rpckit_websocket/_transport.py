@@ -29,6 +29,7 @@ from ._link import Link
 from ._listener import Listener
 from ._options import WebSocketOptions
 from ._receiver import SessionReceiver, Subscription
+from ._wires import Wire
 
 __all__ = ["WebSocketTransport"]
 
@@ -210,11 +211,9 @@ class WebSocketTransport(Observed):
         if link is not None:
             link.shut(1000, reason)
 
-    def adopt(self, make: Callable[[Hub], Link]) -> Link:
-        """A connection that a web framework accepted."""
-        link = make(self._the_hub)
-        self._the_hub.admit(link)
-        return link
+    def adopt(self, wire: Wire, headers: dict[str, str]) -> Link:
+        """Of a connection that a web framework accepted."""
+        return self._the_hub.new_link(wire, headers)
 
     def _link_changed(self, link: Link, joined: bool, why: str) -> None:
         for callback in self._on_session:
