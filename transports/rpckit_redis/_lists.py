@@ -12,7 +12,7 @@ from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
 from ._errors import is_error
 from ._link import Link, OnReply, pack
-from ._receiver import ALIVE_MS, Abandoned, PullingReceiver, Settling
+from ._pulling import ALIVE_MS, Abandoned, PullingReceiver, Settling
 from ._scripts import (
     REAP_LIST,
     REJECT_LIST,

@@ -1,4 +1,4 @@
-"""What must happen in one step, in Lua; each is a promise of the table in the README of this transport.
+"""What must happen in one step, in Lua: the steps of the table in `_delivery`, and a few that lead to them.
 
 Keys come by KEYS; channel names and consumers, which no Cluster hashes, by ARGV.
 """

@@ -11,7 +11,7 @@ from ._connection import BLOCK_S, Session
 from ._delivery import RedisDelivery
 from ._keys import GROUP
 from ._link import Link, OnReply, pack
-from ._receiver import ALIVE_MS, Abandoned, PullingReceiver, Settling
+from ._pulling import ALIVE_MS, Abandoned, PullingReceiver, Settling
 from ._scripts import (
     CREATE_GROUP,
     REAP_STREAM,

@@ -30,7 +30,7 @@ from ._envelope import EnvelopeError, read
 from ._keys import PlaceKind, consumer_key, place_of, topic_place
 from ._lists import ListReceiver, PoppingReceiver
 from ._options import RedisOptions
-from ._receiver import PullingReceiver
+from ._pulling import PullingReceiver
 from ._replier import Replier
 from ._requester import Requester
 from ._sentinel import find_master, is_sentinel, service_of

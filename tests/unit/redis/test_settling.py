@@ -22,7 +22,7 @@ from rpckit_redis._envelope import read, write
 from rpckit_redis._keys import BUNDLE_INBOXES, PlaceKind, place_of
 from rpckit_redis._link import Link
 from rpckit_redis._lists import ListReceiver, PoppingReceiver
-from rpckit_redis._receiver import PullingReceiver
+from rpckit_redis._pulling import PullingReceiver
 from rpckit_redis._replier import MAX_REMEMBERED, Replier
 from rpckit_redis._scripts import SETTLE_LIST, SETTLE_OWN_STREAM, TAKE_LIST, TRIES_LIST, TRIES_STREAM
 from rpckit_redis._streams import StreamReceiver
