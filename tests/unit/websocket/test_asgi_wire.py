@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.websockets import WebSocket
 
-from rpckit_websocket._endpoint import AsgiWire
+from rpckit_websocket._asgi_wire import AsgiWire
 from rpckit_websocket._options import WebSocketOptions
 
 
