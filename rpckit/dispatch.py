@@ -9,16 +9,14 @@ User code never runs in `accept`.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from time import perf_counter  # finer than the clock of every event loop
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
 from rpckit.call import check_carried, check_size, event_message
 from rpckit.context import Context, enter_slot
@@ -31,6 +29,7 @@ from rpckit.errors import (
 )
 from rpckit.events import EventBacklog, EventDelivery
 from rpckit.fault import TOOLKIT, Fault, contract_changed
+from rpckit.idle import Idle
 from rpckit.ids import new_id
 from rpckit.inflight import ADMITTED, Admission, InFlight
 from rpckit.job import Job, Link, Stop, call_key
@@ -42,6 +41,7 @@ from rpckit.replies import Replies
 from rpckit.schema import part_in
 from rpckit.slots import Slots
 from rpckit.stats import CallStats, MethodStats
+from rpckit.threads import HandlerThreads
 from rpckit.timer import TableTimer
 from rpckit.transport import Delivery, begins
 from rpckit.turns import Turns
@@ -50,10 +50,6 @@ __all__ = ["Dispatcher"]
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-THREADS = 64  # plain functions that run at once, whatever the concurrency
 OTHERS_FIRST_S = 0.02  # seconds in which a server that can run a request claims it, before one that cannot refuses it
 LAST_S = 1.0  # of the grace: nothing is begun in it
 ENDING_S = 1.0  # seconds a stopped handler has for its own cleaning up
@@ -74,8 +70,6 @@ class Dispatcher:
         self.slots = Slots(concurrency)
         self.max_body = max_body
         self.draining = False  # nothing more is taken
-        self._patience: asyncio.Timeout | None = None  # of a drain that waits
-        self._hurried = False
         self.links: list[Link] = []
         self.lending = Lending(self.slots, self.links, ahead=prefetch_ahead)
         self.events = EventBacklog()
@@ -86,8 +80,7 @@ class Dispatcher:
         self._running: set[Job] = set()  # with a slot, their handlers not yet over
         self._refusing: set[asyncio.Task[None]] = set()
         self._plain_serial = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = Idle()
         self.loop = asyncio.get_running_loop()
         self._time = self.loop.time
         self._timer = TableTimer(self.loop, self._expire, self.inflight.next_deadline)
@@ -95,7 +88,7 @@ class Dispatcher:
         self._event_turns = Turns(self.loop, enter_slot, self._run_event)
         through = compose(middleware, self._call_through)
         self._call_handler = (lambda job: through(job.context)) if middleware else self._call_function
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads = HandlerThreads(self.loop, concurrency)
 
     # -- accepting: runs in a transport's reader --------------------------------------------------
 
@@ -378,15 +371,9 @@ class Dispatcher:
         if spec.context_parameter is not None:
             args, kwargs = spec.add_context(job.arguments, job.context)
         if spec.in_thread:
-            return self._run_in_thread(partial(_called, spec.function, *args, **kwargs))
+            return self._threads.call(spec.function, *args, **kwargs)
         called: Awaitable[Any] = spec.function(*args, **kwargs)
         return called
-
-    async def _run_in_thread(self, function: partial[Any]) -> Any:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(min(THREADS, self.slots.limit), "rpckit-handler")
-        context = contextvars.copy_context()
-        return await self.loop.run_in_executor(self._pool, context.run, function)
 
     # -- stopping ------------------------------------------------------------------------------------
 
@@ -443,13 +430,13 @@ class Dispatcher:
         No more deliveries may come from the receivers meanwhile.
         """
         last = min(LAST_S, grace / 2)
-        if not await self._idle_within(grace - last):
+        if not await self._idle.within(grace - last):
             self.draining = True
             for key, job in self.inflight.waiting(lambda job: not job.placed):
                 self.inflight.pop(key)
                 self._stop(job, Stop.DRAIN)
-            if not await self._idle_within(last):
-                if self._hurried:
+            if not await self._idle.within(last):
+                if self._idle.hurried:
                     log.warning("stopping at once, as told twice, with %d calls in flight", len(self.inflight))
                 else:
                     log.warning("stopping after %s s of grace with %d calls in flight", grace, len(self.inflight))
@@ -465,25 +452,11 @@ class Dispatcher:
         for refusing in self._refusing:
             refusing.cancel()
         self.stop_timer()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.stop()
 
     def hurry(self) -> bool:
         """The grace of a drain is over now. False if it was told before."""
-        told, self._hurried = self._hurried, True
-        if self._patience is not None and not self._patience.expired():
-            self._patience.reschedule(self.loop.time())
-        return not told
-
-    async def _idle_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(0 if self._hurried else seconds) as self._patience:
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        finally:
-            self._patience = None
-        return True
+        return self._idle.hurry()
 
     def stop_timer(self) -> None:
         self._timer.stop()
@@ -502,11 +475,3 @@ class Dispatcher:
         """The method that a task runs, for warnings."""
         names = (f"{job.service.name}.{job.spec.name}" for job in list(self._running) if job.task is task)
         return next(names, None) if task is not None else None
-
-
-def _called(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """What it returns or raises; but a StopIteration, which no future can take, as a coroutine's: PEP 479."""
-    try:
-        return function(*args, **kwargs)
-    except StopIteration as error:
-        raise RuntimeError("the handler raised StopIteration") from error

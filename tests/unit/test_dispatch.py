@@ -41,10 +41,11 @@ from rpckit import (
 from rpckit.bodies import write_arguments
 from rpckit.call import cancel_topic, read_error, read_value
 from rpckit.context import MAX_DEPTH
-from rpckit.dispatch import OTHERS_FIRST_S, THREADS
+from rpckit.dispatch import OTHERS_FIRST_S
 from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport, _MemoryDelivery
 from rpckit.message import CONTRACT_HEADER, NATIVE, PLAIN, Kind, Message
 from rpckit.schema import contract_of, method_fingerprint
+from rpckit.threads import MAX_THREADS
 from rpckit.transport import OnBegun, TransportOptions
 from rpckit.url import Url
 
@@ -356,10 +357,10 @@ async def test_no_more_plain_functions_run_at_once_than_there_are_threads(client
         running.release()
         go_on.wait()
 
-    await serve(service_of(work), concurrency=THREADS + 2)
-    calls = [asyncio.ensure_future(client.call("s.work")) for _ in range(THREADS + 2)]
+    await serve(service_of(work), concurrency=MAX_THREADS + 2)
+    calls = [asyncio.ensure_future(client.call("s.work")) for _ in range(MAX_THREADS + 2)]
     try:
-        for _ in range(THREADS):
+        for _ in range(MAX_THREADS):
             await asyncio.to_thread(running.acquire)
         assert not running.acquire(timeout=BRIEF)
     finally:

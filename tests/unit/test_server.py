@@ -322,18 +322,6 @@ async def test_an_interrupt_while_it_closes_does_not_cut_that_short(
     assert not broker.served("s")
 
 
-async def test_an_interrupt_as_the_grace_ends_is_no_error(url: str) -> None:
-    """In the turn of the loop in which the time is up, it cannot be changed any more."""
-    server = Server(Work().service, url=url)
-    async with server:
-        assert server._dispatcher is not None
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0) as server._dispatcher._patience:
-                await asyncio.sleep(1)
-        assert server._dispatcher.hurry()
-        assert not server._dispatcher.hurry()
-
-
 async def test_stopping_that_is_cancelled_goes_on(
     url: str, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
