@@ -18,23 +18,20 @@ from collections import deque
 from collections.abc import Callable
 
 from rpckit.bundle import Bundles
-from rpckit.errors import ConnectionLost, NotSent, RpcError, UsageError
+from rpckit.errors import ConnectionLost, NotSent, RpcError
 from rpckit.message import Message
 
 from ._connection import Session
-from ._driver import FRAME_MAX, CloseReason, FastChannel, FastProtocol
-from ._errors import UNTOLD, too_large
-from ._frames import OVERHEAD, Properties, ReturnMethod, body_size, content_frames, publish_frame
-from ._mapping import lay_out
+from ._driver import CloseReason, FastChannel, FastProtocol
+from ._frames import Properties, ReturnMethod
+from ._framing import Framing
 from ._queues import may_be_mandatory
-from ._templates import Templates
 from ._topology import BUNDLE_INBOXES
 
-__all__ = ["Confirmed", "Express", "Publication", "Routes"]
+__all__ = ["Confirmed", "Express", "Publication"]
 
 log = logging.getLogger(__name__)
 
-MAX_ROUTES = 4096  # publish frames remembered; then forgotten all at once
 MAX_REPLIES = 16_384  # express replies remembered, against a link that died unnoticed
 MAX_REPLIES_BYTES = 4 * 1024 * 1024  # and so much of them, as bundles are larger
 MAX_EXPRESS_REPLY = 16 * 1024  # bytes; larger replies are confirmed, so that little is remembered
@@ -43,59 +40,11 @@ Done = Callable[["Publication", RpcError | None, ReturnMethod | None], None]
 OnReturn = Callable[[ReturnMethod, Properties], None]
 
 
-class Routes:
-    """Messages laid out for one channel; the publish frame of each address only once."""
-
-    __slots__ = ("_channel_id", "_frame_max", "_frames", "_most_body", "_templates")
-
-    def __init__(self) -> None:
-        self._frames: dict[tuple[str, str, bool], bytes] = {}
-        self._most_body = UNTOLD
-        self._reset(0, FRAME_MAX)
-
-    def attach(self, channel: FastChannel) -> None:
-        self._frames.clear()
-        self._reset(channel.channel_id, channel.protocol.server_frame_max or FRAME_MAX)
-
-    def _reset(self, channel_id: int, frame_max: int) -> None:
-        self._channel_id = channel_id
-        self._frame_max = frame_max
-        self._templates = Templates(self._lay_out, min(frame_max - OVERHEAD, self._most_body))
-
-    def limit(self, most_body: int) -> None:
-        """A larger body is refused from now on; `UNTOLD`: none is. Before the next `attach`."""
-        self._most_body = most_body
-
-    def refusal(self, data: bytes) -> UsageError | None:
-        """Of a message laid out before the limit was known, if it is over that."""
-        if len(data) <= self._most_body or (size := body_size(data)) <= self._most_body:
-            return None
-        return too_large(size, self._most_body)
-
-    def lay_out(self, message: Message, *, mandatory: bool) -> bytes:
-        """All frames of a message. Raises `UsageError` for what does not fit."""
-        return self._templates.fill(message, mandatory) or self._lay_out(message, mandatory)
-
-    def _lay_out(self, message: Message, mandatory: bool) -> bytes:
-        return self.around(message.address, lay_out(message), message.body, mandatory=mandatory)
-
-    def around(self, address: str, properties: bytes, body: bytes, *, mandatory: bool, exchange: str = "") -> bytes:
-        if len(body) > self._most_body:
-            raise too_large(len(body), self._most_body)
-        key = (exchange, address, mandatory)
-        frame = self._frames.get(key)
-        if frame is None:
-            if len(self._frames) >= MAX_ROUTES:
-                self._frames.clear()
-            frame = self._frames[key] = publish_frame(self._channel_id, exchange, address, mandatory=mandatory)
-        return frame + content_frames(self._channel_id, properties, body, self._frame_max)
-
-
 class Express:
     """Written and forgotten, but for the last replies. Small ones of one tick to one client leave in a bundle."""
 
     def __init__(self, heartbeat: float) -> None:
-        self.routes = Routes()
+        self.framing = Framing()
         self._unnoticed_s = 2 * heartbeat  # a dead link is found by then: what was written since may be lost
         self._replies: deque[tuple[float, float, bytes]] = deque()
         self._replies_bytes = 0
@@ -105,13 +54,13 @@ class Express:
         self._most_body = MAX_EXPRESS_REPLY
 
     def limit(self, most_body: int) -> None:
-        """See `Routes.limit`. Under a low one replies are confirmed: none grows in a bundle, refused ones are told."""
-        self.routes.limit(most_body)
+        """See `Framing.limit`. Under a low one replies are confirmed: none grows in a bundle, refused ones are told."""
+        self.framing.limit(most_body)
         self._most_body = MAX_EXPRESS_REPLY if most_body >= MAX_EXPRESS_REPLY else -1
 
     def attach(self, session: Session, on_return: OnReturn) -> None:
         """A new session: the last replies of the old one go out once more."""
-        self.routes.attach(session.data)
+        self.framing.attach(session.data)
         session.data.on_return = on_return
         self._session = session
         if session.blocked:
@@ -122,7 +71,7 @@ class Express:
         for written_at, until, data in replies:
             if until <= now or written_at <= self._lost_at - self._unnoticed_s:
                 continue
-            if refused := self.routes.refusal(data):
+            if refused := self.framing.refusal(data):
                 log.error("a reply is lost: %s", refused)
             else:
                 self._write(session.protocol, data, until)
@@ -149,7 +98,7 @@ class Express:
 
     def _publish(self, protocol: FastProtocol, message: Message, until: float) -> None:
         mandatory = may_be_mandatory(self._session, message.address)
-        self._write(protocol, self.routes.lay_out(message, mandatory=mandatory), until)
+        self._write(protocol, self.framing.lay_out(message, mandatory=mandatory), until)
 
     def _write(self, protocol: FastProtocol, data: bytes, until: float) -> None:
         protocol.write(data)
@@ -182,7 +131,7 @@ class Confirmed:
     """Published on a channel of its own, and told apart by the broker's confirms, over all sessions."""
 
     def __init__(self) -> None:
-        self.routes = Routes()
+        self.framing = Framing()
         self._session: Session | None = None
         self._next_tag = 1
         self._unconfirmed: dict[int, Publication] = {}
@@ -198,7 +147,7 @@ class Confirmed:
         self.detach("the connection was lost as it began")  # of an attempt that failed later: it was never lost
         self._session = session
         self._next_tag = 1
-        self.routes.attach(channel)
+        self.framing.attach(channel)
         channel.on_confirm = self._on_confirm
         channel.on_return = self._on_return
         self.flush_backlog()
@@ -210,7 +159,7 @@ class Confirmed:
         error = ConnectionLost(str(reason))
         for publication in lost.values():
             if publication.until is None:
-                publication.done(publication, self.routes.refusal(publication.data) or error, None)
+                publication.done(publication, self.framing.refusal(publication.data) or error, None)
             else:
                 self._backlog.append(publication)
         self._check_flushed()
@@ -237,7 +186,7 @@ class Confirmed:
         for publication in kept:
             if publication.until is not None and publication.until < now:
                 publication.done(publication, None, None)
-            elif refused := self.routes.refusal(publication.data):
+            elif refused := self.framing.refusal(publication.data):
                 publication.done(publication, refused, None)
             else:
                 self.publish(publication)

@@ -48,7 +48,7 @@ class Replier:
         if not confirmed and self._express.reply(message, until):
             delivery.settle()
             return
-        data = self._confirmed.routes.lay_out(message, mandatory=may_be_mandatory(self._session, message.address))
+        data = self._confirmed.framing.lay_out(message, mandatory=may_be_mandatory(self._session, message.address))
         publication = Publication(data, message, self._done, delivery)
         publication.until = until
         self._confirmed.publish(publication)
@@ -58,7 +58,7 @@ class Replier:
         message = delivery.message
         try:
             kept = for_a_copy(properties)
-            data = self._confirmed.routes.around(message.address, kept, message.body, mandatory=True)
+            data = self._confirmed.framing.around(message.address, kept, message.body, mandatory=True)
             self._confirmed.publish(Publication(data, message, _settle_original, delivery))
         except (NotSent, UsageError, FrameError) as error:  # also if it is larger than what the broker takes by now
             log.info("a request is requeued, and not handed back as a copy: %s", error)

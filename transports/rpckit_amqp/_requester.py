@@ -15,11 +15,12 @@ from rpckit.transport import OnGone, OnMessage, OnUndelivered, sending_ends
 from ._connection import Session
 from ._driver import FastChannel
 from ._frames import Properties, ReturnMethod
+from ._framing import Framing
 from ._inbound import Inbound
 from ._mapping import lay_out
 from ._options import AmqpOptions
 from ._presence import Presence
-from ._publisher import Confirmed, Express, Publication, Routes
+from ._publisher import Confirmed, Express, Publication
 from ._queues import Queues, may_be_mandatory
 from ._topology import DIRECT_REPLY_TO, Route, reply_queue
 
@@ -54,7 +55,7 @@ class Requester:
         self._on_message: OnMessage | None = None
         self._presence = Presence()
         self._session: Session | None = None
-        self._abroad = Routes()
+        self._abroad = Framing()
         self._abroad_on: FastChannel | None = None
 
     async def attach(self, session: Session) -> None:
@@ -73,7 +74,7 @@ class Requester:
         self._presence.end()
 
     def limit(self, most_body: int) -> None:
-        """See `Routes.limit`; the others belong to the publishers."""
+        """See `Framing.limit`; the others belong to the publishers."""
         self._abroad.limit(most_body)
 
     async def open_inbox(self, on_message: OnMessage) -> None:
@@ -97,7 +98,7 @@ class Requester:
         if message.reply_to and message.reply_to != self.inbox:
             raise NotSent("the connection was lost before the call was sent")
         if message.reply_to:
-            self._express.write(self._express.routes.lay_out(message, mandatory=True))
+            self._express.write(self._express.framing.lay_out(message, mandatory=True))
         else:
             await self._publish_confirmed(session, message, sending_ends(message, began), mandatory=must_be_served)
 
@@ -119,15 +120,15 @@ class Requester:
         if session is None:
             raise NotSent("not connected")
         route = Route.of(topic)
-        routes = self._express.routes
+        framing = self._express.framing
         try:
             if route.foreign:
-                routes = await self._ready_abroad(session, route, message)
+                framing = await self._ready_abroad(session, route, message)
             else:
                 await self._ready(session, route, message)
         except ConnectionLost as error:
             raise NotSent(f"the connection was lost before the event was sent: {error}") from error
-        data = routes.around(route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name)
+        data = framing.around(route.key, lay_out(message), message.body, mandatory=False, exchange=route.exchange.name)
         self._express.write(data)
 
     async def _ready(self, session: Session, route: Route, message: Message) -> None:
@@ -135,22 +136,22 @@ class Requester:
         if session.protocol.congested():
             await session.protocol.wait_writable(sending_ends(message, session.protocol.loop.time()))
 
-    async def _ready_abroad(self, session: Session, route: Route, message: Message) -> Routes:
+    async def _ready_abroad(self, session: Session, route: Route, message: Message) -> Framing:
         """On a channel that is open when all is ready: writing to a closed one would end the connection.
 
         While this waits, the broker may close it over what others told there.
         """
         for _ in range(MAX_CHANNELS):
-            routes = await self._routes_abroad(session)
+            framing = await self._framing_abroad(session)
             await self._ready(session, route, message)
             if self._abroad_on is not None and self._abroad_on.usable:
-                return routes
+                return framing
         raise NotSent(
             f"the broker closes each channel before {route.exchange.name!r} is told: "
             "other exchanges that this client tells are deleted again and again"
         )
 
-    async def _routes_abroad(self, session: Session) -> Routes:
+    async def _framing_abroad(self, session: Session) -> Framing:
         """On the channel for exchanges of other programs. That it is a new one may mean that one of them is gone."""
         channel = await session.foreign_channel()
         if channel is not self._abroad_on:
@@ -162,7 +163,7 @@ class Requester:
     async def _publish_confirmed(self, session: Session, message: Message, end: float, *, mandatory: bool) -> None:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         mandatory = mandatory and may_be_mandatory(session, message.address)
-        data = self._confirmed.routes.lay_out(message, mandatory=mandatory)
+        data = self._confirmed.framing.lay_out(message, mandatory=mandatory)
         self._confirmed.publish(Publication(data, message, _tell_future, confirmed))
         try:
             async with asyncio.timeout_at(end):

@@ -203,7 +203,7 @@ class AmqpTransport(Observed):
     def _heed_limit(self, most_body: int) -> None:
         """Before what was lost is told. A loss that tells of no limit ends one: it may have been raised meanwhile."""
         self._express.limit(most_body)
-        self._confirmed.routes.limit(most_body)
+        self._confirmed.framing.limit(most_body)
         self._requester.limit(most_body)
 
     def _consuming_state(self, state: State, why: str) -> None:

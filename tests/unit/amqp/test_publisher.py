@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-import pamqp.frame
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +21,6 @@ from rpckit_amqp._publisher import (
     MAX_EXPRESS_REPLY,
     MAX_REPLIES,
     MAX_REPLIES_BYTES,
-    MAX_ROUTES,
     Confirmed,
     Express,
     Publication,
@@ -353,7 +351,7 @@ MOST = 20_000  # bytes of a body: more than replies that are express have
 
 def publish_body(confirmed: Confirmed, outcome: Outcome, name: str, size: int, until: float | None) -> None:
     message = Message(Kind.REPLY, "q", correlation_id=f"c-{name}", body=bytes(size))
-    data = confirmed.routes.lay_out(message, mandatory=False)
+    data = confirmed.framing.lay_out(message, mandatory=False)
     publication = Publication(data, message, outcome.done, name)
     publication.until = until
     confirmed.publish(publication)
@@ -367,7 +365,7 @@ async def test_what_the_broker_found_too_large_is_not_published_again(
         publish_body(confirmed, outcome, name, size, far)
     publish_body(confirmed, outcome, "large request", MOST + 1, None)
     publish_body(confirmed, outcome, "request", MOST, None)
-    confirmed.routes.limit(MOST)
+    confirmed.framing.limit(MOST)
     confirmed.detach("lost")
     again = attach(confirmed)
     assert again.written == [session.written[0], session.written[2]]
@@ -386,38 +384,19 @@ async def test_over_the_limit_nothing_is_laid_out_and_an_ended_limit_refuses_not
 ) -> None:
     def lay_out(size: int) -> bytes:
         message = Message(Kind.REPLY, "q", correlation_id="c" * 32, body=bytes(size), dialect=dialect)
-        return confirmed.routes.lay_out(message, mandatory=True)
+        return confirmed.framing.lay_out(message, mandatory=True)
 
     attach(confirmed)
     lay_out(MOST + 1)
-    confirmed.routes.limit(MOST)
+    confirmed.framing.limit(MOST)
     attach(confirmed)
     lay_out(MOST)
     with pytest.raises(UsageError, match="max_message_size"):
         lay_out(MOST + 1)
-    confirmed.routes.limit(UNTOLD)
+    confirmed.framing.limit(UNTOLD)
     lay_out(MOST + 1)
     attach(confirmed)
     lay_out(MOST + 1)
-
-
-# -- laying out -------------------------------------------------------------------------------------
-
-
-async def test_a_message_is_laid_out_whole(confirmed: Confirmed, session: FakeSession) -> None:
-    data = confirmed.routes.lay_out(Message(Kind.REPLY, "q", correlation_id="c", body=b"30"), mandatory=True)
-    names = []
-    while data:
-        consumed, channel, frame = pamqp.frame.unmarshal(data)
-        names.append((channel, frame.name))
-        data = data[consumed:]
-    assert names == [(2, "Basic.Publish"), (2, "ContentHeader"), (2, "ContentBody")]
-
-
-async def test_remembered_routes_are_bounded(confirmed: Confirmed, session: FakeSession) -> None:
-    for number in range(MAX_ROUTES + 5):
-        confirmed.routes.lay_out(Message(Kind.REPLY, f"q{number}"), mandatory=False)
-    assert len(confirmed.routes._frames) == 5
 
 
 # -- express ----------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from rpckit.errors import RpcError, UsageError
 from rpckit.message import Kind, Message
 from rpckit_amqp._errors import too_large
 from rpckit_amqp._frames import F_HEADERS
+from rpckit_amqp._framing import Framing
 from rpckit_amqp._mapping import lay_out
-from rpckit_amqp._publisher import Confirmed, Express, Publication, Routes
+from rpckit_amqp._publisher import Confirmed, Express, Publication
 from rpckit_amqp._receiver import AmqpDelivery
 from rpckit_amqp._replier import Replier
 
@@ -38,7 +39,7 @@ class Publishers:
     """Express and confirmed in one, which keep what they are given."""
 
     def __init__(self) -> None:
-        self.routes = Routes()
+        self.framing = Framing()
         self.replies: list[Message] = []
         self.published: list[Publication] = []
         self.refused: RpcError | None = None
@@ -56,7 +57,7 @@ class Publishers:
 @pytest.fixture
 def publishers() -> Publishers:
     publishers = Publishers()
-    publishers.routes.attach(cast(Any, SimpleNamespace(channel_id=2, protocol=SimpleNamespace(server_frame_max=0))))
+    publishers.framing.attach(cast(Any, SimpleNamespace(channel_id=2, protocol=SimpleNamespace(server_frame_max=0))))
     return publishers
 
 
@@ -101,7 +102,7 @@ def test_a_fault_that_the_broker_does_not_take_either_settles_its_request(
 
 def test_a_request_larger_than_the_broker_takes_by_now_is_requeued(replier: Replier, publishers: Publishers) -> None:
     delivery = delivered(body=bytes(9))
-    publishers.routes.limit(5)
+    publishers.framing.limit(5)
     replier.hand_back(delivery, lay_out(delivery.message))
     assert publishers.published == []
     assert delivery.ended == ["requeued"]

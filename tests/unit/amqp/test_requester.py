@@ -46,7 +46,7 @@ class Abroad:
 
 async def tell(abroad: Abroad) -> None:
     doubles: Any = {"on_undelivered": print, "on_gone": print}
-    express = cast(Express, SimpleNamespace(routes=None, write=abroad.write))
+    express = cast(Express, SimpleNamespace(framing=None, write=abroad.write))
     requester = Requester(cast(Any, None), cast(Queues, abroad), express, cast(Confirmed, None), **doubles)
     requester._session = cast(Any, abroad)
     await requester.publish("fanout:x", Message(Kind.EVENT, "fanout:x", body=b"1"))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rpckit.message import NATIVE, PLAIN, Kind, Message
 from rpckit_amqp import _templates
-from rpckit_amqp._publisher import Routes
+from rpckit_amqp._framing import Framing
 
 ID = "0123456789abcdef" * 2
 names = st.text(max_size=12) | st.sampled_from(["%b", "%", "\x01" * 32, "\x02" * 32, "\x04" * 8])
@@ -52,30 +52,30 @@ REPLY = Message(Kind.REPLY, "inbox", correlation_id=ID, content_type="applicatio
 def test_any_message_is_laid_out_as_the_general_way_does(
     message: Message, correlation_id: str, deadline_ms: int, body: bytes, mandatory: bool
 ) -> None:
-    routes = Routes()
+    framing = Framing()
     other = replace(message, correlation_id=correlation_id, body=body)
     if message.deadline_ms is not None:
         other.deadline_ms = deadline_ms
     for each in (message, other, message):
-        assert routes.lay_out(each, mandatory=mandatory) == routes._lay_out(each, mandatory)
+        assert framing.lay_out(each, mandatory=mandatory) == framing._lay_out(each, mandatory)
 
 
 @pytest.mark.parametrize("message", [REQUEST, REPLY], ids=["request", "reply"])
 def test_calls_and_replies_are_filled_in(message: Message) -> None:
-    routes = Routes()
+    framing = Framing()
     other = replace(message, correlation_id="f" * 32, body=b"another")
     for each in (message, other):
-        assert routes._templates.fill(each, True) == routes._lay_out(each, True)
+        assert framing._templates.fill(each, True) == framing._lay_out(each, True)
 
 
 @pytest.mark.parametrize("body", [b"", bytes(131_072 - 7), bytes(300_000)], ids=len)
 def test_bodies_that_take_no_frame_or_several_go_the_general_way(body: bytes) -> None:
-    assert Routes()._templates.fill(replace(REQUEST, body=body), True) is None
+    assert Framing()._templates.fill(replace(REQUEST, body=body), True) is None
 
 
 def test_templates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_templates, "MAX_TEMPLATES", 10)
-    templates = Routes()._templates
+    templates = Framing()._templates
     for number in range(25):
         templates.fill(replace(REQUEST, address=f"q{number}"), True)
         templates.fill(replace(REPLY, address=f"q{number}"), True)
