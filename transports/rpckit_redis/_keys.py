@@ -26,7 +26,8 @@
 to it lies in the same Cluster slot, as `rpckit:foreign:{x}:list:…`. A topic `channel:x` is the channel x.
 
 Channels know no databases: in database 3 those of addresses, topics and who serves begin with `rpckit:db3:`, so that
-its clients and servers are as far from the others as its keys are. `channel:x` is heard in all of them.
+its clients and servers are as far from the others as its keys are; KEY behind `alive:` is as in database 0. A channel
+`channel:x` is heard in all of them.
 """
 
 from __future__ import annotations

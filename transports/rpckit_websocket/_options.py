@@ -46,8 +46,8 @@ class WebSocketOptions(TransportOptions):
     compression: bool = Field(False, description="permessage-deflate: less on the wire, more work, for large messages")
     proxy: bool = Field(True, description="go through the proxy that the environment names")
     cafile: str | None = Field(None, description="who signed the certificate of wss://, as PEM")
-    certfile: str | None = Field(None, description="our certificate, as PEM; a listening wss:// needs one")
-    keyfile: str | None = Field(None, description="the key of our certificate, as PEM")
+    certfile: str | None = Field(None, description="this side's certificate, PEM; a listening wss:// needs one")
+    keyfile: str | None = Field(None, description="its private key, PEM")
 
     @property
     def form(self) -> str:

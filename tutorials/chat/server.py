@@ -5,8 +5,9 @@
     python tutorials/chat/server.py --port 8000                      # one process, by itself
     python tutorials/chat/server.py --port 8000 --redis localhost    # and any number of these, joined through Redis
 
-People connect over WebSocket: pages speak JSON-RPC, the terminal rpckit.v1, and the old client its own form at
-`/chat/{nickname}`. Processes tell each other by events over Redis: one connection each, however many people.
+People connect over WebSocket: pages speak JSON-RPC, the terminal rpckit.v1, and the clients of the old program (see
+README.md) their own form at `/chat/{nickname}`. Processes tell each other by events over Redis: one connection each,
+however many people.
 """
 
 from __future__ import annotations
