@@ -20,7 +20,7 @@ from rpckit.job import Link
 from rpckit.middleware import Middleware
 from rpckit.peers import OnPeer, PeerBook, Peers
 from rpckit.registry import open_transport
-from rpckit.serving import check_capabilities, serve_on
+from rpckit.serving import check_capabilities, new_dispatcher, serve_on
 from rpckit.signals import on_signals
 from rpckit.transport import State, Transport
 from rpckit.url import Url
@@ -136,16 +136,9 @@ class Server:
             raise UsageError("this server is still stopping: `await server.stop()` returns when it may start again")
         _check_not_imported()
         self._check_contract()
-        settings = self.settings
         self._stopping = asyncio.Event()
-        self._dispatcher = dispatcher = Dispatcher(
-            settings.concurrency,
-            max_body=settings.max_body,
-            prefetch_ahead=settings.prefetch_ahead,
-            middleware=self._middleware,
-            debug=settings.debug,
-        )
-        self._answerer = Answerer(dispatcher, self._services) if settings.discovery else None
+        self._dispatcher = dispatcher = new_dispatcher(self.settings, self._middleware)
+        self._answerer = Answerer(dispatcher, self._services) if self.settings.discovery else None
         self._ended = asyncio.Event()
         # a task of its own, so that `stop` can end it and what comes of that is not taken for a cancel of ours
         self._starting = starting = asyncio.get_running_loop().create_task(self._open_all(dispatcher))

@@ -8,18 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 from rpckit.answering import Answerer
 from rpckit.call import cancel_topic, check_carried
+from rpckit.context import Context
 from rpckit.contract import Service
 from rpckit.dispatch import Dispatcher
 from rpckit.errors import UsageError
 from rpckit.job import Link
 from rpckit.message import Kind, Message
+from rpckit.middleware import Middleware
 from rpckit.topics import event_topic, is_pattern
 from rpckit.transport import Capabilities, Transport
 
 if TYPE_CHECKING:
     from rpckit.settings import Settings
 
-__all__ = ["Serving", "check_capabilities", "problems", "serve_on"]
+__all__ = ["Serving", "check_capabilities", "new_dispatcher", "problems", "serve_on"]
+
+
+def new_dispatcher(settings: Settings, middleware: Sequence[Middleware[Context]] = ()) -> Dispatcher:
+    """One that runs as many handlers, and takes as much, as the settings say."""
+    return Dispatcher(
+        settings.concurrency,
+        max_body=settings.max_body,
+        prefetch_ahead=settings.prefetch_ahead,
+        middleware=middleware,
+        debug=settings.debug,
+    )
 
 
 async def serve_on(dispatcher: Dispatcher, link: Link, services: Sequence[Service]) -> None:
@@ -45,12 +58,7 @@ class Serving:
     ) -> None:
         check_capabilities(transport, services)
         self._services = services
-        self._dispatcher = Dispatcher(
-            settings.concurrency,
-            max_body=settings.max_body,
-            prefetch_ahead=settings.prefetch_ahead,
-            debug=settings.debug,
-        )
+        self._dispatcher = new_dispatcher(settings)
         self._answerer = Answerer(self._dispatcher, services) if settings.discovery else None
         self._link = Link("session", transport)
         self._link.other = other
