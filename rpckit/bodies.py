@@ -48,10 +48,7 @@ def write_result(request: Message, value: Any) -> tuple[bytes, str]:
         return codec.encode(content_type, value), content_type
     if content_type.startswith(codec.JSON):
         return codec.encode(codec.JSON, value), codec.JSON
-    if isinstance(value, bytes | str):
-        body, guessed = codec.encode_guess(value)
-        return body, guessed if content_type else ""
-    if content_type.startswith(codec.MSGPACK):
+    if content_type.startswith(codec.MSGPACK) and not isinstance(value, bytes | str):
         return codec.encode(codec.MSGPACK, value), codec.MSGPACK
     body, guessed = codec.encode_guess(value)
     return body, guessed if content_type else ""

@@ -36,10 +36,9 @@ MSGPACK = "application/msgpack"
 JSON = "application/json"
 TEXT = "text/plain"
 BYTES = "application/octet-stream"
+BIG_INT = 1  # msgpack extension: an integer over 64 bits, big-endian two's complement
 
 F = TypeVar("F")
-
-BIG_INT = 1  # msgpack extension: an integer over 64 bits, big-endian two's complement
 
 
 class _Omitted:

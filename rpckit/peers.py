@@ -130,8 +130,7 @@ class PeerBook:
         self._on_disconnect = on_disconnect
         self._greeting: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        sessions = cast(Sessions, transport)
-        sessions.on_session(self._changed)
+        cast(Sessions, transport).on_session(self._changed)
 
     async def close(self) -> None:
         """Once the sessions are gone: what the hooks have begun may end, for a while."""

@@ -11,8 +11,8 @@ is made of this document, so that it is the same from source and over the wire::
 
 A parameter is ``{"name", "kind": "positional" | "positional_only" | "keyword", "required", "schema"}``, and its
 ``"default"`` where JSON can say it. Schemas are JSON Schema 2020-12 as pydantic writes it, with what it leaves out:
-the format `decimal`, empty defaults, that a default
-comes from a factory (`x-factory`), and of an enum the names of its members (`x-names`) and its base (`x-base`).
+the format `decimal`, empty defaults, that a default comes from a factory (`x-factory`), and of an enum the names of its
+members (`x-names`) and its base (`x-base`).
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class _Known:
     def __init__(self, size: int, document: Document) -> None:
         self.size = size
         self.document = document
-        self.fingerprints: dict[str, str] = {}  # by method, as are
-        self.parts: dict[str, Document] = {}
+        self.fingerprints: dict[str, str] = {}  # by method
+        self.parts: dict[str, Document] = {}  # by method
 
 
 _known: WeakKeyDictionary[Service, _Known] = WeakKeyDictionary()

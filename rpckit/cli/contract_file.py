@@ -133,7 +133,7 @@ def problem_in(document: Any) -> str:
     """Why it is no contract; empty for one."""
     try:
         _checker().validate_python(document)
-        return _problem_of_references(document)
+        return _problem_of_names(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
@@ -142,13 +142,14 @@ def problem_in(document: Any) -> str:
         return "it is nested too deeply"
 
 
-def _problem_of_references(document: Document) -> str:
+def _problem_of_names(document: Document) -> str:
+    """Of what one part mentions and another should have; empty for none."""
     definitions = document["definitions"]
     try:
         names_in([document["methods"], document["events"], definitions], definitions)
     except KeyError as missing:
         return f"it mentions a type {missing}, which is not in it"
-    if itself := [name for name in definitions if _is_made_of(name, definitions[name], definitions)]:
+    if itself := [name for name in definitions if _stands_for_itself(name, definitions)]:
         return f"{itself[0]} stands for itself"
     default, methods = document["default"], document["methods"]
     if default is not None and default not in methods:
@@ -160,9 +161,9 @@ def _problem_of_references(document: Document) -> str:
     return ""
 
 
-def _is_made_of(name: str, schema: Schema, definitions: Mapping[str, Schema]) -> bool:
-    """Whether a definition is the other one, or one of several that may stand for it."""
-    waiting, found = [schema], set[str]()
+def _stands_for_itself(name: str, definitions: Mapping[str, Schema]) -> bool:
+    """Whether its references, and those of the members of its unions, lead back to it: then it says nothing."""
+    waiting, found = [definitions[name]], set[str]()
     while waiting:
         here = waiting.pop()
         waiting += (each for key in ("anyOf", "oneOf", "allOf") for each in here.get(key, ()))

@@ -71,7 +71,7 @@ def test_plain_data_survives_json(value: Any) -> None:
 
 
 @given(st.text())
-def test_text_survives(value: str) -> None:
+def test_any_text_comes_back_as_it_was(value: str) -> None:
     assert codec.decode(TEXT, codec.encode(TEXT, value)) == value
 
 

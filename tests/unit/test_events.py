@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -272,15 +273,18 @@ async def test_middleware_goes_around_the_handlers_of_events(client: Client, ser
 
 
 async def test_a_plain_def_hears_in_a_thread(client: Client, serve: Serve) -> None:
-    service, heard = Service("thread"), list[int]()
+    service, heard = Service("thread"), list[tuple[int, str]]()
 
     @service.on("news")
     def hear(number: int) -> None:
-        heard.append(number)
+        heard.append((number, threading.current_thread().name))
 
     await serve(service)
     await client.emit("news", 1)
     await until(lambda: heard)
+    ((number, thread),) = heard
+    assert number == 1
+    assert thread.startswith("rpckit-handler")
 
 
 @pytest.mark.parametrize("arguments", [(1,), ("one",)], ids=["raises", "does not fit"])

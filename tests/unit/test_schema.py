@@ -98,8 +98,8 @@ def test_what_has_no_schema_is_anything() -> None:
 
 
 @pytest.mark.parametrize("content_type", [codec.JSON, codec.MSGPACK])
-def test_it_travels(content_type: str) -> None:
-    """And the order of what is in it: what is made of it is the same file."""
+def test_a_contract_is_the_same_once_it_has_travelled(content_type: str) -> None:
+    """The order of what is in it too: what is made of it is the same file."""
     contract = contract_of(shop())
     travelled = codec.decode(content_type, codec.encode(content_type, contract))
     assert json.dumps(travelled) == json.dumps(contract)

@@ -52,7 +52,7 @@ def test_it_writes_a_file_and_knows_whether_it_is_up_to_date(rpckit: Rpckit, tmp
         (("rpckit.demo.service:nothing",), "Services there: rpckit.demo.service:service"),
     ],
 )
-def test_mistakes_are_told(rpckit: Rpckit, words: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_generated_is_told_why(rpckit: Rpckit, words: tuple[str, ...], said: str) -> None:
     ran = rpckit("generate", *words)
     assert ran.code == 2
     assert said in ran.err

@@ -118,7 +118,7 @@ async def test_a_contract_that_cannot_be_served_is_refused() -> None:
             pass
 
 
-async def test_nothing_is_left() -> None:
+async def test_a_pair_takes_its_broker_along() -> None:
     async with memory_pair(adder()) as client:
         name = str(client.url.hosts[0])
         assert name in MemoryBroker._named

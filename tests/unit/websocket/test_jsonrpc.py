@@ -231,7 +231,7 @@ def test_events_come_from_the_side_that_listens_and_are_emitted_by_the_other(dia
         assert loaded(frame) == note(name, params={"topic": "news", "params": [1, "ü"]})
 
 
-def test_our_own_words() -> None:
+def test_our_pings_and_subscriptions_are_requests_whose_answers_are_pongs() -> None:
     rpc = JsonRpc(PEER, dialled=True)
     ping = loaded(rpc.write_control(Ping("t")))
     assert ping["method"] == "rpc.ping"

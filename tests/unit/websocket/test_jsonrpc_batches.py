@@ -84,7 +84,7 @@ def test_nothing_readable_is_answered_at_once_and_notifications_run_all_the_same
 
 
 @pytest.mark.parametrize("size", [0, MAX_BATCH + 1])
-def test_a_batch_has_its_size(rpc: JsonRpc, size: int) -> None:
+def test_a_batch_that_is_empty_or_too_long_is_refused(rpc: JsonRpc, size: int) -> None:
     assert refused(rpc, *[note()] * size, batch=True)["error"]["code"] == -32600
     assert len(read(rpc, *[note()] * MAX_BATCH, batch=True)) == MAX_BATCH
 
