@@ -12,7 +12,7 @@ from functools import partial
 from importlib.util import find_spec
 
 from rpckit.cli.job import Announce, Job
-from rpckit.cli.workers import Supervisor, check_platform, first_of
+from rpckit.cli.supervisor import Supervisor, check_platform, first_of
 from rpckit.errors import UsageError
 
 __all__ = ["Reloader", "serve_and_reload"]

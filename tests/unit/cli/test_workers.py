@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rpckit.backoff import Backoff
-from rpckit.cli import reload, workers
+from rpckit.cli import reload, supervisor, workers
 from rpckit.cli.job import Job
 from rpckit.cli.workers import BACKOFF, STEADY_S, Crew, Place, check_shared
 from rpckit.errors import UsageError
@@ -105,7 +105,7 @@ def test_reloading_says_what_to_install(rpckit: Rpckit, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("option", ["--workers", "--reload"])
 def test_without_posix_signals_it_is_refused(rpckit: Rpckit, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
-    monkeypatch.setattr(workers, "POSIX", False)
+    monkeypatch.setattr(supervisor, "POSIX", False)
     ran = rpckit("serve", "shop:service", option, *(["2"] if option == "--workers" else []))
     assert (ran.code, ran.out) == (2, "")
     assert f"{option} needs the signals of POSIX systems" in ran.err
