@@ -158,8 +158,11 @@ class _Writer:
         spelt = f"{parameter['name']}: {self._types.spell(parameter['schema'])}"
         if parameter["required"]:
             return spelt
-        default = self._types.literal(parameter["schema"], parameter["default"]) if "default" in parameter else ""
-        return f"{spelt} = {default or self._names.get('OMITTED', 'rpckit.typed')}"
+        return f"{spelt} = {self._default(parameter) or self._names.get('OMITTED', 'rpckit.typed')}"
+
+    def _default(self, parameter: Document) -> str:
+        """Empty where it cannot be written."""
+        return self._types.literal(parameter["schema"], parameter["default"]) if "default" in parameter else ""
 
     def _body(self, name: str, method: Document) -> Iterator[str]:
         await_ = "" if self._sync else "await "
@@ -179,7 +182,7 @@ class _Writer:
         gap = False  # something before may be left out: what follows must say its name
         for each in method["parameters"]:
             only_by_place = each["kind"] == "positional_only"
-            gap = gap or each["kind"] == "keyword" or self._parameter(each).endswith("= OMITTED")
+            gap = gap or each["kind"] == "keyword" or not (each["required"] or self._default(each))
             if gap and not only_by_place:
                 by_name.append(f"{quoted(each['name'])}: {each['name']}")
             else:

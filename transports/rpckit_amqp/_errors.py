@@ -14,7 +14,6 @@ __all__ = [
     "ACCESS_REFUSED",
     "NOT_FOUND",
     "PRECONDITION_FAILED",
-    "RESOURCE_LOCKED",
     "UNTOLD",
     "Refused",
     "refused_connection",
@@ -22,7 +21,7 @@ __all__ = [
     "too_large",
 ]
 
-ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 405, 406, 530
+ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
 UNTOLD = sys.maxsize  # bytes of a body: the limit of a broker that has refused none
 _TOO_LARGE = re.compile(rf"{PRECONDITION_FAILED} PRECONDITION_FAILED - message size \d+ .*larger than .*max size (\d+)")
 

@@ -50,7 +50,7 @@ __all__ = ["VERSION", "Native"]
 VERSION = 1
 MAX_FIELDS = 32  # over twice what a frame has; room for a list is made before its items are read
 PLAIN_BIT = 64
-HELLO, REQUEST, EVENT, RECEIPT = 0, 1, 8, 13
+HELLO, REQUEST, EVENT = 0, 1, 8
 MAX_HEADERS = 256
 
 _CODE_OF = {Kind.REPLY: 2, Kind.FAULT: 3, Kind.ITEM: 4, Kind.END: 5, Kind.CREDIT: 6, Kind.CANCEL: 7}

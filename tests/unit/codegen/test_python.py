@@ -155,6 +155,20 @@ def test_a_field_that_python_cannot_name_is_told() -> None:
         python_client(contract_of(service))
 
 
+def test_what_may_be_left_out_goes_by_name_also_where_a_method_is_called_as_the_word_for_it() -> None:
+    service = Service("odd")
+
+    @service.method
+    async def OMITTED() -> None: ...
+
+    @service.method
+    async def two(first: list[int] = [1], second: int = 2) -> None: ...  # noqa: B006  # never called
+
+    made = python_client(contract_of(service))
+    assert "first: list[int] = OMITTED_," in made
+    assert '{"first": first, "second": second},' in made
+
+
 def test_an_empty_service_is_a_client_without_methods() -> None:
     made = python_client(contract_of(Service("empty")))
     compile(made, "made.py", "exec")
