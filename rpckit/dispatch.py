@@ -122,26 +122,6 @@ class Dispatcher:
         else:
             self._refuse(link, delivery, not_one(services, having, method), self.stats.of(None))
 
-    def accept_event(self, link: Link, service: Service, spec: MethodSpec, message: Message) -> None:
-        """Take an event: its handler will run, unless the server is draining or falls too far behind."""
-        if self.draining:
-            return
-        if message.kind is not Kind.EVENT or len(message.body) > self.max_body:
-            size = f"{message.kind} of {len(message.body)} bytes"
-            log.warning("%s.%s: dropped a %s; events have at most %d", service.name, spec.name, size, self.max_body)
-            return
-        if not self.events.admit(len(message.body)):
-            return
-        job = Job(self, link, service, spec, EventDelivery(message), None)
-        self._plain_serial += 1
-        job.key = (link.name, "event", f"#{self._plain_serial}")
-        self.inflight.admit(job.key, job, deadline=None)
-        self._idle.clear()
-        if self.slots.take():
-            self._start_event(job)
-        else:
-            self.slots.wait(job.key, partial(self._start_event, job))
-
     def cancel(self, link: Link, message: Message) -> None:
         """A caller's cancel, by address or to our inbox."""
         job = self.inflight.cancel(call_key(link, message), self.loop.time())
@@ -300,51 +280,6 @@ class Dispatcher:
         finally:
             self._finish(job)
 
-    async def emit(self, links: Sequence[Link], topic: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Tell everyone who listens to `topic` on `links`; at most once.
-
-        Raises `UsageError`, and `NotSent` where no link took it: else telling it again would tell some of them twice.
-        """
-        event = event_message(topic, new_id(), args, kwargs, {})
-        check_size(event.body, topic, self.max_body)
-        for link in links:
-            check_carried(link.transport.capabilities, topic)
-        missed: list[NotSent] = []
-        for link in links:
-            try:
-                await link.transport.publish(event.address, event)
-            except NotSent as error:
-                missed.append(error)
-        if len(missed) == len(links):
-            raise missed[0]
-        for why in missed:
-            log.warning("%s was told on %d of %d transports: %s", topic, len(links) - len(missed), len(links), why)
-
-    def _start_event(self, job: Job) -> None:
-        self.events.begin(len(job.message.body))
-        job.placed = True
-        self._running.add(job)
-        self._event_turns.add(job)
-
-    async def _run_event(self, job: Job, task: asyncio.Task[Any]) -> None:
-        """As `_run`, for nobody who waits: whatever goes wrong is logged, once."""
-        job.task = task
-        name = f"{job.service.name}.{job.spec.name}"
-        try:
-            if job.stop is None:
-                job.started = perf_counter()
-                job.read()
-                await self._call_handler(job)
-        except asyncio.CancelledError:
-            self._replies.count_failed(job, Code.CANCELLED)
-            log.warning("%s was cancelled while it handled an event", name, extra=job.context.log_fields())
-        except Exception as error:
-            self._replies.count_failed(job, fault_for(error).code if isinstance(error, RpcError) else Code.INTERNAL)
-            log.error("%s failed to handle an event", name, exc_info=error, extra=job.context.log_fields())
-        finally:
-            job.settled = True
-            self._finish(job)
-
     def _finish(self, job: Job) -> None:
         job.finished = True
         job.task = None
@@ -374,6 +309,73 @@ class Dispatcher:
             return self._threads.call(spec.function, *args, **kwargs)
         called: Awaitable[Any] = spec.function(*args, **kwargs)
         return called
+
+    # -- events --------------------------------------------------------------------------------------
+
+    def accept_event(self, link: Link, service: Service, spec: MethodSpec, message: Message) -> None:
+        """Take an event: its handler will run, unless the server is draining or falls too far behind."""
+        if self.draining:
+            return
+        if message.kind is not Kind.EVENT or len(message.body) > self.max_body:
+            size = f"{message.kind} of {len(message.body)} bytes"
+            log.warning("%s.%s: dropped a %s; events have at most %d", service.name, spec.name, size, self.max_body)
+            return
+        if not self.events.admit(len(message.body)):
+            return
+        job = Job(self, link, service, spec, EventDelivery(message), None)
+        self._plain_serial += 1
+        job.key = (link.name, "event", f"#{self._plain_serial}")
+        self.inflight.admit(job.key, job, deadline=None)
+        self._idle.clear()
+        if self.slots.take():
+            self._start_event(job)
+        else:
+            self.slots.wait(job.key, partial(self._start_event, job))
+
+    def _start_event(self, job: Job) -> None:
+        self.events.begin(len(job.message.body))
+        job.placed = True
+        self._running.add(job)
+        self._event_turns.add(job)
+
+    async def _run_event(self, job: Job, task: asyncio.Task[Any]) -> None:
+        """As `_run`, for nobody who waits: whatever goes wrong is logged, once."""
+        job.task = task
+        name = f"{job.service.name}.{job.spec.name}"
+        try:
+            if job.stop is None:
+                job.started = perf_counter()
+                job.read()
+                await self._call_handler(job)
+        except asyncio.CancelledError:
+            self._replies.count_failed(job, Code.CANCELLED)
+            log.warning("%s was cancelled while it handled an event", name, extra=job.context.log_fields())
+        except Exception as error:
+            self._replies.count_failed(job, fault_for(error).code if isinstance(error, RpcError) else Code.INTERNAL)
+            log.error("%s failed to handle an event", name, exc_info=error, extra=job.context.log_fields())
+        finally:
+            job.settled = True
+            self._finish(job)
+
+    async def emit(self, links: Sequence[Link], topic: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Tell everyone who listens to `topic` on `links`; at most once.
+
+        Raises `UsageError`, and `NotSent` where no link took it: else telling it again would tell some of them twice.
+        """
+        event = event_message(topic, new_id(), args, kwargs, {})
+        check_size(event.body, topic, self.max_body)
+        for link in links:
+            check_carried(link.transport.capabilities, topic)
+        missed: list[NotSent] = []
+        for link in links:
+            try:
+                await link.transport.publish(event.address, event)
+            except NotSent as error:
+                missed.append(error)
+        if len(missed) == len(links):
+            raise missed[0]
+        for why in missed:
+            log.warning("%s was told on %d of %d transports: %s", topic, len(links) - len(missed), len(links), why)
 
     # -- stopping ------------------------------------------------------------------------------------
 
@@ -443,6 +445,12 @@ class Dispatcher:
         self.draining = True
         for _, job in self.inflight.drain():
             self._stop(job, Stop.DRAIN)
+        await self._let_end()
+        self.stop_timer()
+        self._threads.stop()
+
+    async def _let_end(self) -> None:
+        """What was stopped, and what is being refused, each for at most `ENDING_S`."""
         if self._running:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ENDING_S):
@@ -451,8 +459,6 @@ class Dispatcher:
             await asyncio.wait(self._refusing, timeout=ENDING_S)
         for refusing in self._refusing:
             refusing.cancel()
-        self.stop_timer()
-        self._threads.stop()
 
     def hurry(self) -> bool:
         """The grace of a drain is over now. False if it was told before."""
@@ -465,6 +471,8 @@ class Dispatcher:
         if not self._running and not self.slots.waiting:
             self._idle.set()
             self.lending.settle_down()
+
+    # -- what there is, for whoever asks ---------------------------------------------------------------
 
     def specs_in_flight(self) -> list[MethodSpec]:
         """The method of each call and event delivered and not yet ended, or still ending."""
