@@ -61,6 +61,7 @@ def test_a_cancelled_one_is_dropped_once_wherever_it_stands(held: HeldRequests, 
     assert held.drop("a")
     assert not held.drop("a")
     assert taken(held, nested=depth > 0) == ["b"]
+    assert held._bytes == 0
 
 
 def test_what_waits_for_an_address_that_is_served_no_more_is_given_back(held: HeldRequests) -> None:
@@ -69,6 +70,7 @@ def test_what_waits_for_an_address_that_is_served_no_more_is_given_back(held: He
     assert [each.correlation_id for each in held.drop_address("gone")] == ["a", "c"]
     assert taken(held) == ["b"]
     assert not held.drop_address("gone")
+    assert held._bytes == 0
 
 
 def test_there_is_room_for_so_many(held: HeldRequests, monkeypatch: pytest.MonkeyPatch) -> None:
