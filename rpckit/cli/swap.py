@@ -33,12 +33,12 @@ def warnings(before: Capabilities, after: Capabilities, services: Sequence[Servi
     for service in services:
         idempotent = [spec for spec in service.methods.values() if spec.idempotent]
         if before.redelivers and not after.redelivers:
-            for spec in idempotent:
-                if spec.delivery != "at_least_once":
-                    yield (
-                        f"{service.name}.{spec.name} is idempotent, and no longer redelivered: what a dead server "
-                        "left is run again only if its caller sends it again"
-                    )
+            yield from (
+                f"{service.name}.{spec.name} is idempotent, and no longer redelivered: what a dead server "
+                "left is run again only if its caller sends it again"
+                for spec in idempotent
+                if spec.delivery != "at_least_once"
+            )
         elif before.keeps_unbegun and after.pops and service.methods and not idempotent:
             yield (
                 f"{service.name}: requests that a killed server has popped and not begun are lost, "

@@ -66,10 +66,6 @@ _CONTROL_OF: dict[int, type[Control]] = {
 _CODE_OF_CONTROL = {control: code for code, control in _CONTROL_OF.items()}
 
 
-def _pack(fields: list[Any]) -> bytes:
-    return codec.encode(codec.MSGPACK, fields)
-
-
 class Native:
     """`peer` is the reply address that requests of the other side get."""
 
@@ -199,6 +195,10 @@ class Native:
             return None  # who cancels does not wait for an answer
         fields = [getattr(control, name) for name in control.__slots__]
         return _pack([_CODE_OF_CONTROL[type(control)], *fields])
+
+
+def _pack(fields: list[Any]) -> bytes:
+    return codec.encode(codec.MSGPACK, fields)
 
 
 def _hello(fields: list[Any]) -> Hello:
