@@ -15,13 +15,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ._dialect import Frame
 from ._options import WebSocketOptions
-from ._wires import OnFrame, fitting
+from ._wires import TOO_BIG, OnFrame, fitting
 
 __all__ = ["AsgiWire"]
 
 log = logging.getLogger(__name__)
-
-TOO_BIG = 1009  # RFC 6455, 7.4.1
 
 
 class AsgiWire:

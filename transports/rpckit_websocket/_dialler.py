@@ -25,7 +25,7 @@ from ._errors import Refused, explain
 from ._hub import Hub
 from ._link import Link
 from ._options import SUBPROTOCOL, WebSocketOptions
-from ._wires import CLOSE_S, ClientWire
+from ._wires import CLOSE_S, NORMAL, ClientWire
 
 __all__ = ["Dialler"]
 
@@ -63,7 +63,7 @@ class Dialler:
         if link is not None and isinstance(link.wire, ClientWire):
             try:
                 async with asyncio.timeout(CLOSE_S):
-                    await link.wire.close(1000)
+                    await link.wire.close(NORMAL)
             except TimeoutError:
                 link.wire.abort()
             link.end("closed by this process")

@@ -22,10 +22,9 @@ from ._asgi_wire import AsgiWire
 from ._listener import allowed_origin
 from ._options import SUBPROTOCOL, WebSocketOptions
 from ._transport import WebSocketTransport
+from ._wires import GOING_AWAY, POLICY
 
 __all__ = ["WebSocketEndpoint"]
-
-GOING_AWAY, POLICY = 1001, 1008  # RFC 6455, 7.4.1
 
 
 class WebSocketEndpoint:

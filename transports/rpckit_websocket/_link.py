@@ -16,7 +16,7 @@ from ._dialect import Control, Frame, Ping, Pong, Receipt, Subscribe, Undelivere
 from ._held import HeldRequests
 from ._options import FASTAPI_RPC, JSONRPC
 from ._session import MAX_PATTERNS, MAX_TOPICS, Fact, Phase, Session
-from ._wires import Wire
+from ._wires import PROTOCOL_ERROR, Wire
 
 if TYPE_CHECKING:
     from ._hub import Hub
@@ -132,7 +132,7 @@ class Link:
         elif session.phase is Phase.CLOSED and not self.gone and not self._ending:
             self._ending = True  # what comes until it is closed is not read
             log.warning("session %.8s of %s ends: %s", self.id, self.name or "a peer", session.why)
-            self.wire.shut(1002, session.why)
+            self.wire.shut(PROTOCOL_ERROR, session.why)
 
     def _act(self, fact: Fact) -> None:
         match fact.what:

@@ -18,12 +18,11 @@ from rpckit.url import Host, Url
 
 from ._hub import Hub
 from ._options import SUBPROTOCOL, WebSocketOptions
-from ._wires import CLOSE_S, ServerWire
+from ._wires import CLOSE_S, GOING_AWAY, ServerWire
 
 __all__ = ["DEFAULT_PORTS", "Listener", "allowed_origin"]
 
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
-GOING_AWAY = 1001  # RFC 6455, 7.4.1
 
 
 class Listener:

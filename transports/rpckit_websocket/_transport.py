@@ -10,7 +10,7 @@ from math import inf
 from typing import ClassVar, cast
 
 from rpckit.errors import NotSent, OutcomeUnknown, UsageError
-from rpckit.message import Kind, Message
+from rpckit.message import NATIVE, Kind, Message
 from rpckit.transport import (
     Capabilities,
     Observed,
@@ -29,7 +29,7 @@ from ._link import Link
 from ._listener import Listener
 from ._options import WebSocketOptions
 from ._receiver import SessionReceiver, Subscription
-from ._wires import Wire
+from ._wires import GOING_AWAY, NORMAL, Wire
 
 __all__ = ["WebSocketTransport"]
 
@@ -116,7 +116,7 @@ class WebSocketTransport(Observed):
             await self._listener.close()
         if self._hub is not None:
             for link in list(self._hub.every):
-                link.shut(1001, "the server is stopping")
+                link.shut(GOING_AWAY, "the server is stopping")
             await self._all_gone(self._hub)
         if self._watching is not None:
             self._watching.cancel()
@@ -209,7 +209,7 @@ class WebSocketTransport(Observed):
     def end_session(self, session_id: str, reason: str = "") -> None:
         link = self._hub.links.get(session_id) if self._hub is not None else None
         if link is not None:
-            link.shut(1000, reason)
+            link.shut(NORMAL, reason)
 
     def adopt(self, wire: Wire, headers: dict[str, str]) -> Link:
         """Of a connection that a web framework accepted."""
@@ -238,7 +238,7 @@ class WebSocketTransport(Observed):
     async def _send_with_receipt(self, link: Link, message: Message, end: float) -> None:
         """Returns when the other side has it, in a dialect that can say so."""
         link.write(message)
-        if link.dialect != "native" or not message.message_id:
+        if link.dialect != NATIVE or not message.message_id:
             return
         receipt: asyncio.Future[None] = link.hub.loop.create_future()
         link.receipts[message.message_id] = receipt

@@ -21,12 +21,25 @@ from websockets.protocol import OPEN
 
 from ._dialect import Frame
 
-__all__ = ["CLOSE_S", "ClientWire", "OnFrame", "ServerWire", "Wire", "fitting"]
+__all__ = [
+    "CLOSE_S",
+    "GOING_AWAY",
+    "NORMAL",
+    "POLICY",
+    "PROTOCOL_ERROR",
+    "TOO_BIG",
+    "ClientWire",
+    "OnFrame",
+    "ServerWire",
+    "Wire",
+    "fitting",
+]
 
 log = logging.getLogger(__name__)
 
 CLOSE_S = 2.0  # seconds for a closing handshake
 CONVOY = 16  # frames of one tick that leave together: the other side works on them while we write more
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, NOT_UTF8, POLICY, TOO_BIG = 1000, 1001, 1002, 1007, 1008, 1009  # RFC 6455, 7.4.1
 MAX_REASON = 123  # bytes of a close frame beside its code: RFC 6455, 5.5
 MAX_EARLY = 1024  # frames that come before the session is there; far more than one tick brings
 
@@ -107,7 +120,7 @@ class _FastConnection(Connection):
             try:
                 frame = data.decode()
             except UnicodeDecodeError:
-                self.shut(1007, "text that is not UTF-8")
+                self.shut(NOT_UTF8, "text that is not UTF-8")
                 return
         if self._on_frame is not None:
             self._on_frame(frame)
