@@ -22,7 +22,7 @@ from rpckit.server import Server
 if TYPE_CHECKING:
     from rpckit.settings import Settings
 
-__all__ = ["Announce", "Job", "log_to_stderr", "ready_line", "serve_here"]
+__all__ = ["Announce", "ServeJob", "log_to_stderr", "ready_line", "serve_here"]
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ Announce = Callable[[list[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """Services by reference, and the options of `rpckit serve`; None where the settings decide."""
+class ServeJob:
+    """What is to be served: services by reference, and the options of the command; None where the settings decide."""
 
     references: list[str]
     urls: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Job:
     debug: bool = False
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Job:
+    def from_json(cls, text: str | bytes) -> ServeJob:
         return cls(**json.loads(text))
 
     def to_json(self) -> str:
@@ -62,7 +62,7 @@ class Job:
         return load_settings(**self.overrides())
 
 
-def serve_here(job: Job, announce: Announce, *, before: Callable[[], None] | None = None) -> None:
+def serve_here(job: ServeJob, announce: Announce, *, before: Callable[[], None] | None = None) -> None:
     """Serve in this process until SIGINT or SIGTERM; `announce` gets a line for each service when all are ready.
 
     before: called when the services are imported, and nothing is served yet.

@@ -11,7 +11,7 @@ import os
 from functools import partial
 from importlib.util import find_spec
 
-from rpckit.cli.job import Announce, Job
+from rpckit.cli.job import Announce, ServeJob
 from rpckit.cli.supervisor import Supervisor, check_platform, first_of
 from rpckit.errors import UsageError
 
@@ -20,7 +20,7 @@ __all__ = ["Reloader", "serve_and_reload"]
 NAMED = 3  # changed files named at once
 
 
-def serve_and_reload(job: Job, announce: Announce) -> int:
+def serve_and_reload(job: ServeJob, announce: Announce) -> int:
     """Serve, and start over at each change, until SIGINT or SIGTERM; returns the exit code. Raises `UsageError`."""
     check_platform("--reload")
     if find_spec("watchfiles") is None:
@@ -40,7 +40,7 @@ class _Life:
 class Reloader(Supervisor):
     """One worker that serves at a time."""
 
-    def __init__(self, job: Job, announce: Announce) -> None:
+    def __init__(self, job: ServeJob, announce: Announce) -> None:
         super().__init__(job, announce)
         self._changed = asyncio.Event()
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rpckit.cli import options
 from rpckit.cli.failures import reported
-from rpckit.cli.job import Job, log_to_stderr, serve_here
+from rpckit.cli.job import ServeJob, log_to_stderr, serve_here
 from rpckit.cli.services import references_there
 from rpckit.errors import UsageError
 
@@ -77,7 +77,7 @@ def serve(
     [bold]rpckit serve shop.orders:service --url redis+stream://embedded --reload[/bold]     starts a Redis of its own
     [bold]rpckit serve shop.orders:service --url amqp://rabbit.local --url ws://0.0.0.0:9000[/bold]     on both
     """
-    job = Job(references, url or [], concurrency, grace, log_level.value, debug)
+    job = ServeJob(references, url or [], concurrency, grace, log_level.value, debug)
     if workers is None and not reload:
         serve_here(job, _announce)
         return
@@ -90,13 +90,13 @@ def serve(
             raise typer.Exit(code)
 
 
-def _serve_in_workers(job: Job, count: int) -> int:
+def _serve_in_workers(job: ServeJob, count: int) -> int:
     from rpckit.cli.workers import serve_in_workers
 
     return serve_in_workers(job, count, _announce)
 
 
-def _serve_and_reload(job: Job) -> int:
+def _serve_and_reload(job: ServeJob) -> int:
     from rpckit.cli.reload import serve_and_reload
 
     return serve_and_reload(job, _announce)

@@ -23,7 +23,7 @@ from functools import partial
 
 import typer
 
-from rpckit.cli.job import Job, serve_here
+from rpckit.cli.job import ServeJob, serve_here
 
 __all__: list[str] = []
 
@@ -35,7 +35,7 @@ def main(seconds: float) -> None:
         line = lines.readline()
     if not line:  # gone before it said what to do
         return
-    job = Job.from_json(line)
+    job = ServeJob.from_json(line)
     begin = threading.Event()
     threading.Thread(target=_listen, args=(supervisor, begin, seconds), daemon=True).start()
     try:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from rpckit.cli.failures import INTERRUPTED
-from rpckit.cli.job import Announce, Job
+from rpckit.cli.job import Announce, ServeJob
 from rpckit.errors import UsageError
 from rpckit.signals import on_signals
 
@@ -48,7 +48,7 @@ class Worker:
         self._ready_at: float | None = None
 
     @classmethod
-    async def start(cls, job: Job, grace: float) -> Self:
+    async def start(cls, job: ServeJob, grace: float) -> Self:
         """In a session of its own: Ctrl-C at our terminal reaches only us."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -123,7 +123,7 @@ class Worker:
 class Supervisor:
     """Starts workers, passes signals on to them, and leaves none behind. A subclass says which to start, and when."""
 
-    def __init__(self, job: Job, announce: Announce) -> None:
+    def __init__(self, job: ServeJob, announce: Announce) -> None:
         self.stopping = asyncio.Event()
         self.grace = job.settings().grace
         self._job = job

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from rpckit.backoff import Backoff
 from rpckit.cli.failures import USAGE
-from rpckit.cli.job import Announce, Job
+from rpckit.cli.job import Announce, ServeJob
 from rpckit.cli.supervisor import KILLED, Supervisor, check_platform, first_of
 from rpckit.errors import UsageError
 from rpckit.registry import open_transport
@@ -28,14 +28,14 @@ BACKOFF = Backoff(first=0.2, most=10.0)
 STEADY_S = 10.0  # seconds; a worker that was ready for so long has proved itself: the next one is not held up
 
 
-def serve_in_workers(job: Job, count: int, announce: Announce) -> int:
+def serve_in_workers(job: ServeJob, count: int, announce: Announce) -> int:
     """Serve in `count` processes until SIGINT or SIGTERM; returns the exit code. Raises `UsageError`."""
     check_platform("--workers")
     check_shared(job)
     return asyncio.run(Crew(job, announce, count).run())
 
 
-def check_shared(job: Job) -> None:
+def check_shared(job: ServeJob) -> None:
     """Several processes must be able to serve at each URL."""
     settings = job.settings()
     for url in map(Url.parse, job.urls or [settings.url]):
@@ -75,7 +75,7 @@ class Place:
 class Crew(Supervisor):
     """`count` workers; one that ends is replaced."""
 
-    def __init__(self, job: Job, announce: Announce, count: int) -> None:
+    def __init__(self, job: ServeJob, announce: Announce, count: int) -> None:
         super().__init__(job, announce)
         self._count = count
         self._announced = False

@@ -10,7 +10,7 @@ import pytest
 
 from rpckit.backoff import Backoff
 from rpckit.cli import reload, supervisor, workers
-from rpckit.cli.job import Job
+from rpckit.cli.job import ServeJob
 from rpckit.cli.workers import BACKOFF, STEADY_S, Crew, Place, check_shared
 from rpckit.errors import UsageError
 
@@ -53,7 +53,7 @@ async def test_a_process_that_the_system_cannot_spare_holds_up_its_own_place_onl
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(workers, "BACKOFF", Backoff(first=0.001, most=0.001))
-    crew = Crew(Job(["shop:service"], ["amqp://localhost"]), print, 1)
+    crew = Crew(ServeJob(["shop:service"], ["amqp://localhost"]), print, 1)
     outcomes: list[Any] = [(KILLED, 1.0), OSError("no process to spare"), (KILLED, 1.0)]
 
     async def work(until: asyncio.Event) -> tuple[int, float | None]:
@@ -79,20 +79,20 @@ async def test_a_process_that_the_system_cannot_spare_holds_up_its_own_place_onl
 )
 def test_a_transport_of_one_process_is_refused(url: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        check_shared(Job(["shop:service"], ["amqp://localhost", url]))
+        check_shared(ServeJob(["shop:service"], ["amqp://localhost", url]))
 
 
 def test_the_url_of_the_settings_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_shared(Job(["shop:service"]))
+    check_shared(ServeJob(["shop:service"]))
     monkeypatch.setenv("RPCKIT_URL", "memory://x")
     with pytest.raises(UsageError):
-        check_shared(Job(["shop:service"]))
+        check_shared(ServeJob(["shop:service"]))
 
 
 def test_a_job_reaches_its_worker_as_it_is() -> None:
-    job = Job(["a:b"], ["amqp://u:p@h/%2F", "ws://h"], 3, None, "info", True)
+    job = ServeJob(["a:b"], ["amqp://u:p@h/%2F", "ws://h"], 3, None, "info", True)
     assert "\n" not in job.to_json()
-    assert Job.from_json(job.to_json()) == job
+    assert ServeJob.from_json(job.to_json()) == job
     assert job.overrides() == {"concurrency": 3}
 
 
