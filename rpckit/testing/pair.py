@@ -62,10 +62,12 @@ def blocking_pair(
     grace: float = GRACE_S,
     **settings: Any,
 ) -> Iterator[BlockingClient]:
-    """`memory_pair` for tests that wait, both sides in one thread of their own::
+    """`memory_pair` for tests that wait, both sides in one thread of their own.
 
-    with blocking_pair(service) as client:
-        assert client.call("fibonacci.fib", 30) == 832040
+    ::
+
+        with blocking_pair(service) as client:
+            assert client.call("fibonacci.fib", 30) == 832040
     """
     url, _broker = _own_broker()  # held here, so that the URL means it
     server = Server(*services, url=url, middleware=middleware, grace=grace, **settings)
