@@ -108,6 +108,29 @@ async def test_a_redis_that_kept_its_data_over_a_kill_breaks_no_promise(figure: 
         await swarms.assert_back(figure, "killed and started with its data")
 
 
+async def test_a_call_that_is_sent_again_waits_until_redis_has_read_its_data() -> None:
+    """It takes connections and subscriptions before, and nothing else: whoever went on then was told it was refused."""
+    slow = {"appendonly": "yes", "appendfsync": "no", "key-load-delay": "100"}  # microseconds a key: about 2 s
+    service, begun = Service("patient", address=f"faults.patient.{new_id()[:8]}"), asyncio.Event()
+
+    @service.method(idempotent=True)
+    async def again() -> int:
+        begun.set()
+        await asyncio.sleep(0.2)
+        return 7
+
+    async with Redis(config=slow) as broker:
+        await asyncio.to_thread(broker.ctl, "EVAL", "for i = 1, 15000 do redis.call('SET', i, i) end", "0")
+        url = of_kind(broker.url, "stream")
+        async with Server(service, url=url), Client(url) as client:
+            peer = client.at(service.address).using(idempotent=True, no_server="wait")
+            call = asyncio.create_task(peer.again())
+            await begun.wait()
+            await asyncio.to_thread(broker.kill)
+            await asyncio.to_thread(broker.start)
+            assert await call == 7
+
+
 async def test_a_redis_frozen_and_thawed_breaks_no_promise(broker: Redis, figure: Figure) -> None:
     async with swarms_on(broker.url) as swarms:
         broker.freeze()

@@ -161,8 +161,7 @@ class Connection:
         session = Session(await dial(), dial, f"{self._name}-{self._sessions}")
         self._watching = asyncio.ensure_future(self._watch(session))  # already: what `prepare` asks has no other limit
         try:
-            for script in SCRIPTS:
-                session.main.send(pack("SCRIPT", "LOAD", script.source), _ignore)
+            await _load_scripts(session.main)
             await self._prepare(session)
             if not session.alive:
                 raise ConnectionLost(session.close_reason)
@@ -282,6 +281,18 @@ class Connection:
                 self._closing = True
                 session.abort("its event loop is ending")
                 self._enter(State.CLOSED, "its event loop is ending")
+            raise
+
+
+async def _load_scripts(link: Link) -> None:
+    """Raises `hiredis.ReplyError` while Redis still reads its data: it greets and subscribes, but takes no call."""
+    *others, last = SCRIPTS
+    for script in others:
+        link.send(pack("SCRIPT", "LOAD", script.source), _ignore)
+    try:
+        await link.ask("SCRIPT", "LOAD", last.source)
+    except hiredis.ReplyError as error:  # any other refusal is for `Link.run` to go round
+        if kind_of(error) == "LOADING":
             raise
 
 
