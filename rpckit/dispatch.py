@@ -399,13 +399,22 @@ class Dispatcher:
         if why is Stop.DRAIN:
             job.settled = True
             job.delivery.hand_back()
+        elif why is Stop.DEADLINE and job.link.claims and not job.delivery.redelivered:
+            job.delivery.begin(partial(self._found_too_late, job))  # else another server may run it
         elif why is Stop.DEADLINE:
-            text = f"{job.service.address}.{job.spec.name} was not begun: its time was up"
-            # delivered before, it may have run there
-            code = Code.ABORTED if job.delivery.redelivered else Code.DEADLINE_EXCEEDED
-            self._fail(job.delivery, Fault(code, text, origin=TOOLKIT), job)
+            self._found_too_late(job, True)
         else:
             self._replies.settle(job)
+
+    def _found_too_late(self, job: Job, mine: bool | RpcError) -> None:
+        """Only who has it may say that it does not run; from anybody else a caller whose time is up needs no word."""
+        if mine is not True:
+            self._replies.settle(job)
+            return
+        text = f"{job.service.address}.{job.spec.name} was not begun: its time was up"
+        # delivered before, it may have run there
+        code = Code.ABORTED if job.delivery.redelivered else Code.DEADLINE_EXCEEDED
+        self._fail(job.delivery, Fault(code, text, origin=TOOLKIT), job)
 
     def _end_stopped(self, job: Job) -> None:
         """The handler's task was cancelled: by us, for the reason noted, or by somebody else."""

@@ -518,6 +518,35 @@ async def test_work_that_expires_while_it_waits_for_a_slot_is_not_begun(client: 
     assert ran == ["first"]
 
 
+async def test_whoever_cannot_claim_expired_work_does_not_say_that_it_never_ran(
+    wire: Wire, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server, which heard it as well, may be running it."""
+    monkeypatch.setattr(MemoryTransport, "capabilities", replace(CAPABILITIES, balances=False))
+    begin = _MemoryDelivery.begin
+
+    def lose_all_but_the_first(self: _MemoryDelivery, told: OnBegun, *, again: bool = False) -> None:
+        if self.message.correlation_id == "c-1":
+            begin(self, told, again=again)
+        else:
+            told(False)
+
+    monkeypatch.setattr(_MemoryDelivery, "begin", lose_all_but_the_first)
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+
+    server = await serve(service_of(work), concurrency=1)
+    await wire.send("s.work")
+    await wire.send("s.work", correlation_id="c-2", time_left_ms=10)
+    await until(lambda: server.in_flight == 2)
+    await until(lambda: server.in_flight == 1)
+    go_on.set()
+    await until(lambda: unsettled(server) == 0)
+    assert [reply.correlation_id for reply in wire.replies] == ["c-1"]
+
+
 async def test_cancel_stops_the_handler_and_sends_no_reply(wire: Wire, serve: Serve) -> None:
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
