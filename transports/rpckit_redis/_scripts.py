@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 __all__ = [
+    "CLAIM",
     "COUNT_HEARERS",
     "CREATE_GROUP",
     "MAX_HELD",
@@ -336,7 +337,11 @@ local counts = redis.call('PUBSUB', 'NUMSUB', ARGV[1], ARGV[2])
 return {counts[2], counts[4]}
 """)
 
+# KEYS: a claim. ARGV: milliseconds. 1 if it is taken by this, which succeeds where Redis is full.
+CLAIM = Script("return redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) and 1 or 0\n")
+
 SCRIPTS = (
+    CLAIM,
     COUNT_HEARERS,
     PUSH_STREAM,
     PUSH_LIST,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from rpckit.errors import Code, RpcError
+from rpckit.errors import Code, ConnectionLost, OutcomeUnknown, RpcError
 from rpckit.fault import TOOLKIT, Fault
 from rpckit.message import REQUEST
 from rpckit.transport import OnBegun
@@ -27,7 +27,7 @@ from ._errors import explain, is_error
 from ._keys import claim_key
 from ._link import pack
 from ._receiver import Receiver
-from ._scripts import COUNT_HEARERS
+from ._scripts import CLAIM, COUNT_HEARERS
 
 __all__ = ["ChannelReceiver"]
 
@@ -118,18 +118,25 @@ class ChannelReceiver(Receiver):
         left = NO_LIMIT_S if message.time_left_ms is None else message.time_left_ms / 1000
         key = claim_key(message.message_id, message.attempt)
         milliseconds = int((left + CLAIM_LEFT_S) * 1000)
-        main.send(pack("SET", key, "1", "NX", "PX", milliseconds), partial(self._claimed, delivery, told, key))
+        on_reply = partial(self._claimed, delivery, told, key, milliseconds)
+        main.send(pack("SET", key, "1", "NX", "PX", milliseconds), on_reply)
 
-    def _claimed(self, delivery: RedisDelivery, told: OnBegun, key: str, reply: Any) -> None:
-        """Refused for want of memory, another server may have had its own before."""
+    def _claimed(self, delivery: RedisDelivery, told: OnBegun, key: str, milliseconds: int, reply: Any) -> None:
+        """Refused for want of memory, it is claimed all the same: nobody is to run what its caller is told did not."""
         if is_error(reply):
-            delivery.session.main.send(pack("EXISTS", key), partial(self._refused, delivery, told, reply))
+            on_reply = partial(self._refused, delivery, told, reply)
+            delivery.session.main.run(CLAIM, (key,), (milliseconds,), on_reply)
         else:
             delivery.claimed(told, reply is not None)
 
-    def _refused(self, delivery: RedisDelivery, told: OnBegun, error: Exception, exists: Any) -> None:
-        taken = exists == 1
-        delivery.claimed(told, False if taken else explain(error, f"claiming a request at {self.address!r}"))
+    def _refused(self, delivery: RedisDelivery, told: OnBegun, error: Exception, mine: Any) -> None:
+        what = f"claiming a request at {self.address!r}"
+        if not is_error(mine):
+            delivery.claimed(told, explain(error, what) if mine == 1 else False)
+        elif isinstance(explained := explain(mine, what), ConnectionLost):
+            delivery.claimed(told, explained)
+        else:
+            delivery.claimed(told, OutcomeUnknown(f"{explained}; another server may run it"))
 
     def settle(self, delivery: RedisDelivery) -> None:
         """Nobody keeps it."""

@@ -13,7 +13,7 @@ import hiredis
 import pytest
 
 from rpckit.bundle import unbundled
-from rpckit.errors import Code, RpcError
+from rpckit.errors import Code, OutcomeUnknown, Overloaded, RpcError
 from rpckit.fault import read_fault
 from rpckit.message import Kind, Message
 from rpckit.transport import Delivery, begins
@@ -305,6 +305,26 @@ async def test_where_nobody_answers_who_hears_it_is_claimed() -> None:
     await heard.answered(heard.receiver.look_around(heard.session), b"-READONLY a replica\r\n")
     heard.hear(1)
     assert await heard.claims() == [b"SET"]
+
+
+@pytest.mark.parametrize(
+    "answer, outcome",
+    [(b":1\r\n", Overloaded), (b":0\r\n", bool), (b"-MISCONF disk full\r\n", OutcomeUnknown)],
+    ids=["ours", "another's", "nobody's yet"],
+)
+async def test_who_is_refused_a_claim_says_that_nothing_ran_only_of_what_nobody_can_run_any_more(
+    answer: bytes, outcome: type[object]
+) -> None:
+    heard = Heard(prefetch=1)
+    await heard.reconnect()
+    await heard.answered(heard.receiver.look_around(heard.session), counts(2, 2))
+    heard.hear(1)
+    told: list[object] = []
+    heard.deliveries[0].begin(told.append)
+    heard.session.main.data_received(b"-OOM full\r\n")
+    assert told == []
+    heard.session.main.data_received(answer)
+    assert [type(each) for each in told] == [outcome]
 
 
 async def test_what_only_we_have_runs_though_the_connection_is_lost() -> None:
