@@ -10,7 +10,7 @@ from rpckit import Client, Server, Service
 from rpckit.errors import ConnectionLost, DeadlineExceeded, InternalError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
-from rpckit.testing import memory_pair
+from rpckit.testing import Redis, memory_pair
 from rpckit_redis import RedisResponse
 from rpckit_redis._replier import _storing
 
@@ -53,6 +53,28 @@ async def test_a_reply_waits_for_another_client(redis_url: str, service: Service
                 await later.collect(reply_to, timeout=5)
             with pytest.raises(DeadlineExceeded):
                 await later.collect(reply_to, timeout=0.05)
+
+
+async def test_a_reply_is_stored_where_redis_has_filled_up_meanwhile(own_redis: Redis, reply_to: str) -> None:
+    """Its request was taken, and is settled with it."""
+    service, begun, go_on = Service(f"stored-{new_id()}"), asyncio.Event(), asyncio.Event()
+
+    @service.method(idempotent=True)
+    async def work() -> int:
+        begun.set()
+        await go_on.wait()
+        return 7
+
+    async with Server(service, url=own_redis.url), Client(own_redis.url) as client:
+        await client.notify(f"{service.address}.work", reply_to=reply_to)
+        await begun.wait()
+        own_redis.ctl("CONFIG", "SET", "maxmemory", "1")
+        try:
+            go_on.set()
+            await asyncio.sleep(0.2)
+        finally:
+            own_redis.ctl("CONFIG", "SET", "maxmemory", "0")
+        assert await client.collect(reply_to, timeout=2) == 7
 
 
 async def test_of_two_who_wait_one_gets_it(redis_url: str, service: Service, reply_to: str) -> None:

@@ -21,6 +21,7 @@ from ._envelope import write
 from ._errors import is_error
 from ._keys import BUNDLE_INBOXES, PlaceKind, stored_at, stored_key
 from ._link import Link, pack, pack_head
+from ._scripts import ALLOW_OOM
 
 __all__ = ["Replier"]
 
@@ -117,7 +118,8 @@ def _storing(message: Message, seconds: float) -> bytes:
     return pack("EVAL", _STORE[kind], 2, key, stored_key(new_id()), write(message), most, STORED_S, once_ms)
 
 
-_ONCE = "if not redis.call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[4]) then return 1 end\n"
+# Also where Redis is full: its request is settled behind it, and would have run for nothing.
+_ONCE = ALLOW_OOM + "if not redis.call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[4]) then return 1 end\n"
 _STORE = {
     PlaceKind.LIST: _ONCE
     + """

@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 __all__ = [
+    "ALLOW_OOM",
     "CLAIM",
     "COUNT_HEARERS",
     "CREATE_GROUP",
