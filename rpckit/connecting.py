@@ -146,7 +146,7 @@ class Connecting:
             self.gate.let_one()
 
     def _not_ready(self) -> NotSent:
-        if self._pending.full() and self.state is State.CONNECTED:
+        if self._opened and self.state is State.CONNECTED:  # the place that has come free just now is another's
             return NotSent(f"{self._pending.limit} calls are already pending; raise max_pending or call less at once")
         if self.state is State.CONNECTING and self.why:  # of an attempt to connect: it names the place itself
             return NotSent(self.why)

@@ -329,6 +329,13 @@ async def test_a_full_table_makes_calls_wait_then_not_sent(url: str, desk: Desk)
         assert await first == 1
 
 
+async def test_who_waited_for_room_in_vain_is_told_so_though_another_gets_some_just_then(url: str) -> None:
+    async with Client(url, max_pending=1) as client:
+        connecting, now = client._connecting, asyncio.get_running_loop().time()
+        with pytest.raises(NotSent, match="1 calls are already pending; raise max_pending"):
+            await connecting.gate.wait(now, connecting._not_ready)
+
+
 async def test_a_call_waiting_for_room_goes_as_soon_as_there_is_some(url: str, desk: Desk) -> None:
     async with Client(url, max_pending=1) as client:
         first = asyncio.ensure_future(client.call("desk.hold"))
