@@ -10,7 +10,8 @@ from rpckit import Client, Server, Service
 from rpckit.errors import ConnectionLost, DeadlineExceeded, InternalError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
-from rpckit.testing import Redis, memory_pair
+from rpckit.testing import FaultProxy, Redis, memory_pair
+from rpckit.url import Url
 from rpckit_redis import RedisResponse
 from rpckit_redis._replier import _storing
 
@@ -102,6 +103,21 @@ async def test_a_cancelled_collector_takes_nothing(redis_url: str, service: Serv
         waiting.cancel()
         await client.notify(f"{service.address}.double", 4, reply_to=reply_to)
         assert await client.collect(reply_to, timeout=5) == 8
+
+
+async def test_a_reply_seen_just_in_time_is_not_lost(redis_url: str, service: Service, reply_to: str) -> None:
+    """It is taken away by a command of its own, whose answer comes behind the end of the collector's time."""
+    host = Url.parse(redis_url).hosts[0]
+    async with Server(service, url=redis_url), FaultProxy(host.name, host.port or 6379) as proxy:
+        async with Client(redis_url) as client:
+            await client.notify(f"{service.address}.double", 21, reply_to=reply_to)
+        async with Client(proxy.url(redis_url)) as slow:
+            proxy.delay(0.2)  # the greeting, looking and taking it away: 0.4 s each
+            try:
+                value = await slow.collect(reply_to, timeout=1)
+            except DeadlineExceeded:  # on a slow machine it was not seen in time
+                value = await slow.collect(reply_to, timeout=5)
+            assert value == 42
 
 
 async def test_nothing_is_stored_elsewhere(redis_url: str, service: Service) -> None:
