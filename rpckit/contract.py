@@ -200,6 +200,8 @@ class Service:
     @classmethod
     def from_object(cls, instance: object, *, name: str, address: str | None = None, version: str = "") -> Service:
         """A service of an object's public `async def` methods; names that begin with `_` stay private."""
+        if isinstance(instance, type):
+            raise UsageError(f"from_object takes an instance, such as {instance.__name__}(…), not the class itself")
         service = cls(name, address=address, version=version, doc=inspect.getdoc(instance) or "")
         for attribute, function in _public_coroutines(instance):
             service.method(function, name=attribute)
@@ -229,16 +231,16 @@ class Service:
 
 def compile_method(function: Callable[..., Any], *, name: str | None = None, **options: Any) -> MethodSpec:
     """Everything about a method that a call need not work out again. Raises `UsageError` for what cannot be served."""
-    name = name or str(getattr(function, "__name__", ""))
+    if not hasattr(function, "__name__"):
+        raise UsageError(f"a method is a function, not {function!r:.80}: decorate a def, and say its name as name=…")
+    name = name or str(function.__name__)
     check_method_name(name)
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         raise UsageError(f"{name}: generators cannot be served yet; return a list")
     unknown = set(options) - _OPTIONS
     if unknown:
         raise UsageError(f"{name}: unknown option {min(unknown)!r}; known: {', '.join(sorted(_OPTIONS))}")
-    if options.get("delivery") == "at_least_once" and not options.get("idempotent"):
-        raise UsageError(f'{name}: delivery="at_least_once" may run it twice, so it must be idempotent=True')
-    _check_options(name, options.get("timeout"), options.get("deprecated", ""))
+    _check_options(name, **options)
     options["raises"] = _declared_errors(name, options.get("raises", ()))
     signature, context_parameter = _wire_signature(name, function)
     return MethodSpec(
@@ -285,8 +287,18 @@ def check_method_name(name: str) -> str:
     return name
 
 
-def _check_options(name: str, timeout: Any, deprecated: Any) -> None:
+def _check_options(
+    name: str,
+    *,
+    idempotent: Any = False,
+    delivery: Any = "at_most_once",
+    timeout: Any = None,
+    deprecated: Any = "",
+    **_others: Any,
+) -> None:
     """Said when the service is built: at a call nobody could be told."""
+    if delivery == "at_least_once" and not idempotent:
+        raise UsageError(f'{name}: delivery="at_least_once" may run it twice, so it must be idempotent=True')
     seconds = isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < math.inf
     if timeout is not None and not seconds:
         raise UsageError(f"{name}: timeout is in seconds, more than 0, or None; not {timeout!r:.60}")
@@ -319,7 +331,7 @@ def _wire_signature(name: str, function: Callable[..., Any]) -> tuple[inspect.Si
     """The signature as callers see it: annotations resolved, the Context parameter left out."""
     try:
         signature = inspect.signature(function)
-    except ValueError as error:  # of a builtin
+    except (TypeError, ValueError) as error:  # of a module, of a builtin
         raise UsageError(f"{name} cannot be served: {error}") from error
     hints = _type_hints(name, function)
     context_parameter: str | None = None
@@ -346,8 +358,10 @@ def _position(function: Callable[..., Any], parameter: str | None) -> int | None
 def _type_hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError) as error:
         raise UsageError(f"{name}: its annotations name something that cannot be found: {error}") from error
+    except (SyntaxError, TypeError) as error:
+        raise UsageError(f"{name}: its annotations cannot be read: {error}") from error
 
 
 def _is_context(annotation: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -167,6 +168,11 @@ def test_from_object_without_public_methods_is_refused() -> None:
         Service.from_object(object(), name="nothing")
 
 
+def test_from_object_of_a_class_asks_for_an_instance() -> None:
+    with pytest.raises(UsageError, match=r"takes an instance, such as Calculator\(…\)"):
+        Service.from_object(Calculator, name="calculator")
+
+
 # -- what can be served -------------------------------------------------------------------------
 
 
@@ -184,6 +190,26 @@ async def with_lost_name(a: Missing) -> None:  # type: ignore[name-defined]  # n
     ...
 
 
+async def with_misspelt_type(a: datetime.datetme) -> None:  # type: ignore[name-defined]
+    ...
+
+
+async def with_half_a_type(a: "list[int") -> None:  # type: ignore[valid-type]  # noqa: F722
+    ...
+
+
+async def with_impossible_type(a: 5 | "x") -> None:  # type: ignore[name-defined, valid-type]  # noqa: F821, UP037
+    ...
+
+
+class Calculator:
+    async def add(self, a: int) -> int:
+        return a
+
+    async def __call__(self, a: int) -> int:
+        return a
+
+
 class Opaque: ...
 
 
@@ -197,6 +223,13 @@ async def unknown_type(a: Opaque) -> None: ...
         (with_kwargs, {}, r"\*options cannot be described"),
         (stream, {}, "generators cannot be served yet"),
         (with_lost_name, {}, "name something that cannot be found"),
+        (with_misspelt_type, {}, "name something that cannot be found: .*'datetme'"),
+        (with_half_a_type, {}, "^with_half_a_type: its annotations cannot be read: "),
+        (with_impossible_type, {}, "^with_impossible_type: its annotations cannot be read: "),
+        ("place", {}, "a method is a function, not 'place': decorate a def, and say its name as name=…"),
+        (partial(several, 1), {"name": "some"}, "a method is a function, not functools.partial"),
+        (Calculator(), {"name": "some"}, "a method is a function, not <.*Calculator object"),
+        (datetime, {}, "datetime cannot be served: <module 'datetime'.*> is not a callable object"),
         (fib, {"name": "__init__"}, "cannot be a method's name"),
         (fib, {"name": "a.b"}, "cannot be a method's name"),
         (fib, {"name": "1st"}, "cannot be a method's name"),
