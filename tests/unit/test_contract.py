@@ -238,6 +238,7 @@ async def unknown_type(a: Opaque) -> None: ...
         (unknown_type, {}, "cannot be checked: .*<class '.*Opaque'>. Take a dataclass, a model or a dict$"),
         (fib, {"idempotnet": True}, "unknown option 'idempotnet'; known: .*idempotent"),
         (fib, {"delivery": "at_least_once"}, "must be idempotent=True"),
+        (fib, {"delivery": "at_leest_once"}, "delivery is at_most_once or at_least_once, not 'at_leest_once'"),
         (fib, {"timeout": "5"}, "timeout is in seconds, more than 0, or None; not '5'"),
         (fib, {"timeout": float("nan")}, "timeout is in seconds, more than 0, or None; not nan"),
         (fib, {"timeout": 0}, "timeout is in seconds, more than 0, or None; not 0"),
