@@ -346,6 +346,8 @@ def _wire_signature(name: str, function: Callable[..., Any]) -> tuple[inspect.Si
             context_parameter = parameter.name
         else:
             parameters.append(parameter.replace(annotation=annotation))
+    if parameters and parameters[0].name == "self":
+        raise UsageError(f"{name} takes self: serve it of an instance, with Service.from_object or service.method(…)")
     return inspect.Signature(parameters, return_annotation=hints.get("return", Any)), context_parameter
 
 

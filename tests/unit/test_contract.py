@@ -230,6 +230,7 @@ async def unknown_type(a: Opaque) -> None: ...
         (partial(several, 1), {"name": "some"}, "a method is a function, not functools.partial"),
         (Calculator(), {"name": "some"}, "a method is a function, not <.*Calculator object"),
         (datetime, {}, "datetime cannot be served: <module 'datetime'.*> is not a callable object"),
+        (Calculator.add, {}, "add takes self: serve it of an instance, with Service.from_object or service.method"),
         (fib, {"name": "__init__"}, "cannot be a method's name"),
         (fib, {"name": "a.b"}, "cannot be a method's name"),
         (fib, {"name": "1st"}, "cannot be a method's name"),
