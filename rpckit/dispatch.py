@@ -24,6 +24,7 @@ from rpckit.contract import MethodSpec, Service
 from rpckit.deadline import MAX_SKEW_S, Deadline, deadline_on_arrival
 from rpckit.errors import (
     Code,
+    InvalidArgument,
     NotSent,
     RpcError,
 )
@@ -342,17 +343,24 @@ class Dispatcher:
         """As `_run`, for nobody who waits: whatever goes wrong is logged, once."""
         job.task = task
         name = f"{job.service.name}.{job.spec.name}"
+        fits = False
         try:
             if job.stop is None:
                 job.started = perf_counter()
                 job.read()
+                fits = True
                 await self._call_handler(job)
         except asyncio.CancelledError:
             self._replies.count_failed(job, Code.CANCELLED)
             log.warning("%s was cancelled while it handled an event", name, extra=job.context.log_fields())
         except Exception as error:
             self._replies.count_failed(job, fault_for(error).code if isinstance(error, RpcError) else Code.INTERNAL)
-            log.error("%s failed to handle an event", name, exc_info=error, extra=job.context.log_fields())
+            fields = job.context.log_fields()
+            if isinstance(error, InvalidArgument) and not fits:  # the emitter's mistake: no line of ours explains it
+                what = f"an event on {job.context.topic}, which does not fit"
+                log.error("%s failed to handle %s: %s", name, what, error, extra=fields)
+            else:
+                log.error("%s failed to handle an event", name, exc_info=error, extra=fields)
         finally:
             job.settled = True
             self._finish(job)

@@ -287,9 +287,21 @@ async def test_a_plain_def_hears_in_a_thread(client: Client, serve: Serve) -> No
     assert thread.startswith("rpckit-handler")
 
 
-@pytest.mark.parametrize("arguments", [(1,), ("one",)], ids=["raises", "does not fit"])
+@pytest.mark.parametrize(
+    "argument, words, traced",
+    [
+        (1, "s.hear failed to handle an event", True),
+        (
+            "one",
+            "s.hear failed to handle an event on news, which does not fit: INVALID_ARGUMENT: hear: number: "
+            "Input should be a valid integer, unable to parse string as an integer",
+            False,
+        ),
+    ],
+    ids=["raises", "does not fit"],
+)
 async def test_an_error_is_logged_once_with_its_cause_and_harms_nobody(
-    client: Client, serve: Serve, caplog: pytest.LogCaptureFixture, arguments: tuple[Any, ...]
+    client: Client, serve: Serve, caplog: pytest.LogCaptureFixture, argument: object, words: str, traced: bool
 ) -> None:
     service, heard = Service("s"), list[int]()
 
@@ -300,12 +312,11 @@ async def test_an_error_is_logged_once_with_its_cause_and_harms_nobody(
         heard.append(number)
 
     server = await serve(service)
-    await client.emit("news", *arguments)
+    await client.emit("news", argument)
     await client.emit("news", 2)
     await until(lambda: heard and server.in_flight == 0)
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert record.getMessage() == "s.hear failed to handle an event"
-    assert record.exc_info
+    assert (record.getMessage(), bool(record.exc_info)) == (words, traced)
     assert heard == [2]
 
 
