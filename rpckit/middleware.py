@@ -25,6 +25,8 @@ def compose(middleware: Sequence[Middleware[C]], terminal: CallNext[C]) -> CallN
 
     Raises `UsageError` for what cannot be one.
     """
+    if not isinstance(middleware, Sequence):
+        raise UsageError(f"middleware is a list of `async def m(context, call_next)`; {middleware!r:.80} is none")
     chain = terminal
     for layer in reversed(middleware):
         _check(layer)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+import pytest
+
+from rpckit.errors import UsageError
 from rpckit.middleware import Middleware, compose
 
 CallNext = Callable[[list[str]], Awaitable[object]]
@@ -61,3 +65,9 @@ async def test_a_layer_may_pass_on_another_context() -> None:
     told: list[str] = []
     await compose([other], work)(told)
     assert (told, replacement) == ([], ["work"])
+
+
+@pytest.mark.parametrize("middleware", [named("a"), 5, None])
+def test_middleware_outside_a_list_is_refused(middleware: Any) -> None:
+    with pytest.raises(UsageError, match=r"middleware is a list of `async def m.*is none"):
+        compose(middleware, work)
