@@ -223,7 +223,7 @@ def named(call: Call, error: RpcError) -> RpcError:
     """The table's timer knows of no names."""
     if not isinstance(error, DeadlineExceeded):
         return error
-    target = f"{call.address}.{call.method}" if call.method else call.address
+    target = ".".join(filter(None, (call.address, call.method))) or "the other side"  # which has no address
     limit = "its time" if call.depth or call.options.timeout is None else f"{call.options.timeout:g} s"
     return DeadlineExceeded(f"no reply from {target} within {limit}; it may have run")
 

@@ -16,12 +16,13 @@ from rpckit.call import (
     Call,
     CallOptions,
     Reply,
+    named,
     read_error,
     read_reply,
     read_value,
     write_body,
 )
-from rpckit.errors import BadReply, InternalError, RpcError, UsageError
+from rpckit.errors import BadReply, DeadlineExceeded, InternalError, RpcError, UsageError
 from rpckit.fault import Fault, fault_message
 from rpckit.message import NATIVE, PLAIN, Kind, Message
 
@@ -132,3 +133,13 @@ def test_a_raw_reply_is_decoded_by_its_content_type() -> None:
     assert Reply(b"30", {}, "", "").decode() == 30
     with pytest.raises(BadReply):
         Reply(b"{", {}, "", codec.JSON).decode()
+
+
+@pytest.mark.parametrize(
+    "address, method, target",
+    [("q", "fib", "q.fib"), ("q", "", "q"), ("", "fib", "fib"), ("", "", "the other side")],
+    ids=["a method", "the default one", "the other side's", "the other side's default one"],
+)
+def test_a_call_that_is_out_of_time_says_what_was_called(address: str, method: str, target: str) -> None:
+    call = Call(address, method, (), {}, OPTIONS, {}, None, "m", 0, NATIVE)
+    assert str(named(call, DeadlineExceeded())).startswith(f"no reply from {target} within ")
