@@ -64,12 +64,15 @@ class LoopWatch:
 
     def _tell(self) -> None:
         task = asyncio.current_task(self._loop)
-        name = self._name_of(task) or (task.get_name() if task is not None else "a callback")
+        handler = self._name_of(task)
+        name = handler or (task.get_name() if task is not None else "something that is no task")
+        advice = "; make it a plain def, which runs in a thread" if handler else ""
         frame = sys._current_frames().get(self._loop_thread)
         where = traceback.format_stack(frame)[-1].strip() if frame is not None else "unknown"
         log.warning(
-            "%s blocks the event loop for over %.0f s; make it a plain def, which runs in a thread. It stands at %s",
+            "%s blocks the event loop for over %.0f s%s. It stands at %s",
             name,
             BLOCKED_S,
+            advice,
             where,
         )

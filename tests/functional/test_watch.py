@@ -55,6 +55,7 @@ async def test_a_blocking_task_is_named_with_the_line_it_stands_at_once(
     await asyncio.sleep(0.002)
     (told,) = [each for each in warnings() if "time.sleep(BLOCK_S)" in each]
     assert "service.slow blocks the event loop" in told
+    assert "make it a plain def" in told
 
 
 async def test_each_block_is_told_of(make: Callable[[NameOf], LoopWatch], warnings: Callable[[], list[str]]) -> None:
@@ -75,6 +76,7 @@ async def test_a_task_without_a_method_is_called_by_its_own_name(
 
     await asyncio.create_task(block(), name="somebody else")
     assert [each for each in warnings() if each.startswith("somebody else blocks")]
+    assert "make it a plain def" not in warnings()[-1]  # that is for handlers
 
 
 async def test_a_loop_that_keeps_its_beat_is_left_alone(
