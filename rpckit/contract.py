@@ -263,7 +263,7 @@ def check_address(address: str) -> str:
 def check_name(what: str, name: object) -> str:
     """The name of an address or group if every transport can carry it, else `UsageError`."""
     if not isinstance(name, str) or not _ADDRESS.fullmatch(name) or len(name) > MAX_ADDRESS_BYTES:
-        allowed = f"1 to {MAX_ADDRESS_BYTES} letters, digits or any of _ - . : @ # , / + and space"
+        allowed = f"1 to {MAX_ADDRESS_BYTES} ASCII letters, digits or any of _ - . : @ # , / + and space"
         raise UsageError(f"{what} {name!r:.80} cannot be used: {allowed}")
     return name
 
@@ -282,7 +282,7 @@ def check_method_name(name: str) -> str:
     """`name` if it can be a method's, else `UsageError`."""
     if not _METHOD.fullmatch(name) or name.startswith("__") or len(name) > MAX_NAME_BYTES:
         raise UsageError(
-            f"{name!r:.100} cannot be a method's name: letters, digits and _, not beginning with a digit or __"
+            f"{name!r:.100} cannot be a method's name: ASCII letters, digits and _, not beginning with a digit or __"
         )
     return name
 

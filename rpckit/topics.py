@@ -85,8 +85,8 @@ def user_topic(topic: str) -> str:
 def check_topic(topic: object, *, listening: bool = False) -> str:
     """`topic` if every transport can carry it, else `UsageError`; a pattern only for who is `listening`."""
     if not isinstance(topic, str) or not _TOPIC.fullmatch(topic) or len(topic) > MAX_TOPIC_BYTES:
-        allowed = f"1 to {MAX_TOPIC_BYTES} letters, digits or any of _ - . : @ , / + and space; * and # for other words"
-        raise UsageError(f"topic {topic!r:.80} cannot be used: {allowed}")
+        allowed = f"1 to {MAX_TOPIC_BYTES} ASCII letters, digits or any of _ - . : @ , / + and space"
+        raise UsageError(f"topic {topic!r:.80} cannot be used: {allowed}; * and # for other words")
     if topic.count(".") >= MAX_WORDS:
         raise UsageError(f"topic {topic!r:.80} cannot be used: a topic has at most {MAX_WORDS} words, parted by dots")
     foreign = foreign_topic(topic)

@@ -119,7 +119,7 @@ def test_on_registers_handlers_of_events_and_leaves_the_function_as_it_is() -> N
 @pytest.mark.parametrize("topic", ["", "user|created", "x" * 241, fib])
 def test_a_topic_no_transport_could_carry_is_refused(topic: Any) -> None:
     service = Service("s")
-    with pytest.raises(UsageError, match=r"topic .* cannot be used: 1 to 240 letters"):
+    with pytest.raises(UsageError, match=r"topic .* cannot be used: 1 to 240 ASCII letters"):
         service.on(topic)
     with pytest.raises(UsageError, match=r"group .* cannot be used"):
         service.on("user.created", group="a|b")
@@ -234,6 +234,7 @@ async def unknown_type(a: Opaque) -> None: ...
         (fib, {"name": "__init__"}, "cannot be a method's name"),
         (fib, {"name": "a.b"}, "cannot be a method's name"),
         (fib, {"name": "1st"}, "cannot be a method's name"),
+        (fib, {"name": "größe"}, "cannot be a method's name: ASCII letters, digits and _"),
         (fib, {"name": "$reply"}, "cannot be a method's name"),
         (fib, {"name": "n" * (MAX_NAME_BYTES + 1)}, "cannot be a method's name"),
         (unknown_type, {}, "cannot be checked: .*<class '.*Opaque'>. Take a dataclass, a model or a dict$"),
