@@ -174,11 +174,13 @@ class Link:
 
     def write(self, message: Message) -> None:
         """Raises `NotSent` for a session that is gone or too slow, `UsageError` for what cannot be said."""
-        if len(message.body) > self.hub.max_body or len(message.address) > MAX_ADDRESS:
+        if len(message.body) > self.hub.max_body:
             raise UsageError(
-                f"{len(message.body)} bytes to an address of {len(message.address)} characters: "
-                f"a session carries {self.hub.max_body} and {MAX_ADDRESS}"
+                f"a body of {len(message.body)} bytes is over what max_message leaves for one ({self.hub.max_body}): "
+                "raise it on both sides"
             )
+        if len(message.address) > MAX_ADDRESS:
+            raise UsageError(f"an address of {len(message.address)} characters; a session carries {MAX_ADDRESS}")
         if self.gone or self.session.phase is not Phase.OPEN:
             raise NotSent("the session is not open" if not self.gone else "the session is gone")
         frame = self.session.write(message)

@@ -813,12 +813,12 @@ async def test_so_is_one_that_asks_only_what_the_session_itself_answers(what: st
 async def test_a_message_over_the_limit_is_a_usage_error_and_harms_nobody() -> None:
     bench = Bench(max_message=20_000)
     peer = bench.peer("a")
-    for message in (
-        Message(Kind.REQUEST, Q, body=b"x" * 20_000),
-        Message(Kind.REQUEST, "x" * 256),
-        Message(Kind.REQUEST, Q, headers={"x": "x" * 20_000}),
+    for message, words in (
+        (Message(Kind.REQUEST, Q, body=b"x" * 20_000), "a body of 20000 bytes is over what max_message leaves"),
+        (Message(Kind.REQUEST, "x" * 256), "an address of 256 characters; a session carries 255"),
+        (Message(Kind.REQUEST, Q, headers={"x": "x" * 20_000}), r"a message of \d+ bytes is over max_message"),
     ):
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match=words):
             peer.link.write(message)
     assert (peer.link.gone, peer.heard) == (False, [])
 
