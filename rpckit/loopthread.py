@@ -47,8 +47,12 @@ class LoopThread:
     def run(self, work: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work(…)` returns or raises in the loop. An exception here, such as Ctrl-C, cancels it.
 
-        Raises `UsageError` in a thread that runs an event loop itself, `NotSent` after `stop`.
+        Raises `UsageError` in a thread that runs an event loop itself and for what is no function, `NotSent` after
+        `stop`.
         """
+        if asyncio.iscoroutine(work):
+            work.close()
+            raise UsageError(f"{self._name} runs functions: give it {work.__name__}, and its arguments, without a call")
         self._check_may_wait()
         future: Future[T] | None = None
         try:

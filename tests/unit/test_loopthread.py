@@ -62,6 +62,11 @@ def test_an_error_of_the_work_is_raised_with_the_frames_of_both_sides(loop: Loop
     assert functions[-1] == "fails"
 
 
+def test_a_coroutine_in_place_of_its_function_is_refused(loop: LoopThread) -> None:
+    with pytest.raises(UsageError, match="the loop runs functions: give it nothing, and its arguments, without a call"):
+        loop.run(nothing())  # type: ignore[arg-type]
+
+
 def test_several_threads_wait_at_once(loop: LoopThread) -> None:
     """Each goes on only when all have come."""
     barrier, results = asyncio.Barrier(8), []
