@@ -136,6 +136,7 @@ class Server:
             raise UsageError("this server is still stopping: `await server.stop()` returns when it may start again")
         _check_not_imported()
         self._check_contract()
+        self._told.clear()
         self._stopping = asyncio.Event()
         self._dispatcher = dispatcher = new_dispatcher(self.settings, self._middleware)
         self._answerer = Answerer(dispatcher, self._services) if self.settings.discovery else None

@@ -572,6 +572,15 @@ async def test_a_lost_connection_is_said_once_and_its_return_as_loudly(
     assert "is connected again: " in said[1]
 
 
+async def test_a_server_that_is_started_once_more_was_not_lost(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(Work().service, url=url)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            await server.start()
+            await server.stop()
+    assert caplog.records == []
+
+
 async def test_stopping_says_what_was_still_in_flight(
     url: str, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
