@@ -122,7 +122,7 @@ class Hub:
                 self._refuse(link, message)
                 return
             message.to = link.id
-            nested = message.depth > 0 and link.nested_has_turn
+            nested = message.depth > 0 and link.nested_has_turn(receiver.lent)
             if receiver.has_room and (nested or (link.has_turn and not link.held)):
                 receiver.deliver(link, message, nested=nested)
             elif link.held.hold(message):
@@ -177,7 +177,7 @@ class Hub:
             receiver = self._receivers.get(message.address) if message is not None else None
             if receiver is None or not receiver.has_room:
                 continue
-            passes = nested and link.nested_has_turn
+            passes = nested and link.nested_has_turn(receiver.lent)
             if passes or link.has_turn:
                 receiver.deliver(link, link.held.take_first(nested=nested), nested=passes)
                 return True

@@ -265,10 +265,12 @@ class Link:
     def has_turn(self) -> bool:
         return self.in_hand < self.hub.options.limit
 
-    @property
-    def nested_has_turn(self) -> bool:
-        """A call of ours that it works on may wait for what it asks: as many as those pass its limit, and no more."""
-        return self.nested_in_hand < len(self.sent)
+    def nested_has_turn(self, waiting: int) -> bool:
+        """As many pass its limit as may be waited for, and no more.
+
+        By calls of ours that it works on; or by way of other sessions, by handlers here that are `waiting`.
+        """
+        return self.nested_in_hand < len(self.sent) + waiting
 
     # -- signs of life, and the end -----------------------------------------------------------------
 

@@ -77,12 +77,17 @@ class SessionReceiver:
         self.address = address
         self.unsettled = 0
         self._on_delivery = on_delivery
-        self._prefetch = prefetch
+        self._own_prefetch = self._prefetch = prefetch
         self._paused = False
 
     @property
     def has_room(self) -> bool:
         return not self._paused and self.unsettled < self._prefetch
+
+    @property
+    def lent(self) -> int:
+        """About how many handlers wait for nested calls: the prefetch has grown by as much."""
+        return max(0, self._prefetch - self._own_prefetch)
 
     def deliver(self, link: Link, message: Message, *, nested: bool) -> None:
         self.unsettled += 1

@@ -274,6 +274,24 @@ async def test_who_only_says_that_a_request_is_nested_waits_its_turn() -> None:
     assert bench.ids == ["1", "3", "2"]
 
 
+async def test_nested_requests_pass_a_peer_that_has_its_limit_while_handlers_here_wait_for_such() -> None:
+    """They may be what its others wait for, though no call of ours is under way in this session: a service that calls
+    itself does so with a client of its own."""
+    bench = Bench(peer_limit=2)
+    receiver = bench.serve(prefetch=3)
+    peer = bench.peer("a")
+    peer.asks("1", "2")
+    peer.asks("nested", "too", depth=1)
+    assert bench.ids == ["1", "2"]
+    receiver.set_prefetch(4)  # handlers have lent their slots
+    assert bench.ids == ["1", "2", "nested"]
+    receiver.set_prefetch(3)
+    bench.settle("nested")
+    assert bench.ids == ["1", "2", "nested"]
+    bench.settle("1")
+    assert bench.ids == ["1", "2", "nested", "too"]
+
+
 async def test_a_nested_request_that_waits_for_room_passes_those_that_wait_for_a_turn() -> None:
     bench = Bench(ordered=True)
     bench.serve(prefetch=2)
