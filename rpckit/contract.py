@@ -297,8 +297,8 @@ def _check_options(
     **_others: Any,
 ) -> None:
     """Said when the service is built: at a call nobody could be told."""
-    if delivery not in get_args(Delivery):
-        raise UsageError(f"{name}: delivery is {' or '.join(get_args(Delivery))}, not {delivery!r:.60}")
+    if delivery not in get_args(Guarantee):
+        raise UsageError(f"{name}: delivery is {' or '.join(get_args(Guarantee))}, not {delivery!r:.60}")
     if delivery == "at_least_once" and not idempotent:
         raise UsageError(f'{name}: delivery="at_least_once" may run it twice, so it must be idempotent=True')
     seconds = isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < math.inf
