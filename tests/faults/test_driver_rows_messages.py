@@ -38,6 +38,7 @@ from rpckit import (
 )
 from rpckit.errors import UnencodableResult
 from rpckit.ids import new_id
+from rpckit.transport import State
 from rpckit_amqp._frames import ack_frame
 
 from .world import eventually, proxied, publishing, session_of, with_options
@@ -302,6 +303,17 @@ async def test_strange_but_readable_headers_do_no_harm(world: World, properties:
     await asyncio.to_thread(publish_raw, world.url, world.address, properties)
     await asyncio.to_thread(publish_raw, world.url, world.client.transport.inbox, properties)
     await world.still_well(*sessions)
+
+
+async def test_a_direct_reply_to_that_no_broker_made_ends_one_connection_at_most(world: World) -> None:
+    """Its reply crashes the channel (541), and went out again on each new connection for as long as it said."""
+    losses: list[str] = []
+    world.serving.on_state(lambda state, why: losses.append(why) if state is State.RECONNECTING else None)
+    made_up = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to.made.up", expiration="60000")
+    await asyncio.to_thread(publish_raw, world.url, world.address, made_up)
+    await asyncio.sleep(1)
+    assert len(losses) <= 1, losses
+    assert await world.rows.echo("well") == "well"
 
 
 async def test_tables_nested_too_deeply_are_refused(world: World) -> None:

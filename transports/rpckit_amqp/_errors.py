@@ -16,12 +16,13 @@ __all__ = [
     "PRECONDITION_FAILED",
     "UNTOLD",
     "Refused",
+    "has_crashed",
     "refused_connection",
     "told_limit",
     "too_large",
 ]
 
-ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
+ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED, INTERNAL_ERROR = 403, 404, 406, 530, 541
 UNTOLD = sys.maxsize  # bytes of a body: the limit of a broker that has refused none
 _TOO_LARGE = re.compile(rf"{PRECONDITION_FAILED} PRECONDITION_FAILED - message size \d+ .*larger than .*max size (\d+)")
 
@@ -54,6 +55,11 @@ def told_limit(why: str) -> int:
     """Bytes of a body that the broker takes, if it ended the connection over a larger one; else `UNTOLD`."""
     told = _TOO_LARGE.search(why)
     return UNTOLD if told is None else int(told[1])
+
+
+def has_crashed(why: str) -> bool:
+    """Whether the broker failed over something that was sent, and ended the connection."""
+    return why.startswith(f"{INTERNAL_ERROR} ")
 
 
 def too_large(size: int, most: int) -> UsageError:

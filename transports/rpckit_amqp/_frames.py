@@ -47,6 +47,7 @@ __all__ = [
     "Properties",
     "ReturnMethod",
     "ack_frame",
+    "addressed_to",
     "body_size",
     "content_frames",
     "parse_ack",
@@ -74,6 +75,7 @@ _METHOD_ID = struct.Struct(">HH")
 TAG_BIT = struct.Struct(">QB")
 _CLASS_BASIC = 60
 _PUBLISH = _METHOD_ID.pack(60, 40) + b"\x00\x00"
+_KEY_AT = FRAME_HEAD.size + len(_PUBLISH) + 2  # of a routing key by the default exchange: behind two lengths
 _ACK = struct.Struct(">BHIHHQBB")
 _LONG = struct.Struct(">I")
 _INT64 = struct.Struct(">q")
@@ -142,6 +144,11 @@ def body_size(frames: bytes) -> int:
     """Of a message as it was laid out: it stands in the header frame, behind the method frame."""
     header = OVERHEAD + FRAME_HEAD.unpack_from(frames)[2]
     return int(HEADER_START.unpack_from(frames, header)[3])
+
+
+def addressed_to(frames: bytes, beginning: bytes) -> bool:
+    """Whether a message, as it was laid out, goes by the default exchange to an address that begins so."""
+    return frames.startswith(beginning, _KEY_AT)
 
 
 def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:

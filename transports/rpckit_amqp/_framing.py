@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from rpckit.errors import UsageError
+from rpckit.errors import NotSent, RpcError
 from rpckit.message import Message
 
 from ._driver import FRAME_MAX, FastChannel
 from ._errors import UNTOLD, too_large
-from ._frames import OVERHEAD, body_size, content_frames, publish_frame
+from ._frames import OVERHEAD, addressed_to, body_size, content_frames, publish_frame
 from ._mapping import lay_out
 from ._templates import Templates
+from ._topology import DIRECT_REPLY_TO
 
 __all__ = ["MAX_PUBLISH_FRAMES", "Framing"]
 
 MAX_PUBLISH_FRAMES = 4096  # remembered, one for each address; then forgotten all at once
+_DIRECT = DIRECT_REPLY_TO.encode()
 
 
 class Framing:
     """Of the channel it is attached to; what was laid out for another one is not for this."""
 
-    __slots__ = ("_channel_id", "_frame_max", "_frames", "_most_body", "_templates")
+    __slots__ = ("_channel_id", "_frame_max", "_frames", "_most_body", "_templates", "broker_crashed")
 
     def __init__(self) -> None:
+        self.broker_crashed = False  # and so ended the last connection
         self._frames: dict[tuple[str, str, bool], bytes] = {}
         self._most_body = UNTOLD
         self._reset(0, FRAME_MAX)
@@ -39,8 +42,10 @@ class Framing:
         """A larger body is refused from now on; `UNTOLD`: none is. Before the next `attach`."""
         self._most_body = most_body
 
-    def refusal(self, data: bytes) -> UsageError | None:
-        """Of a message laid out before the limit was known, if it is over that."""
+    def refusal(self, data: bytes) -> RpcError | None:
+        """Of a message that was laid out before the last connection ended, if it may end the next one too."""
+        if self.broker_crashed and addressed_to(data, _DIRECT):
+            return NotSent("the broker crashed, perhaps over its reply_to: a direct one that no broker has made")
         if len(data) <= self._most_body or (size := body_size(data)) <= self._most_body:
             return None
         return too_large(size, self._most_body)

@@ -7,7 +7,8 @@ idempotent delivery is settled. Each of those ends in a confirm, a return, or th
 
 Replies outlive a lost connection: those that may not have arrived are published again on the next
 one, until their caller has stopped waiting. A reply that comes twice is dropped by its caller. What the
-broker finds too large is not: it would end the next connection too, and all that waits behind it.
+broker finds too large is not: it would end the next connection too, and all that waits behind it. Neither is,
+after a crash of the broker, what goes to a direct reply-to: that is what a name no broker has made leads to.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from rpckit.url import Url
 
 from ._connection import Connection, Session
 from ._driver import CloseReason
-from ._errors import told_limit
+from ._errors import has_crashed, told_limit
 from ._frames import MAX_BODY
 from ._inbound import Inbound
 from ._options import AmqpOptions
@@ -192,6 +192,7 @@ class AmqpTransport(Observed):
     def _publishing_state(self, state: State, why: str) -> None:
         if state is State.RECONNECTING:
             self._heed_limit(told_limit(why))
+            self._express.framing.broker_crashed = self._confirmed.framing.broker_crashed = has_crashed(why)
             self._requester.detach()
             self._replier.attach(None)
             self._express.detach()

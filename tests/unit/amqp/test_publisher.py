@@ -63,6 +63,8 @@ class FakeChannel:
 class FakeSession:
     """What a publisher needs of a session."""
 
+    server_version = (3, 10, 8)
+
     def __init__(self) -> None:
         self.blocked = False
         self.alive = True
@@ -484,6 +486,35 @@ async def test_a_small_reply_that_the_broker_found_too_large_does_not_go_out_onc
     express.limit(100)
     express.detach()
     assert connected(express).written == session.written[1:]
+
+
+async def test_after_a_crash_of_the_broker_direct_replies_alone_do_not_go_out_once_more() -> None:
+    """A stranger's made-up reply_to crashed the broker's channel on each new connection, for as long as it said."""
+    express = Express(heartbeat=10)
+    session = connected(express)
+    far = asyncio.get_running_loop().time() + 60
+    session.protocol.loop.now = asyncio.get_running_loop().time()
+    for address in ("amq.rabbitmq.reply-to.made.up", "q"):
+        assert express.reply(reply(b"7", address=address), far)
+    express.detach()
+    express.framing.broker_crashed = True
+    assert connected(express).written == session.written[1:]
+
+
+async def test_after_a_crash_of_the_broker_a_kept_direct_reply_is_not_published_again(
+    confirmed: Confirmed, session: FakeSession, outcome: Outcome
+) -> None:
+    for address in ("amq.rabbitmq.reply-to.made.up", "q"):
+        message = reply(b"7", address=address)
+        publication = Publication(confirmed.framing.lay_out(message, mandatory=True), message, outcome.done, address)
+        publication.until = asyncio.get_running_loop().time() + 60
+        confirmed.publish(publication)
+    written = session.take()
+    confirmed.framing.broker_crashed = True
+    confirmed.detach("541 INTERNAL_ERROR")
+    assert attach(confirmed).written == written[1:]
+    assert outcome.names == ["amq.rabbitmq.reply-to.made.up"]
+    assert isinstance(outcome.ended[0][1], NotSent)
 
 
 async def test_under_a_low_limit_no_reply_is_express_so_that_each_refusal_can_be_told() -> None:
