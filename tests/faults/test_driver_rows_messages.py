@@ -556,6 +556,16 @@ async def test_a_notification_that_nobody_takes_is_told(world: World) -> None:
         await world.client.notify("faults.nowhere.echo", 1)
 
 
+async def test_a_plain_notification_to_a_queue_that_is_gone_is_told(world: World) -> None:
+    """A33, where the message has no id of its own: the return was taken for nobody's."""
+    async with Client(world.url, dialect="plain") as client:
+        await client.notify(world.address, b"1")  # known to be served for a second from now
+        await world.server.stop()
+        await asyncio.to_thread(delete_queue, world.url, world.address)
+        with pytest.raises(NoResponder, match="NO_ROUTE"):
+            await client.notify(world.address, b"1")
+
+
 async def test_a_consumer_whose_queue_is_deleted_declares_it_anew(world: World) -> None:
     """A34: the cancel callback logged a TypeError, and nobody else was told."""
     assert await world.rows.echo(1) == 1

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from rpckit.bundle import Bundles
 from rpckit.errors import ConnectionLost, NotSent, RpcError
-from rpckit.message import Message
+from rpckit.message import NATIVE, Message
 
 from ._connection import Session
 from ._driver import CloseReason, FastChannel, FastProtocol
@@ -123,7 +123,7 @@ class Publication:
         self.owner = owner
         self.routing_key = message.address
         self.correlation_id = message.correlation_id
-        self.message_id = message.message_id
+        self.message_id = message.message_id if message.dialect == NATIVE else ""  # as it is laid out
         self.returned: ReturnMethod | None = None
         self.until: float | None = None
 

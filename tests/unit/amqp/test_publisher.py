@@ -208,7 +208,7 @@ async def test_a_return_of_nobodys_message_is_passed_over(
 async def test_a_plain_message_is_found_without_its_message_id(
     confirmed: Confirmed, session: FakeSession, outcome: Outcome
 ) -> None:
-    message = Message(Kind.REPLY, "q", correlation_id="c-a")
+    message = Message(Kind.REQUEST, "q", correlation_id="c-a", message_id="m-a", dialect=PLAIN)
     confirmed.publish(Publication(b"a", message, outcome.done, "a"))
     session.confirms.on_return(NO_ROUTE, Properties(correlation_id="c-a"))
     session.confirms.on_confirm(1, False, True)
