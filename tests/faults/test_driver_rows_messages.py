@@ -58,7 +58,15 @@ class World:
         self.url = url
         self.address = f"faults.rows.{next(_serial)}.{new_id()[:8]}"
         self.service = Service("rows", address=self.address)
-        for method in (self.echo, self.slow, self.fail, self.give_up, self.nest, self.large_header):
+        for method in (
+            self.echo,
+            self.slow,
+            self.fail,
+            self.give_up,
+            self.nest,
+            self.large_header,
+            self.routing_header,
+        ):
             self.service.method(method)
         self.service.method(self.size, default=True)
         self.server = Server(self.service, url=url, grace=1)
@@ -92,6 +100,9 @@ class World:
 
     async def nest(self, depth: int) -> int:
         return 0 if depth == 0 else 1 + await self.rows.nest(depth - 1)
+
+    async def routing_header(self) -> Response:
+        return Response("x", headers={"CC": "another queue"})
 
     async def large_header(self) -> Response:
         return Response("x", headers={"large": "x" * 140_000})
@@ -174,6 +185,8 @@ async def test_confirms_of_several_resolve_each(world: World) -> None:
         {"x": float("nan")},
         {"x": None},
         {1: "x"},
+        {"CC": "x"},
+        {"BCC": "x"},
     ],
     ids=repr,
 )
@@ -219,6 +232,14 @@ async def test_reply_headers_larger_than_a_frame_are_a_fault(world: World) -> No
     sessions = world.sessions()
     with pytest.raises(UnencodableResult, match="headers"):
         await world.rows.large_header()
+    await world.still_well(*sessions)
+
+
+async def test_a_reply_header_that_means_more_queues_is_a_fault(world: World) -> None:
+    """The broker refuses its text by ending the channel; and the reply would go out again on the next connection."""
+    sessions = world.sessions()
+    with pytest.raises(UnencodableResult, match="CC"):
+        await world.rows.routing_header()
     await world.still_well(*sessions)
 
 

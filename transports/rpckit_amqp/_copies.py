@@ -17,12 +17,13 @@ from ._frames import (
     F_PRIORITY,
     F_TIMESTAMP,
     F_USER_ID,
+    ROUTING_HEADERS,
     FrameError,
 )
 
 __all__ = ["for_a_copy"]
 
-_ROUTING = (b"\x02CC", b"\x03BCC")  # names of headers, as they stand in a table
+_ROUTING = tuple(bytes((len(name),)) + name.encode() for name in ROUTING_HEADERS)  # as they stand in a table
 _FIXED = {F_DELIVERY_MODE: 1, F_PRIORITY: 1, F_TIMESTAMP: 8}  # bytes of a property; the others are short strings
 _VALUES = {  # bytes of a header's value behind its type
     **dict.fromkeys(b"tbB", 1),

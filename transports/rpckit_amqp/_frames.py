@@ -42,6 +42,7 @@ __all__ = [
     "MAX_BODY",
     "METHOD",
     "OVERHEAD",
+    "ROUTING_HEADERS",
     "TAG_BIT",
     "FrameError",
     "Properties",
@@ -69,6 +70,7 @@ HEARTBEAT_FRAME = FRAME_HEAD.pack(HEARTBEAT, 0, 0) + b"\xce"
 
 SHORT_MAX = 255  # bytes of a short string
 MAX_BODY = 16 * 1024 * 1024  # bytes; RabbitMQ's limit from 4.0 on (max_message_size)
+ROUTING_HEADERS = ("CC", "BCC")  # lists of more queues; https://www.rabbitmq.com/docs/sender-selected
 MAX_SHORTS = 1024  # short strings remembered as bytes: addresses, content types, header names
 _END = b"\xce"
 _METHOD_ID = struct.Struct(">HH")
@@ -305,6 +307,8 @@ def _table(headers: Mapping[str, Any]) -> bytes:
         return DEADLINE_HEAD + _INT64.pack(deadline)
     parts = []
     for name, value in headers.items():
+        if name in ROUTING_HEADERS:
+            raise UsageError(f"no header can be named {name} here: to RabbitMQ that is a list of queues")
         parts.append(_short(name, f"header name {name[:40]!r}"))
         if isinstance(value, int):
             parts.append(b"l" + _INT64.pack(value))

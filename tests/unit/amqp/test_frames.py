@@ -264,7 +264,7 @@ def test_properties_up_to_255_bytes_are_carried(text: str) -> None:
     assert parse_properties(laid_out(each)) == each
 
 
-@pytest.mark.parametrize("name, value", [("x" * 256, "v"), ("\ud800", "v"), ("n", "\ud800")])
+@pytest.mark.parametrize("name, value", [("x" * 256, "v"), ("\ud800", "v"), ("n", "\ud800"), ("CC", "v"), ("BCC", "v")])
 def test_a_header_that_does_not_fit_is_refused_and_named(name: str, value: str) -> None:
     with pytest.raises(UsageError, match="header"):
         laid_out(Properties(headers={name: value}))
