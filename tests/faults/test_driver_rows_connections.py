@@ -396,6 +396,22 @@ async def test_a_refused_reply_queue_leaves_no_connection(own_rabbitmq: RabbitMq
         await eventually(lambda: proxy.connections == 0)
 
 
+async def test_who_may_not_read_a_queue_is_told_so(own_rabbitmq: RabbitMq, address: str) -> None:
+    """A28: consuming ends the channel and its connection; that was told as a loss, which may be tried again."""
+    ctl = own_rabbitmq.ctl
+    await asyncio.to_thread(ctl, "add_user", "writer", "writer")
+    url = f"amqp://writer:writer@127.0.0.1:{own_rabbitmq.port}/"
+    await asyncio.to_thread(ctl, "set_permissions", "writer", ".*", ".*", r"^rpckit\.")
+    with pytest.raises(UsageError, match=f"consuming from '{address}'.*set_permissions"):
+        await Server(service_at(address), url=url).start()
+    await asyncio.to_thread(ctl, "set_permissions", "writer", ".*", ".*", "^$")
+    client = Client(url, timeout=3)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"consuming from 'rpckit\.inbox.*set_permissions"):
+            await client.call(f"{address}.echo", 1)
+    await client.close()
+
+
 # -- closing --------------------------------------------------------------------------------------
 
 

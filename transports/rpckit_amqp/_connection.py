@@ -22,7 +22,7 @@ from rpckit.transport import State
 from rpckit.url import Host, Url
 
 from ._driver import DRIVER_ERRORS, CloseReason, FastChannel, FastProtocol
-from ._errors import Refused, refused_connection
+from ._errors import ACCESS_REFUSED, Refused, refused_connection
 from ._options import AmqpOptions
 
 __all__ = ["Connection", "Session", "being_cancelled"]
@@ -134,8 +134,9 @@ class Session:
         except ValueError as error:  # the driver checks names before it writes anything
             raise UsageError(f"{what} cannot be asked for: {error}") from error
         except DRIVER_ERRORS as error:
-            if self.alive and channel is not None and channel.close_reason is not None:
-                raise Refused(channel.close_reason, what) from None
+            refusal = channel.close_reason if channel is not None else None
+            if refusal is not None and (self.alive or refusal.code == ACCESS_REFUSED):  # a lasting one ends them all
+                raise Refused(refusal, what) from None
             if isinstance(error, TypeError | AttributeError) and self.alive:
                 raise
             raise self._lost() from error
@@ -234,7 +235,7 @@ class Connection:
             return NotSent(
                 f"{where} did not answer within {self.options.connect_timeout:g} s: is it RabbitMQ, and well?"
             )
-        if isinstance(error, UsageError):
+        if isinstance(error, UsageError) and not (reason and reason.code == ACCESS_REFUSED):
             return error
         if isinstance(error, ssl.SSLCertVerificationError):
             return untrusted(where, error)

@@ -7,7 +7,7 @@ import logging
 from typing import cast
 
 from rpckit.bundle import BundleError, unbundled
-from rpckit.errors import ConnectionLost, NoResponder, NotSent, OutcomeUnknown, RpcError
+from rpckit.errors import ConnectionLost, NoResponder, NotSent, OutcomeUnknown, RpcError, UsageError
 from rpckit.ids import new_id
 from rpckit.message import Kind, Message
 from rpckit.transport import OnGone, OnMessage, OnUndelivered, sending_ends
@@ -78,12 +78,17 @@ class Requester:
         self._abroad.limit(most_body)
 
     async def open_inbox(self, on_message: OnMessage) -> None:
-        self._on_message = on_message
         session = self._session
         if session is None:
             raise NotSent("not connected")
-        if not self.inbox:  # else a reconnect has opened it
+        self._on_message = on_message
+        if self.inbox:  # a reconnect has opened it
+            return
+        try:
             await self._open_inbox(session)
+        except UsageError:  # whoever calls next is to be told the same, and not that there is no connection
+            self._on_message = None
+            raise
 
     async def send(self, message: Message, *, must_be_served: bool = True) -> None:
         session = self._session
