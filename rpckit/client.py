@@ -498,11 +498,13 @@ class Client:
     # -- housekeeping ---------------------------------------------------------------------------
 
     def _bind_to_loop(self) -> asyncio.AbstractEventLoop:
-        """A client serves one event loop at a time; in a new one it starts over."""
+        """A client serves one event loop at a time; in a new one, once that has ended, it starts over."""
         loop = asyncio.get_running_loop()
         if self._loop is loop:
             return loop
         if self._loop is not None:
+            if self._loop.is_running():
+                raise UsageError("this client serves an event loop that runs in another thread: make one for each loop")
             self._start_over()
         self._loop = loop
         self._attempts.bind(loop)

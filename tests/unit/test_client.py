@@ -951,6 +951,17 @@ def test_a_client_closed_before_it_connected_opens_only_in_another_event_loop(ur
     asyncio.run(connect())
 
 
+async def test_a_client_of_an_event_loop_that_runs_is_refused_in_another_thread(client: Client, desk: Desk) -> None:
+    """It started over there, with the connection and the calls of the first loop left to nobody."""
+    assert await client.call("desk.plus", 1, 1) == 2
+    transport = client.transport
+    for use in (client.connect(), client.close(), client.call("desk.plus", 1, 1)):
+        with pytest.raises(UsageError, match="runs in another thread"):
+            await asyncio.to_thread(asyncio.run, use)
+    assert await client.call("desk.plus", 1, 1) == 2
+    assert client.transport is transport
+
+
 # -- what cannot be ---------------------------------------------------------------------------------
 
 
