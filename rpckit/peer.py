@@ -46,8 +46,12 @@ class Peer:
         )
 
     async def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
-        """The same without waiting for its end, as `Client.notify`. A plain peer knows no methods: it is left out."""
-        await self._client.notify_at(self._address, check_method_name(method), args, kwargs, self._options, self._to)
+        """The same without waiting for its end, as `Client.notify`; "" is the only method, or the default one.
+
+        A plain peer knows no methods: it is left out.
+        """
+        name = "" if method == "" else check_method_name(method)
+        await self._client.notify_at(self._address, name, args, kwargs, self._options, self._to)
 
     def using(
         self,

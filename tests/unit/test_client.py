@@ -164,9 +164,10 @@ async def test_notify_runs_the_method_and_returns_nothing(client: Client, serve:
     assert (contexts[0].caller, contexts[0].attempt) == ("", 1)
 
 
+@pytest.mark.parametrize("method", ["write", ""])
 @pytest.mark.parametrize("dialect", ["native", "plain"])
 async def test_a_peer_is_notified_by_address_and_method_whatever_is_spoken(
-    url: str, serve: Serve, dialect: str
+    url: str, serve: Serve, dialect: str, method: str
 ) -> None:
     """A plain message names no method: its one is left out, and the only one is meant."""
     service, ran = Service("my.log"), asyncio.Event()
@@ -179,7 +180,7 @@ async def test_a_peer_is_notified_by_address_and_method_whatever_is_spoken(
 
     await serve(service)
     async with Client(url, dialect=dialect) as client:
-        await client.at("my.log").using(timeout=1).notify("write", "a line")
+        await client.at("my.log").using(timeout=1).notify(method, "a line")
         await asyncio.wait_for(ran.wait(), 1)
     assert lines == ["a line"]
 
