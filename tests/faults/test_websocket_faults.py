@@ -504,6 +504,19 @@ async def test_an_error_too_large_for_a_session_still_ends_the_call(url: str) ->
             await client.call("work.refuse")
 
 
+async def test_a_call_whose_text_is_too_large_in_bytes_ends_alone(url: str) -> None:
+    """It grows as it is laid out: under the limit as a body, and in characters."""
+    service = Service("work")
+    service.method(add)
+    text = "\x01" * 250_000 + "漢" * 260_000
+    async with Server(service, url=url), Client(url, dialect="jsonrpc") as client:
+        session = client.transport.inbox
+        with pytest.raises(UsageError, match="over max_message"):
+            await client.call("work.add", text)
+        assert await client.call("work.add", 1, 2) == 3
+        assert client.transport.inbox == session
+
+
 async def test_answers_too_large_for_a_session_leave_room_for_others(url: str) -> None:
     service = Service("work", doc="x" * 50_000)
     service.method(add)

@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ._dialect import Frame
+from ._dialect import Frame, frame_size
 from ._options import WebSocketOptions
 from ._wires import TOO_BIG, OnFrame, fitting
 
@@ -78,13 +78,13 @@ class AsgiWire:
                 self.why = f"the connection was closed ({event.get('code')})"
                 return
             frame: Frame = event["bytes"] if event.get("bytes") is not None else event["text"]
-            if len(frame) > self._max_message:
+            if frame_size(frame) > self._max_message:
                 self.shut(TOO_BIG, f"a message over {self._max_message} bytes")
             elif self._on_frame is not None:
                 self._on_frame(frame)
 
     def write(self, frame: Frame) -> None:
-        self._unsent += len(frame)
+        self._unsent += frame_size(frame)
         self._put(frame)
 
     def send_ping(self) -> None:
@@ -119,7 +119,7 @@ class AsgiWire:
                     await self._websocket.send_text(item)
                 else:
                     await self._websocket.send_bytes(item)
-                self._unsent -= len(item)
+                self._unsent -= frame_size(item)
         except (WebSocketDisconnect, RuntimeError, OSError) as error:  # it has just gone, as reading will tell
             self.why = f"the connection was lost while writing: {str(error) or type(error).__name__}"
             self.abort()

@@ -31,6 +31,7 @@ __all__ = [
     "Unsubscribe",
     "as_text",
     "dump_json",
+    "frame_size",
     "json_body",
     "json_fault",
     "load_json",
@@ -135,6 +136,11 @@ class Dialect(Protocol):
     def write_control(self, control: Control) -> Frame | None:
         """None where the dialect has no such thing."""
         ...
+
+
+def frame_size(frame: Frame) -> int:
+    """Its bytes on the wire."""
+    return len(frame) if isinstance(frame, bytes) or frame.isascii() else len(frame.encode(errors="replace"))
 
 
 def load_json(frame: Frame) -> Any:

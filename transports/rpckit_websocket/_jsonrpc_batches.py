@@ -9,6 +9,7 @@ from __future__ import annotations
 from rpckit.errors import Code
 from rpckit.fault import JSONRPC_CODES
 
+from ._dialect import frame_size
 from ._jsonrpc_answers import error_text, id_text
 
 __all__ = ["MAX_HELD_BACK", "BatchAnswers", "HeldBack"]
@@ -100,7 +101,7 @@ def _room_kept(correlation_id: str) -> int:
 
 def _size(answer: str) -> int:
     """Bytes, with a comma."""
-    return (len(answer) if answer.isascii() else len(answer.encode())) + 1
+    return frame_size(answer) + 1
 
 
 _ROOM_KEPT = _size(_too_large(""))  # bytes, to which those of the id come; an id is written in ASCII

@@ -12,7 +12,7 @@ from rpckit.ids import new_id
 from rpckit.message import NATIVE, Kind, Message
 from rpckit.topics import in_bounds, is_pattern, matches
 
-from ._dialect import Control, Frame, Ping, Pong, Receipt, Subscribe, Undelivered, Unsubscribe
+from ._dialect import Control, Frame, Ping, Pong, Receipt, Subscribe, Undelivered, Unsubscribe, frame_size
 from ._held import HeldRequests
 from ._options import FASTAPI_RPC, JSONRPC
 from ._session import MAX_PATTERNS, MAX_TOPICS, Fact, Phase, Session
@@ -189,8 +189,9 @@ class Link:
 
     def write_frame(self, frame: Frame, *, may_drop: bool = False) -> None:
         """A peer that does not read is dropped; before that, events to it are."""
-        if len(frame) > self.hub.options.max_message:
-            raise UsageError(f"a message of {len(frame)} bytes is over max_message ({self.hub.options.max_message})")
+        size, most = frame_size(frame), self.hub.options.max_message
+        if size > most:
+            raise UsageError(f"a message of {size} bytes is over max_message ({most})")
         if may_drop and self.congested():
             self._count_dropped()
         elif self._lost_as_too_slow():

@@ -38,6 +38,17 @@ async def accepted(server: FakeServer) -> AsgiWire:
     return AsgiWire(websocket, WebSocketOptions.model_validate({}))
 
 
+async def test_a_text_waits_with_its_bytes_and_leaves_with_them() -> None:
+    wire = await accepted(FakeServer())
+    running = asyncio.create_task(wire.run())
+    wire.write("漢" * 100)
+    assert wire.unsent == 300
+    await asyncio.sleep(0.01)
+    assert wire.unsent == 0
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_reason_in_another_script_is_cut_to_what_a_close_frame_holds() -> None:
     server = FakeServer()
     wire = await accepted(server)

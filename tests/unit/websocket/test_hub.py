@@ -841,6 +841,14 @@ async def test_a_message_over_the_limit_is_a_usage_error_and_harms_nobody() -> N
     assert (peer.link.gone, peer.heard) == (False, [])
 
 
+async def test_a_text_is_measured_in_bytes() -> None:
+    bench = Bench(max_message=20_000)
+    peer = bench.peer("a", JSONRPC)
+    with pytest.raises(UsageError, match=r"of 21\d\d\d bytes is over max_message"):
+        peer.link.write(Message(Kind.REQUEST, Q, "漢" * 7_000))
+    assert (peer.link.gone, peer.heard) == (False, [])
+
+
 @pytest.mark.parametrize("expired", [1, 3])
 async def test_a_peer_that_is_lost_by_the_cancel_of_an_expired_call_is_lost_quietly(expired: int) -> None:
     bench = Bench(max_unsent=2000)
