@@ -16,7 +16,7 @@ from rpckit.call import UNSET, CallOptions, Timeout
 from rpckit.client import Client
 from rpckit.codec import OMITTED
 from rpckit.compare import compare_method
-from rpckit.errors import BadReply, InvalidArgument, MethodNotFound, RemoteError, UsageError
+from rpckit.errors import BadReply, DeadlineExceeded, InvalidArgument, MethodNotFound, RemoteError, UsageError
 from rpckit.fault import changed_contract
 from rpckit.message import CONTRACT_HEADER, NATIVE
 from rpckit.schema import Document, expanded, method_fingerprint
@@ -112,6 +112,8 @@ class TypedClient:
             return value
         self._check(method, theirs)  # apart from the refusal: what is said now is the whole story
         left = None if options.timeout is None else options.timeout - (clock() - began)
+        if left is not None and left <= 0:
+            raise DeadlineExceeded(f"{self.address}.{method} had no time left once its contract was compared")
         return await self.client.invoke(self.address, method, args, kwargs, options.but(left))
 
     async def _notify(

@@ -157,6 +157,24 @@ async def test_the_second_try_has_what_is_left_of_the_callers_time() -> None:
         assert asyncio.get_running_loop().time() - began == pytest.approx(10, abs=0.1)
 
 
+@virtual_time
+async def test_without_any_time_left_for_the_second_try_the_deadline_is_exceeded() -> None:
+    """It was a `UsageError`: a timeout of less than nothing, which nobody had given."""
+    calls: list[float] = []
+
+    async def dawdle(call: Call, call_next: CallNext[Call]) -> Any:
+        try:
+            return await call_next(call)
+        finally:
+            await asyncio.sleep(6)
+
+    document = {"contract": contract_of(service())}
+    async with memory_pair(refusing(document, calls, time_s=6), client_middleware=[dawdle]) as client:
+        with pytest.raises(DeadlineExceeded, match=r"shop\.count had no time left"):
+            await Shop(client=client).count(1, timeout=10)
+    assert len(calls) == 1
+
+
 ITSELF = {"X": {"$ref": "#/definitions/X"}}
 COUNT = contract_of(service())["methods"]["count"]
 
