@@ -66,6 +66,7 @@ class AsgiWire:
             if not self._aborted or self._reading is None or self._reading.uncancel():
                 raise
         finally:
+            self._aborted = True  # from here on the task is the framework's, and there is nothing left to cut off
             if self._writing is not None:
                 self._writing.cancel()
                 await asyncio.gather(self._writing, return_exceptions=True)
@@ -103,6 +104,8 @@ class AsgiWire:
             self._reading.cancel()
 
     def _put(self, item: Frame | tuple[int, str]) -> None:
+        if self._aborted:
+            return
         self._out.append(item)
         if self._writing is None or self._writing.done():
             self._writing = self._loop.create_task(self._write())

@@ -17,12 +17,14 @@ class FakeServer:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.sent: list[Any] = []
+        self.left = asyncio.Event()
         self.error = error
         self._said = False
 
     async def receive(self) -> dict[str, Any]:
         if self._said:
-            await asyncio.Event().wait()
+            await self.left.wait()
+            return {"type": "websocket.disconnect", "code": 1006}
         self._said = True
         return {"type": "websocket.connect"}
 
@@ -73,3 +75,25 @@ async def test_what_the_asgi_server_raises_at_a_write_cuts_the_connection_off_an
     await asyncio.wait_for(running, 1)
     assert "control frame too long" in wire.why
     assert "writing to Address(host='there', port=1) failed" in caplog.text
+
+
+async def test_what_is_written_to_a_peer_that_leaves_cancels_nothing_of_the_frameworks() -> None:
+    """The task that reads is the framework's again once the connection is over: dependencies clean up there."""
+    server = FakeServer(OSError("gone"))
+    wire = await accepted(server)
+    over = asyncio.Event()
+
+    async def serve() -> None:
+        try:
+            await wire.run()
+        finally:
+            over.set()
+        await asyncio.sleep(0.01)
+
+    serving = asyncio.create_task(serve())
+    await asyncio.sleep(0)
+    server.left.set()
+    while not over.is_set():
+        wire.write("5")
+        await asyncio.sleep(0)
+    await serving
