@@ -105,8 +105,9 @@ def check_survey(query: str, address: str, wait: object) -> None:
         raise UsageError(f"there is no query {query!r:.60}; there are {', '.join(get_args(Query))}")
     if address:
         check_address(address)
-    if not (isinstance(wait, int | float) and wait < MAX_WAIT_S):
-        raise UsageError(f"wait is in seconds, less than {MAX_WAIT_S}, for a survey has no other end; not {wait!r:.60}")
+    if not (isinstance(wait, int | float) and 0 < wait < MAX_WAIT_S):
+        limits = f"more than 0 and less than {MAX_WAIT_S}"
+        raise UsageError(f"wait is in seconds, {limits}, for a survey has no other end; not {wait!r:.60}")
 
 
 def _query(query: Query, address: str, wait: float, reply_to: str) -> Message:

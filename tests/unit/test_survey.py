@@ -175,6 +175,8 @@ async def test_a_late_answer_is_a_late_reply(client: Client) -> None:
         ("pong", "", 0.1, "there is no query 'pong'; there are ping, info, stats, schema"),
         ("ping", "", float("inf"), "wait is in seconds"),
         ("ping", "", float("nan"), "wait is in seconds"),
+        ("ping", "", float("-inf"), "wait is in seconds"),
+        ("ping", "", 0, "more than 0"),
         ("ping", "", None, "wait is in seconds"),
     ],
 )
