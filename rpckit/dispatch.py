@@ -95,10 +95,10 @@ class Dispatcher:
 
     def accept(self, link: Link, service: Service, delivery: Delivery) -> None:
         """Take a delivery: it will run, be refused with a reply, or be handed back."""
-        if self.draining:
+        spec = service.find(delivery.message.method)
+        if self.draining and not (delivery.redelivered and self._may_have_run(link, spec, delivery.message)):
             delivery.hand_back()
             return
-        spec = service.find(delivery.message.method)
         fault = self._refusal(link, service, spec, delivery)
         if fault is not None:
             self._refuse(link, delivery, fault, self.stats.of(spec or service))

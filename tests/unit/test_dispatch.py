@@ -42,6 +42,7 @@ from rpckit.bodies import write_arguments
 from rpckit.call import cancel_topic, read_error, read_value
 from rpckit.context import MAX_DEPTH
 from rpckit.dispatch import OTHERS_FIRST_S
+from rpckit.events import EventDelivery
 from rpckit.memory import CAPABILITIES, MemoryBroker, MemoryTransport, _MemoryDelivery
 from rpckit.message import CONTRACT_HEADER, NATIVE, PLAIN, Kind, Message
 from rpckit.schema import contract_of, method_fingerprint
@@ -727,6 +728,39 @@ async def test_redelivered_work_that_cannot_be_begun_may_have_run(
     first._dispatcher.links[0].transport.drop()  # type: ignore[union-attr]
     with pytest.raises(OutcomeUnknown, match="no replicas"):
         await call
+
+
+class Redelivered(EventDelivery):
+    """What another server had; notes how it ends here."""
+
+    redelivered = True
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(message)
+        self.ends: list[str] = []
+
+    def reply(self, message: Message, *, confirmed: bool = False) -> None:
+        self.ends.append(str(read_error(message)))
+
+    def hand_back(self) -> None:
+        self.ends.append("handed back")
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+async def test_what_may_have_run_is_not_handed_back_as_if_it_had_not(
+    idempotent: bool, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while a server drains whose broker is slow to hear that it takes no more."""
+    monkeypatch.setattr(MemoryTransport, "capabilities", replace(CAPABILITIES, claims=False))
+    service = service_of(slow, idempotent=idempotent)
+    dispatcher = (await serve(service))._dispatcher
+    assert dispatcher is not None
+    await dispatcher.drain(0)
+    delivery = Redelivered(Message(Kind.REQUEST, "s", "slow", "m-1", "c-1", "inbox"))
+    dispatcher.accept(dispatcher.links[0], service, delivery)
+    assert delivery.ends == [
+        "handed back" if idempotent else "s.slow was delivered before and may have run; it is not idempotent"
+    ]
 
 
 async def test_where_beginning_is_a_claim_begun_work_is_not_run_elsewhere(client: Client, serve: Serve) -> None:
