@@ -20,7 +20,7 @@ from rpckit.transport import OnDelivery, OnGone, OnMessage, OnUndelivered
 
 from ._dialect import Receipt, Settled, Subscribe, Undelivered, Unsubscribe
 from ._link import Link
-from ._options import WebSocketOptions
+from ._options import JSONRPC, WebSocketOptions
 from ._receiver import SessionReceiver, Subscription
 from ._session import MAX_PATTERNS, MAX_TOPICS, Session
 from ._wires import Wire
@@ -29,6 +29,7 @@ __all__ = ["Hub"]
 
 log = logging.getLogger(__name__)
 
+CANCELLED_S = 30.0  # seconds in which a cancelled call may still be answered
 ENVELOPE = 16_384  # bytes of a message that are not its body, headers counted
 
 
@@ -226,6 +227,9 @@ class Hub:
                 if message.correlation_id in link.sent:
                     if link.dialect == NATIVE:  # the others answer it all the same
                         link.sent.pop(message.correlation_id, None)
+                    elif link.dialect == JSONRPC:  # if its program knows of cancels
+                        until = self.loop.time() + CANCELLED_S
+                        link.sent[message.correlation_id] = min(link.sent[message.correlation_id], until)
                     link.cancel(topic, message)
                     return
         if not self.relays:
