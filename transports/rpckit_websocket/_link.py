@@ -26,6 +26,7 @@ __all__ = ["Link"]
 log = logging.getLogger(__name__)
 
 MAX_ADDRESS = 255  # characters, as on the other transports
+MAX_UTF8 = 4  # bytes of a character: what is short by that need not be measured
 FIRST_WORD_S = 5.0  # seconds for a peer to say its dialect
 
 
@@ -189,8 +190,8 @@ class Link:
 
     def write_frame(self, frame: Frame, *, may_drop: bool = False) -> None:
         """A peer that does not read is dropped; before that, events to it are."""
-        size, most = frame_size(frame), self.hub.options.max_message
-        if size > most:
+        most = self.hub.options.max_message
+        if len(frame) * MAX_UTF8 > most and (size := frame_size(frame)) > most:
             raise UsageError(f"a message of {size} bytes is over max_message ({most})")
         if may_drop and self.congested():
             self._count_dropped()
