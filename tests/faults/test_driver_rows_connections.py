@@ -8,11 +8,12 @@ import logging
 import time
 import traceback
 from collections.abc import AsyncIterator, Iterator, Sized
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pika
 import pytest
 import trustme
 
@@ -410,6 +411,35 @@ async def test_who_may_not_read_a_queue_is_told_so(own_rabbitmq: RabbitMq, addre
         with pytest.raises(UsageError, match=r"consuming from 'rpckit\.inbox.*set_permissions"):
             await client.call(f"{address}.echo", 1)
     await client.close()
+
+
+async def test_a_queue_in_exclusive_use_is_served_again_once_it_is_free(amqp_url: str, address: str) -> None:
+    """A20: met by a reconnect, it was taken for a refused password, and the server ended for good."""
+    async with proxied(amqp_url) as (proxy, url), Client(amqp_url) as client:
+        with taken(amqp_url, address), pytest.raises(UsageError, match=r"in exclusive use$"):
+            await Server(service_at(address), url=url).start()
+        async with Server(service_at(address), url=url) as server:
+            assert server._dispatcher is not None
+            consuming = server._dispatcher.links[0].transport._consuming  # type: ignore[attr-defined]
+            await proxy.refuse()
+            proxy.reset()
+            await asyncio.sleep(0.2)  # for the broker to notice
+            with taken(amqp_url, address):
+                await proxy.accept()
+                await asyncio.sleep(1)
+                assert consuming.state is State.RECONNECTING
+            await eventually(lambda: consuming.state is State.CONNECTED)
+            assert await client.call(f"{address}.echo", 1) == 1
+
+
+@contextmanager
+def taken(url: str, queue: str) -> Iterator[None]:
+    """By another program, for itself alone."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue, durable=True)
+        channel.basic_consume(queue, lambda *_: None, exclusive=True)
+        yield
 
 
 # -- closing --------------------------------------------------------------------------------------

@@ -235,7 +235,7 @@ class Connection:
             return NotSent(
                 f"{where} did not answer within {self.options.connect_timeout:g} s: is it RabbitMQ, and well?"
             )
-        if isinstance(error, UsageError) and not (reason and reason.code == ACCESS_REFUSED):
+        if isinstance(error, UsageError):
             return error
         if isinstance(error, ssl.SSLCertVerificationError):
             return untrusted(where, error)

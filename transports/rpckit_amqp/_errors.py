@@ -72,6 +72,6 @@ def too_large(size: int, most: int) -> UsageError:
 def _advice(reason: CloseReason, what: str) -> str:
     if reason.code == PRECONDITION_FAILED:
         return "; delete the queue (rabbitmqctl delete_queue NAME) or say ?declare= as it was declared"
-    if reason.code == ACCESS_REFUSED:
+    if reason.code == ACCESS_REFUSED and "exclusive use" not in reason.text:
         return "; give the user the right with rabbitmqctl set_permissions"
     return ""

@@ -53,6 +53,11 @@ def test_a_refusal_names_what_was_asked_and_the_mending_command(code: int, advic
     assert isinstance(error, UsageError)
 
 
+def test_no_right_helps_with_a_queue_in_exclusive_use() -> None:
+    text = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use"
+    assert str(Refused(CloseReason(403, text), "consuming")) == f"RabbitMQ refused consuming: 403 {text}"
+
+
 def test_a_reason_shows_its_code_only_when_there_is_one() -> None:
     assert str(CloseReason(0, "lost")) == "lost"
     assert str(CloseReason(320, "shutdown")) == "320 shutdown"
