@@ -83,14 +83,13 @@ class Session:
             link.close()
 
     def look(self, now: float, heartbeat: float) -> None:
-        """Find links that are dead, and ask those that have been silent."""
+        """End links that are dead, and ask those that have been silent."""
         for link in self._links:
             silent = now - link.last_read
             blocks = BLOCK_S if link is not self.main else 0.0
             if silent > 1.75 * heartbeat + blocks and link.awaiting:
-                self.abort(f"no sign of life from Redis for {silent:.1f} s")
-                return
-            if silent > heartbeat / 2 and not link.awaiting:
+                link.abort(f"no sign of life from Redis for {silent:.1f} s")
+            elif silent > heartbeat / 2 and not link.awaiting:
                 link.send(PING, _ignore)
 
     def slept(self, now: float) -> None:

@@ -33,7 +33,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Protocol
 
-from rpckit.errors import ConnectionLost, RpcError
+from rpckit.errors import ConnectionLost, OutcomeUnknown, RpcError
 from rpckit.message import Message
 from rpckit.transport import OnBegun
 
@@ -129,6 +129,12 @@ class RedisDelivery:
     def claimed(self, told: OnBegun, outcome: bool | RpcError) -> None:
         self.begun = outcome is True
         self.allowed(told, outcome)
+
+    def unclaimed(self, told: OnBegun, refusal: RpcError) -> None:
+        """Redis took no claim and left it where it was: whoever gets it may run it, whatever its caller is told now."""
+        if not isinstance(refusal, ConnectionLost):
+            refusal = OutcomeUnknown(f"{refusal}; another server may run it")
+        self.claimed(told, refusal)
 
     def allowed(self, told: OnBegun, outcome: bool | RpcError) -> None:
         """What became of asking; lost with its connection it is nobody's to answer: it may be another server's."""

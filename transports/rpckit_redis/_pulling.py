@@ -128,7 +128,7 @@ class PullingReceiver(Receiver):
                 if told is None:
                     delivery.log_refusal(reply)
                 else:
-                    delivery.claimed(told, explain(reply, f"claiming a request at {self.address!r}"))
+                    delivery.unclaimed(told, explain(reply, f"claiming a request at {self.address!r}"))
             return
         for (delivery, told), mine in zip(steps, reply, strict=True):
             if told is not None:

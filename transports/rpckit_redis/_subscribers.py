@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from rpckit.errors import Code, ConnectionLost, OutcomeUnknown, RpcError
+from rpckit.errors import Code, RpcError
 from rpckit.fault import TOOLKIT, Fault
 from rpckit.message import REQUEST
 from rpckit.transport import OnBegun
@@ -133,10 +133,8 @@ class ChannelReceiver(Receiver):
         what = f"claiming a request at {self.address!r}"
         if not is_error(mine):
             delivery.claimed(told, explain(error, what) if mine == 1 else False)
-        elif isinstance(explained := explain(mine, what), ConnectionLost):
-            delivery.claimed(told, explained)
         else:
-            delivery.claimed(told, OutcomeUnknown(f"{explained}; another server may run it"))
+            delivery.unclaimed(told, explain(mine, what))
 
     def settle(self, delivery: RedisDelivery) -> None:
         """Nobody keeps it."""

@@ -13,7 +13,7 @@ import hiredis
 import pytest
 
 from rpckit.bundle import unbundled
-from rpckit.errors import Code, OutcomeUnknown, Overloaded, RpcError
+from rpckit.errors import Code, OutcomeUnknown, Overloaded
 from rpckit.fault import read_fault
 from rpckit.message import Kind, Message
 from rpckit.transport import Delivery, begins
@@ -161,9 +161,9 @@ async def test_a_claim_that_was_cancelled_keeps_its_place(stream: Server) -> Non
 async def test_claims_that_redis_refuses_are_errors_of_their_own(stream: Server) -> None:
     claims = await begun(stream.deliver(2))
     await stream.commands()
-    stream.main.link.data_received(b"-OOM full\r\n")
+    stream.main.link.data_received(b"-MISCONF disk full\r\n")
     outcomes = await asyncio.gather(*claims, return_exceptions=True)
-    assert all(isinstance(outcome, RpcError) for outcome in outcomes)
+    assert all(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)  # what is left there may run yet
     assert outcomes[0] is not outcomes[1]
 
 
