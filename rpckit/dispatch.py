@@ -145,7 +145,7 @@ class Dispatcher:
         if delivery.redelivered and self._may_have_run(link, spec, message):
             text = f"{service.address}.{message.method} was delivered before and may have run; it is not idempotent"
             return Fault(Code.ABORTED, text, origin=TOOLKIT)
-        if self.lending.lent >= self.lending.most and message.depth == 0 and not delivery.redelivered:
+        if self.lending.refuses(message.depth) and not delivery.redelivered:
             text = f"{self.lending.lent} handlers wait for nested calls here"
             return Fault(Code.RESOURCE_EXHAUSTED, text, details={"retry_after": 1.0}, retryable=True, origin=TOOLKIT)
         if message.headers and CONTRACT_HEADER in message.headers and not same_contract(service, message):

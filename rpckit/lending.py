@@ -13,6 +13,7 @@ from rpckit.transport import Receiver
 __all__ = ["Lending"]
 
 MAX_LENT_STEPS = 32  # prefetches full of waiting handlers; then only nested calls are taken, so that those can end
+MAX_NESTED_STEPS = 62  # then none: of the 64 that RabbitMQ's consumers hold, what is still to be refused takes two
 
 
 class Lending:
@@ -26,8 +27,13 @@ class Lending:
         self.popping: list[Receiver] = []
         self.lent = 0
         self.most = MAX_LENT_STEPS * self._step
+        self.most_nested = MAX_NESTED_STEPS * self._step
         self._slots = slots
         self._links = links
+
+    def refuses(self, depth: int) -> bool:
+        """A call so deep: one more would leave no room for what those wait for that wait already."""
+        return self.lent >= self.most and (depth == 0 or self.lent >= self.most_nested)
 
     def add_popping(self, receiver: Receiver) -> None:
         """Of what it has delivered already some may have lent its slot."""

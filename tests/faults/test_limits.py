@@ -93,6 +93,22 @@ async def test_a_notification_that_nobody_confirms_may_have_run(url: str) -> Non
     assert 0.5 <= seconds < 0.5 + LATE_S
 
 
+async def test_handlers_that_wait_for_one_another_without_end_are_refused_what_they_ask_for(url: str) -> None:
+    """They have more requests in hand than RabbitMQ delivers at once: what they wait for would never come."""
+    nests = Service("nests", address=new_id())
+
+    @nests.method
+    async def nest(depth: int) -> int:
+        return 1 + await inner.call(f"{nests.address}.nest", depth - 1) if depth else 0
+
+    async with Server(nests, url=url, concurrency=1, prefetch_ahead=1), Client(url) as inner, Client(url) as client:
+        calls = [client.call(f"{nests.address}.nest", 8, timeout=30) for _ in range(50)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert await client.call(f"{nests.address}.nest", 8) == 8
+    refused = [str(outcome) for outcome in outcomes if outcome != 8]
+    assert all("handlers wait for nested calls here" in why for why in refused), refused
+
+
 async def test_looking_and_waiting_for_room_share_the_time_of_a_call(amqp_url: str) -> None:
     served = service()
     async with Server(served, url=amqp_url), proxied(amqp_url) as (proxy, way), Client(way) as client:

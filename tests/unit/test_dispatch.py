@@ -320,6 +320,20 @@ async def test_a_server_whose_handlers_all_wait_for_nested_calls_takes_only_thes
     assert (await wire.reply()).kind is Kind.REPLY
 
 
+async def test_nested_calls_that_find_no_room_to_wait_in_end_those_that_wait_for_them(
+    client: Client, serve: Serve
+) -> None:
+    async def nest(depth: int) -> int:
+        return 1 + await client.call("s.nest", depth - 1) if depth else 0
+
+    server = await serve(service_of(nest), concurrency=1)
+    server._dispatcher.lending.most = server._dispatcher.lending.most_nested = 5  # type: ignore[union-attr]
+    assert await client.call("s.nest", 4) == 4
+    with pytest.raises(RemoteError, match=r"RESOURCE_EXHAUSTED.*: 5 handlers wait for nested calls here"):
+        await client.call("s.nest", 5)
+    assert await client.call("s.nest", 4) == 4
+
+
 async def test_only_a_server_that_claims_what_it_refuses_says_so_and_others_come_first(
     client: Client, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
