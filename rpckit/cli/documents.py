@@ -17,7 +17,7 @@ from rpckit.cli import options
 from rpckit.cli.asking import Collect
 from rpckit.cli.contract_file import is_file, read_contracts
 from rpckit.cli.failures import reported
-from rpckit.cli.files import write_file
+from rpckit.cli.files import write_out
 from rpckit.cli.services import references_there
 from rpckit.cli.targets import WAIT, contract_for
 from rpckit.compare import Change, compare
@@ -90,10 +90,7 @@ def schema(
             _report(_changes(old, contracts), as_json)
             return
         text = json.dumps(_document(format, contracts, url), indent=2, ensure_ascii=False) + "\n"
-        if out is None:
-            typer.echo(text, nl=False)
-        else:
-            write_file(out, text)
+        write_out(out, text)
 
 
 def _document(format: Format, contracts: Sequence[Document], url: str | None) -> Any:

@@ -1,18 +1,24 @@
-"""Files that commands write."""
+"""What commands write: to a file, or to stdout."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import typer
 from rich.console import Console
 
 from rpckit.errors import UsageError
 
-__all__ = ["write_file"]
+__all__ = ["write_out"]
+
+STDOUT = Path("-")
 
 
-def write_file(out: Path, text: str) -> None:
-    """Write it, and say so on stderr. Raises `UsageError` when that cannot be."""
+def write_out(out: Path | None, text: str) -> None:
+    """To a file, which is said on stderr; without one, or with `-`, to stdout. Raises `UsageError`."""
+    if out is None or out == STDOUT:
+        typer.echo(text, nl=False)
+        return
     try:
         out.write_text(text, "utf-8")
     except OSError as error:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rpckit.cli import options
 from rpckit.cli.asking import Collect
 from rpckit.cli.failures import reported
-from rpckit.cli.files import write_file
+from rpckit.cli.files import write_out
 from rpckit.cli.services import references_there
 from rpckit.cli.targets import WAIT, contract_for
 from rpckit.codegen import python_client, typescript_client
@@ -77,12 +77,10 @@ def generate(
         if check and out is None:
             raise UsageError("--check compares with a file: name it with --out")
         text = _writer(lang, sync, module)(contract_for(target, url, wait=wait))
-        if out is None:
-            typer.echo(text, nl=False)
-        elif check:
+        if check and out is not None:
             _check(out, text, target)
         else:
-            write_file(out, text)
+            write_out(out, text)
 
 
 def _writer(lang: Language, sync: bool, module: str) -> Callable[[Document], str]:

@@ -139,7 +139,7 @@ def read_arguments(texts: Iterable[str] | None) -> list[Any]:
 
 def read_keywords(pairs: Iterable[str] | None) -> dict[str, Any]:
     """`n=30` as a keyword argument; the values are read as arguments are."""
-    return {name: read_argument(value) for name, value in _split_pairs("--kw", pairs)}
+    return {name: read_argument(value) for name, value in _split_pairs("--kw", pairs).items()}
 
 
 def misread(texts: Iterable[str] | None, pairs: Iterable[str] | None) -> Iterator[str]:
@@ -147,13 +147,13 @@ def misread(texts: Iterable[str] | None, pairs: Iterable[str] | None) -> Iterato
     for text in texts or ():
         if _KEYWORD.match(text):
             yield f"{text!r:.60} was sent as a string by position: a keyword argument is --kw {text:.60}"
-    for text in [*(texts or ()), *(value for _, value in _split_pairs("--kw", pairs))]:
+    for text in [*(texts or ()), *_split_pairs("--kw", pairs).values()]:
         if text.startswith(("{", "[", '"')) and read_argument(text) is text:
             yield f"{text!r:.60} is not JSON, and was sent as a string."
 
 
 def read_headers(pairs: Iterable[str] | None) -> dict[str, str]:
-    return dict(_split_pairs("--header", pairs))
+    return _split_pairs("--header", pairs)
 
 
 def read_timeout(text: str) -> float | None:
@@ -185,9 +185,13 @@ def _shared_options() -> list[str]:
     return [name for option in found for name in (option.default, *option.param_decls)]  # the first is its `default`
 
 
-def _split_pairs(option: str, pairs: Iterable[str] | None) -> Iterable[tuple[str, str]]:
+def _split_pairs(option: str, pairs: Iterable[str] | None) -> dict[str, str]:
+    values: dict[str, str] = {}
     for pair in pairs or ():
         name, separator, value = pair.partition("=")
         if not separator or not name:
             raise UsageError(f"{option} takes NAME=VALUE, not {pair!r:.100}")
-        yield name, value
+        if name in values:
+            raise UsageError(f"{option} {name:.60}= is given twice")
+        values[name] = value
+    return values

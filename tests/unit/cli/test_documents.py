@@ -82,6 +82,11 @@ def test_out_is_a_file_and_stdout_stays_empty(rpckit: Rpckit, folder: Path) -> N
     assert json.loads((folder / "shop.json").read_text())["openrpc"]
 
 
+def test_out_may_be_the_dash_that_means_stdout(rpckit: Rpckit, folder: Path) -> None:
+    assert rpckit("schema", "schema_now:service", "--out", "-") == rpckit("schema", "schema_now:service")
+    assert not (folder / "-").exists()
+
+
 def test_a_file_that_cannot_be_written_is_a_usage_error(rpckit: Rpckit) -> None:
     ran = rpckit("schema", "schema_now:service", "--out", "no/folder/shop.json")
     assert ran.code == 2

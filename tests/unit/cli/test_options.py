@@ -56,12 +56,17 @@ def test_an_argument_that_looks_like_something_else_than_a_string_is_noted(text:
 
 def test_nothing_is_noted_of_what_was_read_as_it_looks() -> None:
     words = ['{"a": 1}', "[1]", '"30"', "30", "hello", "a b=c"]
-    assert list(options.misread(words, [f"x={word}" for word in words])) == []
+    assert list(options.misread(words, [f"x{n}={word}" for n, word in enumerate(words)])) == []
     assert "is not JSON" in "".join(options.misread(None, ["x={"]))
 
 
 def test_keywords_keep_what_stands_behind_the_first_equals_sign() -> None:
     assert options.read_keywords(["n=30", "text=a=b", "empty="]) == {"n": 30, "text": "a=b", "empty": ""}
+
+
+def test_a_keyword_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="--kw n= is given twice"):
+        options.read_keywords(["n=1", "m=1", "n=2"])
 
 
 def test_headers_are_strings() -> None:
