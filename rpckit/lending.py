@@ -13,7 +13,7 @@ from rpckit.transport import Receiver
 __all__ = ["Lending"]
 
 MAX_LENT_STEPS = 32  # prefetches full of waiting handlers; then only nested calls are taken, so that those can end
-MAX_NESTED_STEPS = 62  # then none: of the 64 that RabbitMQ's consumers hold, what is still to be refused takes two
+MAX_NESTED_STEPS = 62  # so many in hand, then none: RabbitMQ's consumers hold 64, and bring what is to be refused
 
 
 class Lending:
@@ -32,8 +32,10 @@ class Lending:
         self._links = links
 
     def refuses(self, depth: int) -> bool:
-        """A call so deep: one more would leave no room for what those wait for that wait already."""
-        return self.lent >= self.most and (depth == 0 or self.lent >= self.most_nested)
+        """A call so deep: one more would leave no room for what those wait for that wait already, or will."""
+        if self.lent < self.most:
+            return False
+        return depth == 0 or self.lent + self._slots.taken + self._slots.waiting >= self.most_nested
 
     def add_popping(self, receiver: Receiver) -> None:
         """Of what it has delivered already some may have lent its slot."""

@@ -12,6 +12,7 @@ from tests.cli.conftest import Command, Serve
 from tests.interop.processes import Program
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+MAY_HAVE_RUN = 6
 AT_ONCE = 3.0  # seconds: far below the sleep that is cut short
 
 Start = Callable[..., Program]
@@ -65,7 +66,7 @@ def test_what_does_not_end_within_the_grace_is_stopped_and_its_caller_told(
             server.wait_for("asleep")
             began = time.monotonic()
             server.send(signal.SIGTERM)
-            assert caller.wait() == 1
+            assert caller.wait() == MAY_HAVE_RUN
             assert "outcome unknown: " in caller.output
             assert server.wait() == 0
         finally:
@@ -84,7 +85,7 @@ def test_a_second_signal_stops_at_once_and_the_caller_is_told(serve: Serve, star
             assert server.code is None
             server.send(signal.SIGTERM)
             assert server.wait() == INTERRUPTED
-            assert caller.wait() == 1
+            assert caller.wait() == MAY_HAVE_RUN
             assert "outcome unknown: " in caller.output
             assert time.monotonic() - began < AT_ONCE
         finally:
