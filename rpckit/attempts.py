@@ -119,8 +119,7 @@ class Attempts:
 
     async def unanswered(self, call: Call) -> None:
         """Send, and wait for no reply: it goes to where it is to be stored, or nowhere."""
-        if not self._connecting.connected():
-            await self._connecting.wait_connected(self._until(call))
+        await self._connecting.wait_connected(self._until(call))
         call.attempt += 1
         message = self._message(call, new_id() if call.reply_to else "", call.reply_to)
         await self._transport.send(message, must_be_served=call.options.no_server == "fail")

@@ -129,7 +129,6 @@ class Client:
         self._dialect = self._transport.options.form
         self._pending: Pending = PendingCalls(self.settings.max_pending)
         self._connecting = Connecting(self.url, self._transport, self._pending, self._open, self._own)
-        self._connected = self._connecting.connected
         self._attempts = Attempts(
             self._transport,
             self._pending,
@@ -292,8 +291,7 @@ class Client:
         event = event_message(topic, new_id(), args, kwargs, self.options.headers if headers is None else headers)
         check_carried(self._transport.capabilities, topic)
         check_size(event.body, event.address, self._max_body)
-        if not self._connected():
-            await self._connecting.wait_connected(loop.time() + self.settings.send_wait)
+        await self._connecting.wait_connected(loop.time() + self.settings.send_wait)
         await self._transport.publish(event.address, event)
 
     async def collect(self, reply_to: str, *, timeout: Timeout = UNSET) -> Any:
@@ -306,10 +304,9 @@ class Client:
         self._check_stores()
         loop = self._bind_to_loop()
         limit = self.options.but(timeout).timeout
-        if not self._connected():
-            end = math.inf if limit is None else loop.time() + limit
-            await self._connecting.wait_connected(min(loop.time() + self.settings.send_wait, end))
-            limit = None if limit is None else max(0.0, end - loop.time())
+        end = math.inf if limit is None else loop.time() + limit
+        await self._connecting.wait_connected(min(loop.time() + self.settings.send_wait, end))
+        limit = None if limit is None else max(0.0, end - loop.time())
         reply = await cast(ReplyStore, self._transport).collect(reply_to, limit)
         if reply.kind is Kind.FAULT:
             raise read_error(reply)
@@ -371,8 +368,7 @@ class Client:
         """
         check_survey(query, address, wait)
         loop = self._bind_to_loop()
-        if not self._connected():
-            await self._connecting.wait_connected(loop.time() + self.settings.send_wait)
+        await self._connecting.wait_connected(loop.time() + self.settings.send_wait)
         if self._transport.capabilities.sessions:
             return await self._ask_session(query, address, wait)
         answers = await self._surveys.run(self._transport, query, address, wait, first=first)

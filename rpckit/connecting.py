@@ -56,10 +56,6 @@ class Connecting:
         """Where the reply to a call sent now is to go; empty when none can be sent."""
         return self._transport.inbox if self.state is CONNECTED and not self._pending.full() else ""
 
-    def connected(self) -> bool:
-        """Enough for what takes no place in the table."""
-        return self.state is CONNECTED and self._transport.inbox != ""
-
     def told(self, state: State, why: str) -> None:
         """By the transport."""
         self.state, self.why = state, why
@@ -79,7 +75,7 @@ class Connecting:
 
     async def wait_connected(self, until: float) -> None:
         """As `wait`, for what takes no place in the table."""
-        while not self.connected():
+        while self.state is not CONNECTED or not self._transport.inbox:
             await self._wait(until)
 
     async def _wait(self, until: float) -> None:
