@@ -158,8 +158,8 @@ class Dispatcher:
         return once and not link.claims and self.inflight.get(call_key(link, message)) is None
 
     def _refuse(self, link: Link, delivery: Delivery, fault: Fault, stats: MethodStats) -> None:
-        """Where every server has the request, only one that claims it may say that it does not run."""
-        if link.claims and not link.shares:
+        """Only who claims it may say that it does not run, where every server has it or one had it before."""
+        if link.claims and (delivery.redelivered or not link.shares):
             refusing = self.loop.create_task(self._refuse_if_claimed(delivery, fault, stats))
             self._refusing.add(refusing)
             refusing.add_done_callback(self._refusing.discard)

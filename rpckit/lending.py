@@ -19,12 +19,12 @@ MAX_NESTED_STEPS = 62  # so many in hand, then none: RabbitMQ's consumers hold 6
 class Lending:
     """Handlers that wait hold deliveries unsettled: without more prefetch their nested calls would never come.
 
-    prefetch: of each receiver on `links`, but for those in `popping`, which take nothing ahead.
+    prefetch: of each receiver on `links`, but for those in `exact`, which take nothing ahead.
     """
 
     def __init__(self, slots: Slots, links: Sequence[Link], *, ahead: int) -> None:
         self.prefetch = self._step = slots.limit + ahead
-        self.popping: list[Receiver] = []
+        self.exact: list[Receiver] = []
         self.lent = 0
         self.most = MAX_LENT_STEPS * self._step
         self.most_nested = MAX_NESTED_STEPS * self._step
@@ -37,13 +37,13 @@ class Lending:
             return False
         return depth == 0 or self.lent + self._slots.taken + self._slots.waiting >= self.most_nested
 
-    def add_popping(self, receiver: Receiver) -> None:
+    def add_exact(self, receiver: Receiver) -> None:
         """Of what it has delivered already some may have lent its slot."""
-        self.popping.append(receiver)
-        receiver.set_prefetch(self._to_pop)
+        self.exact.append(receiver)
+        receiver.set_prefetch(self._to_begin)
 
     @property
-    def _to_pop(self) -> int:
+    def _to_begin(self) -> int:
         """As many unsettled leave the slots that are not lent full."""
         return self._slots.limit + self.lent
 
@@ -75,8 +75,8 @@ class Lending:
         limit = self._slots.limit
         if self.prefetch - self.lent < limit:
             self._set_prefetch(self._step * -(-(self.lent + limit) // self._step))
-        for receiver in self.popping:
-            receiver.set_prefetch(self._to_pop)
+        for receiver in self.exact:
+            receiver.set_prefetch(self._to_begin)
 
     def settle_down(self) -> None:
         """Nothing is left to do."""
@@ -87,7 +87,7 @@ class Lending:
         self.prefetch = prefetch
         for link in self._links:
             for receiver in link.receivers:
-                if receiver not in self.popping:
+                if receiver not in self.exact:
                     receiver.set_prefetch(prefetch)
 
 

@@ -124,15 +124,15 @@ async def _hear(dispatcher: Dispatcher, link: Link, service: Service) -> None:
 
 
 async def _receive(dispatcher: Dispatcher, link: Link, service: Service) -> None:
-    """The requests of a service. Of what would be lost with this process no more is taken than there are slots."""
+    """The requests of a service. Of what counts as begun once it is here no more is taken than there are slots."""
     once = not any(spec.idempotent for spec in service.methods.values())
-    pops = once and link.transport.capabilities_at(service.address).pops
-    prefetch = dispatcher.slots.limit if pops else dispatcher.lending.prefetch
+    begun = once and link.transport.capabilities_at(service.address).takes_begun
+    prefetch = dispatcher.slots.limit if begun else dispatcher.lending.prefetch
     accept = partial(dispatcher.accept, link, service)
     receiver = await link.transport.receive(service.address, accept, prefetch=prefetch, at_most_once=once)
     link.receivers.append(receiver)
-    if pops:
-        dispatcher.lending.add_popping(receiver)
+    if begun:
+        dispatcher.lending.add_exact(receiver)
 
 
 def _on_cancel(dispatcher: Dispatcher, link: Link, message: Message) -> None:

@@ -86,6 +86,7 @@ class Capabilities:
     event_groups:       an event reaches one member of each group, wherever the members run.
     event_patterns:     one may listen to a pattern of topics.
     foreign_topics:     the kinds of other programs' topics that it knows; see `rpckit.topics`.
+    takes_begun:        where nothing may run twice, what is handed out counts as begun: no more than can begin.
     max_body:           bytes; None for no limit of the transport's own.
     """
 
@@ -106,11 +107,7 @@ class Capabilities:
     event_groups: bool = True
     event_patterns: bool = True
     foreign_topics: tuple[str, ...] = ()
-
-    @property
-    def pops(self) -> bool:
-        """Requests of what may not run twice are taken for good; about as many at once as can begin."""
-        return self.settles and not self.keeps_unbegun
+    takes_begun: bool = False
 
 
 class Delivery(Protocol):
@@ -264,7 +261,7 @@ class Transport(Protocol):
     ) -> Receiver:
         """Requests at `address`, at most `prefetch` of them unsettled.
 
-        at_most_once: nothing there may run twice, so what is handed out need not be kept; `Capabilities.pops`.
+        at_most_once: nothing there may run twice, so what is handed out may count as begun; see `takes_begun`.
         Raises `NotSent`, `ConnectionLost`; `UsageError` for an address that can never be served.
         """
         ...

@@ -39,7 +39,7 @@ def warnings(before: Capabilities, after: Capabilities, services: Sequence[Servi
                 for spec in idempotent
                 if spec.delivery != "at_least_once"
             )
-        elif before.keeps_unbegun and after.pops and service.methods and not idempotent:
+        elif before.keeps_unbegun and after.settles and not after.keeps_unbegun and service.methods and not idempotent:
             yield (
                 f"{service.name}: requests that a killed server has popped and not begun are lost, "
                 "as none of its methods is idempotent"

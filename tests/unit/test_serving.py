@@ -351,14 +351,14 @@ async def test_a_client_is_refused_before_it_serves() -> None:
     assert transport.gone == []
 
 
-# --- what is taken for good -----------------------------------------------------------------
+# --- what counts as begun -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("takes", [True, False])
 @pytest.mark.parametrize("idempotent", [True, False])
-async def test_what_would_be_lost_is_taken_only_when_it_can_begin(keeps: bool, idempotent: bool) -> None:
+async def test_what_counts_as_begun_is_taken_only_when_it_can_begin(takes: bool, idempotent: bool) -> None:
     """Of a slot that is lent another may make use."""
-    transport = FakeTransport(sessions=False, keeps_unbegun=keeps)
+    transport = FakeTransport(sessions=False, takes_begun=takes)
     dispatcher = Dispatcher(2, max_body=1000, prefetch_ahead=8)
     link = Link("0", cast(Transport, transport))
     dispatcher.links.append(link)
@@ -366,15 +366,15 @@ async def test_what_would_be_lost_is_taken_only_when_it_can_begin(keeps: bool, i
     one.method(name="b", idempotent=idempotent)(_nothing)
     await serve_on(dispatcher, link, [one])
     (receiver,) = transport.receivers
-    pops = not keeps and not idempotent
-    assert transport.prefetch["one"] == (2 if pops else 10)
+    begun = takes and not idempotent
+    assert transport.prefetch["one"] == (2 if begun else 10)
     assert dispatcher.slots.take()
     assert dispatcher.slots.take()
     dispatcher.lending.lend()
     dispatcher.lending.lend()
     assert dispatcher.slots.take()
     dispatcher.lending.reclaim_now()
-    assert receiver.prefetches == ([2, 3, 4, 3] if pops else [])
+    assert receiver.prefetches == ([2, 3, 4, 3] if begun else [])
     await dispatcher.drain(0)
 
 

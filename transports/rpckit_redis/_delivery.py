@@ -4,33 +4,38 @@ Each step is one command or one script, so that a process may die before or afte
 step of several requests may be taken in one, which is no less. Again is begin for what was redelivered and may
 run twice: nobody takes it away from the others, but it is one try more.
 
-| step      | stream                      | list                         | list, popped     | Pub/Sub          |
-|-----------|-----------------------------|------------------------------|------------------|------------------|
-| delivered | XREADGROUP                  | BLMOVE, or LPOP and RPUSH    | BLMPOP           | the message      |
-| begin     | XACK = 1, XDEL              | LREM = 1                     | nothing          | SET NX PX        |
-| again     | XCLAIM, one try more        | HSET, one try more           | is not popped    | nothing          |
-| settle    | XACK, XDEL                  | LREM                         | nothing          | nothing          |
-| hand_back | XACK, XADD a copy, XDEL     | LREM, LPUSH                  | LPUSH            | nothing, or told |
-| reject    | XACK, XADD to :dead, XDEL   | LREM, LPUSH to :dead         | LPUSH to :dead   | nothing          |
+| step      | stream                  | stream, taken      | list                 | list, popped   | Pub/Sub          |
+|-----------|-------------------------|--------------------|----------------------|----------------|------------------|
+| delivered | XREADGROUP by C         | XREADGROUP, :taken | BLMOVE; LPOP, RPUSH  | BLMPOP         | the message      |
+| begin     | XACK = 1, XDEL          | nothing            | LREM = 1             | nothing        | SET NX PX        |
+| again     | XCLAIM, one try more    | the same           | HSET, one try more   | is not popped  | nothing          |
+| settle    | XDEL, XACK              | the same           | LREM                 | nothing        | nothing          |
+| hand_back | XACK, XADD a copy, XDEL | the same           | LREM, LPUSH          | LPUSH          | nothing, or told |
+| reject    | XACK, XADD :dead, XDEL  | the same           | LREM, LPUSH to :dead | LPUSH to :dead | nothing          |
 
 A list is popped where nothing may run twice: about as much as can begin. When its server dies, what it has popped is
-nobody's, as after begin; when only its connection does, it runs. On Pub/Sub a server that is alone begins with
-nothing, see `_subscribers`, and tells the caller what it hands back: nobody else has heard it.
+nobody's, as after begin; when only its connection does, it runs. Of a stream as much is taken, where one request comes
+soon after the other: nobody else begins it, and Redis keeps it until it is settled. On Pub/Sub a server that is alone
+begins with nothing, see `_subscribers`, and tells the caller what it hands back: nobody else has heard it.
 
-| the server dies  | on streams, and lists that are not popped         | on Pub/Sub                          |
-|------------------|---------------------------------------------------|-------------------------------------|
-| before delivered | the request waits                                 | other subscribers have it           |
-| before begin     | another server reaps it, marked as redelivered    | other subscribers have it           |
-| after begin      | it is nobody's; its caller waits out its time     | the same                            |
-| before again     | reaped; that does not count as a try              | nothing is redelivered              |
-| before settle    | reaped and run again: its method is idempotent    | the same as after begin             |
-| before hand_back | reaped                                            | other subscribers have it           |
-| after the others | it is over, waits anew, or is with the dead       | it is over                          |
+| the server dies  | on streams, and lists that are not popped      | on streams, taken    | on Pub/Sub                |
+|------------------|------------------------------------------------|----------------------|---------------------------|
+| before delivered | the request waits                              | the request waits    | other subscribers have it |
+| before begin     | another server reaps it, marked as redelivered | its caller is told   | other subscribers have it |
+| after begin      | it is nobody's; its caller waits out its time  | its caller is told   | as on streams             |
+| before again     | reaped; that does not count as a try           | reaped, uncounted    | nothing is redelivered    |
+| before settle    | reaped and run again: its method is idempotent | its caller is told   | the same as after begin   |
+| before hand_back | reaped                                         | its caller is told   | other subscribers have it |
+| after the others | it is over, waits anew, or is with the dead    | the same             | it is over                |
+
+Told is OutcomeUnknown, by whoever reaps it when its process has neither a connection nor a sign of life. A process
+that only lost its connection goes on with what it has, settles it anew, and begins what it was given and never got.
 """
 
 from __future__ import annotations
 
 import logging
+from enum import Enum
 from typing import Any, Protocol
 
 from rpckit.errors import ConnectionLost, OutcomeUnknown, RpcError
@@ -41,9 +46,17 @@ from ._connection import Session
 from ._errors import explain
 from ._replier import Replier
 
-__all__ = ["RedisDelivery", "Source"]
+__all__ = ["RedisDelivery", "Source", "Taken"]
 
 log = logging.getLogger(__name__)
+
+
+class Taken(Enum):
+    """Who has taken an entry of a stream as begun, so that nobody else begins it."""
+
+    HERE = "this process, which may begin it"
+    BEFORE = "this process, which has it in hand or is done with it"
+    ELSEWHERE = "a process that died, and may have run it"
 
 
 class Source(Protocol):
@@ -88,6 +101,7 @@ class RedisDelivery:
         "redelivered",
         "session",
         "source",
+        "taken",
         "tries",
     )
 
@@ -101,6 +115,7 @@ class RedisDelivery:
         tries: int,
         *,
         only_here: bool = False,
+        taken: Taken | None = None,
     ) -> None:
         self.source = source
         self.session = session
@@ -111,11 +126,14 @@ class RedisDelivery:
         self.redelivered = tries > 1
         self.arrived_at = session.main.last_read  # on the loop's clock
         self.only_here = only_here  # nobody else has it or will, also when the session is lost
+        self.taken = taken
         self.begun = False  # claimed, so that Redis has it no more
         self.open = True
 
     def begin(self, told: OnBegun, *, again: bool = False) -> None:
-        if self.open and self.only_here:
+        if self.open and self.taken is Taken.HERE:
+            told(True)
+        elif self.open and self.only_here:
             self.claimed(told, True)
         elif not self.open or not self.session.alive:
             self.allowed(told, False)
@@ -123,6 +141,11 @@ class RedisDelivery:
             told(True)
         elif again:
             self.source.begin_again(self, told)
+        elif self.taken is Taken.BEFORE:
+            self.settle()
+            told(False)
+        elif self.taken is Taken.ELSEWHERE:
+            told(OutcomeUnknown(f"{self.message.address} died with this request in hand; it may have run"))
         else:
             self.source.claim(self, told)
 
@@ -146,7 +169,7 @@ class RedisDelivery:
         told(outcome)
 
     def reply(self, message: Message, *, confirmed: bool = False) -> None:
-        """Published before it is settled, on the same connection: so it is never lost between the two."""
+        """Published before it is settled: so it is never lost between the two while this process lives."""
         self.source.replier.reply(message, self.arrived_at, self.message.time_left_ms)
         self.settle()
 
@@ -158,9 +181,11 @@ class RedisDelivery:
                 self.source.settle(self)
 
     def hand_back(self) -> None:
-        """What was redelivered stays so: it goes to another server when this one has closed."""
+        """What was redelivered stays so: it goes to another server when this one has closed. If only we had it, it is
+        as if it had never been delivered.
+        """
         if self._close() and not self.begun:
-            if self.redelivered:
+            if self.redelivered and self.taken is not Taken.BEFORE:
                 self.source.abandon(self)
             else:
                 self.source.hand_back(self)
@@ -179,4 +204,4 @@ class RedisDelivery:
         was_open, self.open = self.open, False
         if was_open:
             self.source.closed(self)
-        return was_open and (self.only_here or self.session.alive)
+        return was_open and (self.only_here or self.taken is Taken.HERE or self.session.alive)

@@ -151,7 +151,7 @@ class PoppingReceiver(ListReceiver):
 
     def reject(self, delivery: RedisDelivery) -> None:
         if delivery.only_here:
-            self._now(delivery.session).main.run(
+            self.now(delivery.session).main.run(
                 REJECT_POPPED, (self.place.dead,), (delivery.data,), delivery.log_refusal
             )
         else:
@@ -162,11 +162,7 @@ class PoppingReceiver(ListReceiver):
 
     def _push_back(self, session: Session, requests: tuple[bytes, ...]) -> None:
         on_reply = partial(_warn_lost, self.address, len(requests))
-        self._now(session).main.run(RETURN_POPPED, (self.place.key,), requests, on_reply)
-
-    def _now(self, session: Session) -> Session:
-        """The session there is, if that one is lost."""
-        return session if session.alive or self._session is None else self._session
+        self.now(session).main.run(RETURN_POPPED, (self.place.key,), requests, on_reply)
 
 
 def _warn_lost(address: str, count: int, reply: Any) -> None:

@@ -23,7 +23,7 @@ from rpckit.tickwriter import Batch
 from rpckit.transport import OnBegun
 
 from ._connection import Session
-from ._delivery import RedisDelivery
+from ._delivery import RedisDelivery, Taken
 from ._envelope import EnvelopeError, read
 from ._errors import explain, is_error, kind_of
 from ._link import Link, OnReply, pack
@@ -50,6 +50,7 @@ class Abandoned(NamedTuple):
     tries: int  # once it is begun
     age: float  # seconds since it was sent, at most
     buried: bool  # it is with the dead letters now
+    taken: Taken | None = None
 
 
 class PullingReceiver(Receiver):
@@ -202,7 +203,8 @@ class PullingReceiver(Receiver):
             if each.buried:
                 self._tell_buried(session, each)
                 continue
-            delivery = self._deliver(session, each.data, each.entry, each.tries, each.age)
+            tries = 1 if each.taken is Taken.HERE else each.tries
+            delivery = self._deliver(session, each.data, each.entry, tries, each.age, taken=each.taken)
             if delivery.tries > 2 and delivery.open:
                 self._alone = delivery
 

@@ -17,7 +17,7 @@ from rpckit.transport import OnBegun, OnDelivery
 
 from ._channels import Channels
 from ._connection import Session
-from ._delivery import RedisDelivery
+from ._delivery import RedisDelivery, Taken
 from ._envelope import EnvelopeError, read
 from ._keys import Place
 from ._replier import Replier
@@ -96,6 +96,10 @@ class Receiver:
             if self._held_up:
                 self._room_changed()
 
+    def now(self, session: Session) -> Session:
+        """The session there is, if that one is lost."""
+        return session if session.alive or self._session is None else self._session
+
     def _enter(self, session: Session) -> None:
         """A new session: what the old one delivered comes again, but for what is only here."""
         self._session, self._unsettled = session, self._only_here
@@ -115,6 +119,7 @@ class Receiver:
         age: float = 0.0,
         waited: float = 0.0,
         only_here: bool = False,
+        taken: Taken | None = None,
     ) -> RedisDelivery:
         """In seconds, `waited`: since it came here, and `age`: since it was sent, at most.
 
@@ -125,7 +130,7 @@ class Receiver:
         except EnvelopeError as error:
             log.warning("a request at %r cannot be read, and is %s: %s", self.address, self.rejected, error)
             message, readable = Message(REQUEST, self.address), False
-        delivery = RedisDelivery(self, session, message, data, entry, tries, only_here=only_here)
+        delivery = RedisDelivery(self, session, message, data, entry, tries, only_here=only_here, taken=taken)
         self._unsettled += 1
         self._only_here += only_here
         if not readable:

@@ -29,7 +29,9 @@ __all__ = [
     "SETTLE_LIST",
     "SETTLE_OWN_STREAM",
     "SETTLE_STREAM",
+    "TAKEN_BEFORE",
     "TAKE_LIST",
+    "TAKING",
     "TRIES_LIST",
     "TRIES_STREAM",
     "Script",
@@ -39,6 +41,9 @@ MAX_DEAD = 1_000  # dead letters kept at an address
 MAX_TRIES = 5  # servers that died over a request they may have begun; then it is a dead letter
 MAX_HELD = 64  # deliveries since its last try, each to a server that died; then it is a dead letter too
 
+
+TAKING = ":taken"  # behind the name of a consumer: what is pending for it counts as begun
+TAKEN_BEFORE = 2  # by an earlier session of the process that reaps; 1 by another process, 0 by nobody
 
 ALLOW_OOM = "#!lua flags=allow-oom\n"
 
@@ -67,7 +72,8 @@ if ARGV[1] ~= '' and redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2] == 0 then return
 PUSH_STREAM = Script(
     _ASK
     + """
-for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', '__data__', ARGV[i]) end
+local call, key = redis.call, KEYS[1]
+for i = 2, #ARGV do call('XADD', key, '*', '__data__', ARGV[i]) end
 return 1
 """,
     grows=True,
@@ -165,26 +171,44 @@ _BEAT = """
 local function beat(consumer, milliseconds)
   return redis.call('SET', 'rpckit:consumer:' .. consumer, 1, 'PX', milliseconds, 'GET')
 end
-local function is_dead(consumer, may_judge)
-  local name = 'rpckit:consumer:' .. consumer
-  return redis.call('PUBSUB', 'NUMSUB', name)[2] == 0 or (may_judge and redis.call('EXISTS', name) == 0)
+local function is_gone(consumer) return redis.call('PUBSUB', 'NUMSUB', 'rpckit:consumer:' .. consumer)[2] == 0 end
+local function is_silent(consumer) return redis.call('EXISTS', 'rpckit:consumer:' .. consumer) == 0 end
+local function is_dead(consumer, may_judge) return is_gone(consumer) or (may_judge and is_silent(consumer)) end
+"""
+
+# What was taken as begun nobody runs again, so there is time for its process to come back and answer: it is over when
+# it has neither a connection nor a sign of life, or when this is a later session of the same process.
+_IS_OVER = f"""
+local TAKING = '{TAKING}'
+local function session_of(consumer) return (consumer:gsub(TAKING .. '$', '')) end
+local function is_over(consumer, mine, may_judge)
+  local session = session_of(consumer)
+  if session == mine then return false end
+  if session == consumer then return is_dead(session, may_judge) end
+  return deaths(session, mine) == 0 or (is_gone(session) and is_silent(session))
+end
+local function taken_by(consumer, mine)
+  return session_of(consumer) == consumer and 0 or deaths(consumer, mine) == 0 and {TAKEN_BEFORE} or 1
 end
 """
 
 # KEYS: stream, dead letters. ARGV: group, this consumer, most entries, ms alive (how long it counts as that), 1 to take
 # none that was begun again before. What is taken: {id, fields, tries once it is begun, 1 if it is with the dead letters
-# now}. At most one begun again before is taken.
+# now, who had taken it as begun}. At most one begun again before is taken.
 REAP_STREAM = Script(
     _BEAT
     + _COUNT
     + _BURY_STREAM
+    + _IS_OVER
     + """
 local may_judge = beat(ARGV[2], ARGV[4])
 local taken, alone = {}, tonumber(ARGV[5]) == 1
 if redis.call('EXISTS', KEYS[1]) == 0 then return taken end
 for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local consumer, pending = info[2], info[4]
-  if consumer ~= ARGV[2] and is_dead(consumer, may_judge) then
+  if is_over(consumer, ARGV[2], may_judge) then
+    local by = taken_by(consumer, ARGV[2])
+    local heir = by == 0 and ARGV[2] or ARGV[2] .. TAKING
     if pending == 0 then
       redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer)
     else
@@ -193,13 +217,13 @@ for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
         local again = was_begun_again(count)
         if #taken < tonumber(ARGV[3]) and not (again and alone) then
           local more = count + deaths(consumer, ARGV[2])
-          local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', more)
+          local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], heir, 0, id, 'RETRYCOUNT', more)
           if #claimed == 0 or not claimed[1] then
             redis.call('XACK', KEYS[1], ARGV[1], id)
           else
             local fields = claimed[1][2]
             local buried = is_hopeless(count) and bury(ARGV[1], id, fields) or 0
-            taken[#taken + 1] = {id, fields, tries_begun(count), buried}
+            taken[#taken + 1] = {id, fields, tries_begun(count), buried, by}
             alone = alone or (again and buried == 0)
           end
         end

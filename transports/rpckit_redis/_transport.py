@@ -35,7 +35,7 @@ from ._replier import Replier
 from ._requester import Requester
 from ._sentinel import find_master, is_sentinel, service_of
 from ._stored import collect
-from ._streams import StreamReceiver
+from ._streams import StreamReceiver, TakingReceiver
 from ._subscribers import ChannelReceiver
 from ._topics import Subscription
 
@@ -51,6 +51,7 @@ _QUEUED = Capabilities(
     settles=True,
     redelivers=True,
     keeps_unbegun=True,
+    takes_begun=True,
     balances=True,
     persists=False,
     claims=True,
@@ -70,6 +71,7 @@ CAPABILITIES = {
         settles=False,
         redelivers=False,
         keeps_unbegun=False,
+        takes_begun=False,
         balances=False,
         queue_wait=False,
     ),
@@ -305,5 +307,5 @@ def _database_of(url: Url) -> int:
 
 def _pulling(kind: PlaceKind, at_most_once: bool) -> type[StreamReceiver | ListReceiver]:
     if kind is PlaceKind.STREAM:
-        return StreamReceiver
+        return TakingReceiver if at_most_once else StreamReceiver
     return PoppingReceiver if at_most_once else ListReceiver
