@@ -16,7 +16,8 @@ from rpckit import Client, OutcomeUnknown, Server, Service
 from rpckit.ids import new_id
 from rpckit.registry import open_transport
 from rpckit.testing import Redis
-from rpckit.transport import Delivery
+from rpckit.transport import Delivery, begins
+from rpckit_redis._pulling import REAP_AT_ONCE
 
 from .world import eventually, of_kind, proxied
 
@@ -41,11 +42,11 @@ def url(own_redis: Redis) -> str:
 class Work:
     """A service that counts its runs, and waits where it is told to."""
 
-    def __init__(self, address: str, *, idempotent: bool = False) -> None:
+    def __init__(self, address: str, *, idempotent: bool = False, name: str = "taken") -> None:
         self.runs: Counter[int] = Counter()
         self.go_on = asyncio.Event()
         self.go_on.set()
-        self.service = Service("taken", address=address)
+        self.service = Service(name, address=address)
         self.service.method(idempotent=idempotent)(self.work)
 
     async def work(self, n: int) -> int:
@@ -104,11 +105,30 @@ async def another(url: str, address: str) -> AsyncIterator[Client]:
         yield client
 
 
+@asynccontextmanager
+async def serving(url: str) -> AsyncIterator[Any]:
+    """A transport that serves, without a server that settles."""
+    transport = open_transport(url)
+    await transport.connect(serve=True)
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
 def links_of_servers(broker: Redis) -> Iterator[str]:
     for line in str(broker.ctl("CLIENT", "LIST")).splitlines():
         fields = dict(word.partition("=")[::2] for word in line.split())
         if int(fields["sub"]) > 1 or fields["cmd"] == "xreadgroup":
             yield fields["id"]
+
+
+async def broken_off(broker: Redis, transport: Any) -> None:
+    """Every link of a server is cut, and it has another session."""
+    before = transport._connection.session
+    for link in links_of_servers(broker):
+        broker.ctl("CLIENT", "KILL", "ID", link)
+    await eventually(lambda: transport._connection.session not in [None, before])
 
 
 async def test_what_comes_steadily_is_claimed_by_nobody(own_redis: Redis, url: str, address: str, place: Place) -> None:
@@ -308,27 +328,123 @@ async def test_what_is_handed_back_or_comes_too_late_waits_for_another(url: str,
             await eventually(lambda: work.runs == {5: 1})
 
 
-async def test_what_was_handed_out_by_a_session_that_is_over_can_be_handed_back(
+async def test_what_was_handed_out_by_a_session_that_is_over_is_settled_in_the_next_one(
     own_redis: Redis, url: str, address: str, place: Place
 ) -> None:
+    """It is not handed out again: it goes on where it is, and waits for a slot there still if it has none."""
     deliveries: list[Delivery] = []
-    async with another(url, address) as client:
-        transport = open_transport(url)
-        await transport.connect(serve=True)
-        await transport.receive(address, deliveries.append, prefetch=3, at_most_once=True)
-        for n in range(3):
+    async with another(url, address) as client, serving(url) as transport:
+        await transport.receive(address, deliveries.append, prefetch=4, at_most_once=True)
+        for n in range(4):
             await client.notify(f"{address}.work", n)
             await eventually(partial(lambda n: len(deliveries) > n, n))
         deliveries[0].settle()
+        before = place.deliveries()
+        await broken_off(own_redis, transport)
+        assert place.deliveries() == before  # nobody has died
+        assert len(deliveries) == 4
+        deliveries[1].hand_back()
+        assert await begins(deliveries[2])
+        deliveries[2].settle()
+        await eventually(lambda: len(deliveries) == 5 and place.length() == 2)  # the copy has come
+        deliveries[3].settle()
+        deliveries[4].settle()
+        await eventually(lambda: not place.length() and not place.pending())
+
+
+async def test_what_waits_for_a_slot_runs_when_the_connection_is_back(
+    own_redis: Redis, url: str, address: str, place: Place
+) -> None:
+    """Another service of the same server had them all."""
+    work, other = Work(address), Work(f"{address}.other", name="other")
+    async with (
+        another(url, address) as client,
+        Server(work.service, other.service, url=url, concurrency=1),
+    ):
+        await steady(client, address)
+        other.go_on.clear()
+        busy = asyncio.ensure_future(client.call(f"{address}.other.work", 0))
+        await eventually(lambda: other.runs[0])
+        waiting = asyncio.ensure_future(client.call(f"{address}.work", 1))
+        await eventually(place.length)
+        before = place.taker()
         for link in links_of_servers(own_redis):
             own_redis.ctl("CLIENT", "KILL", "ID", link)
-        await eventually(lambda: len(deliveries) == 5)
-        before = place.deliveries()
-        assert list(before.values()) == [1, 1]  # nobody has died
-        deliveries[1].hand_back()
-        next(each for each in deliveries[3:] if each.message.body == deliveries[2].message.body).hand_back()
-        await eventually(lambda: len(place.deliveries().keys() - before) == place.length() == 2)  # copies
-        await transport.close()
+        await eventually(lambda: place.pending() and before not in place.pending(), REAPED_S)
+        other.go_on.set()
+        assert await busy == 0
+        assert await waiting == 1
+    assert work.runs[1] == 1
+
+
+async def test_what_never_came_runs_once_however_often_the_connection_is_lost(
+    own_redis: Redis, url: str, address: str, place: Place
+) -> None:
+    """Given to a link that was broken by then, begun in the next session, and over when that is lost too."""
+    deliveries: list[Delivery] = []
+    async with another(url, address) as client, serving(url) as transport:
+        receiver = await transport.receive(address, deliveries.append, prefetch=3, at_most_once=True)
+        receiver.pause()
+        await asyncio.sleep(IDLE_S)
+        await client.notify(f"{address}.work", 1)
+        await eventually(place.length)
+        place.take_as(f"{transport._connection.session.consumer}:taken")
+        receiver.resume()
+        await broken_off(own_redis, transport)
+        await eventually(lambda: len(deliveries) == 1)
+        assert await begins(deliveries[0])
+        transport._connection.session.abort("once more")
+        deliveries[0].settle()
+        await eventually(lambda: not place.length() and not place.pending())
+        assert len(deliveries) == 1
+
+
+async def test_what_never_came_is_not_forgotten_over_much_that_runs(
+    own_redis: Redis, url: str, address: str, place: Place
+) -> None:
+    """More than is taken over at once, so that what is new is read before it."""
+    deliveries: list[Delivery] = []
+    async with another(url, address) as client, serving(url) as transport:
+        receiver = await transport.receive(address, deliveries.append, prefetch=100, at_most_once=True)
+        for n in range(REAP_AT_ONCE + 9):
+            await client.notify(f"{address}.work", n)
+            await eventually(partial(lambda n: len(deliveries) > n, n))
+        receiver.pause()
+        assert await begins(deliveries[0])  # not taken: nothing came before it
+        await asyncio.sleep(IDLE_S)
+        await client.notify(f"{address}.work", -1)
+        await eventually(lambda: place.length() == REAP_AT_ONCE + 9)
+        place.take_as(f"{transport._connection.session.consumer}:taken")
+        receiver.resume()
+        await broken_off(own_redis, transport)
+        for n in (-2, -3):
+            await client.notify(f"{address}.work", n)
+            await eventually(partial(lambda n: len(deliveries) >= REAP_AT_ONCE + 8 - n, n))
+        await eventually(lambda: len(deliveries) == REAP_AT_ONCE + 9 + 3)
+        for delivery in deliveries[1:]:
+            assert await begins(delivery)
+            delivery.settle()
+        await eventually(lambda: not place.length() and not place.pending())
+
+
+async def test_what_somebody_dead_may_have_run_does_not_run_though_the_connection_is_lost_meanwhile(
+    own_redis: Redis, url: str, address: str, place: Place
+) -> None:
+    deliveries: list[Delivery] = []
+    async with another(url, address) as client, serving(url) as transport:
+        receiver = await transport.receive(address, deliveries.append, prefetch=3, at_most_once=True)
+        receiver.pause()
+        await asyncio.sleep(IDLE_S)
+        await client.notify(f"{address}.work", 1)
+        await eventually(place.length)
+        place.take_as("dead-1:taken")
+        receiver.resume()
+        await eventually(lambda: len(deliveries) == 1)
+        await broken_off(own_redis, transport)
+        await eventually(lambda: len(deliveries) == 2)
+        assert not await begins(deliveries[0])  # of a session that is over
+        with pytest.raises(OutcomeUnknown, match="died with this request in hand"):
+            await begins(deliveries[1])
 
 
 async def test_what_ends_after_the_last_read_is_settled_at_once(url: str, address: str, place: Place) -> None:

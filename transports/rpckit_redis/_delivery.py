@@ -55,7 +55,6 @@ class Taken(Enum):
     """Who has taken an entry of a stream as begun, so that nobody else begins it."""
 
     HERE = "this process, which may begin it"
-    BEFORE = "this process, which has it in hand or is done with it"
     ELSEWHERE = "a process that died, and may have run it"
 
 
@@ -88,7 +87,9 @@ class Source(Protocol):
 
 
 class RedisDelivery:
-    """Settling one of a lost session does nothing: another consumer has it, or will; unless it is `only_here`."""
+    """Settling one of a lost session does nothing: another consumer has it, or will; unless it is `only_here`. What was
+    taken gets the next session, and is settled there.
+    """
 
     __slots__ = (
         "arrived_at",
@@ -141,9 +142,6 @@ class RedisDelivery:
             told(True)
         elif again:
             self.source.begin_again(self, told)
-        elif self.taken is Taken.BEFORE:
-            self.settle()
-            told(False)
         elif self.taken is Taken.ELSEWHERE:
             told(OutcomeUnknown(f"{self.message.address} died with this request in hand; it may have run"))
         else:
@@ -185,7 +183,7 @@ class RedisDelivery:
         as if it had never been delivered.
         """
         if self._close() and not self.begun:
-            if self.redelivered and self.taken is not Taken.BEFORE:
+            if self.redelivered:
                 self.source.abandon(self)
             else:
                 self.source.hand_back(self)

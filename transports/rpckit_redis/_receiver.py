@@ -1,7 +1,7 @@
 """The receiving role, whatever requests wait in: what is delivered, how many at once, and how old it is.
 
 Invariant: what is delivered and not yet settled counts toward the prefetch, each once, until `closed` or the loss of
-its session; only what is `only_here` outlives that.
+its session; only what is `only_here` outlives that, and what was taken counts again once the next session has it.
 """
 
 from __future__ import annotations
@@ -141,8 +141,12 @@ class Receiver:
             _age(message, age, waited)
         if tries > 1:
             self._again.add(delivery)
-        self._on_delivery(delivery)
+        self._hand_out(delivery)
         return delivery
+
+    def _hand_out(self, delivery: RedisDelivery) -> None:
+        """To whom it is for, who may settle it at once."""
+        self._on_delivery(delivery)
 
     def _refuse(self, session: Session, message: Message, fault: Fault) -> None:
         """Tell its caller, if there is one."""

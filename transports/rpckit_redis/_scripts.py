@@ -43,7 +43,7 @@ MAX_HELD = 64  # deliveries since its last try, each to a server that died; then
 
 
 TAKING = ":taken"  # behind the name of a consumer: what is pending for it counts as begun
-TAKEN_BEFORE = 2  # by an earlier session of the process that reaps; 1 by another process, 0 by nobody
+TAKEN_BEFORE = 2  # only by earlier sessions of the process that reaps; 1 by another process, 0 by nobody
 
 ALLOW_OOM = "#!lua flags=allow-oom\n"
 
@@ -187,8 +187,9 @@ local function is_over(consumer, mine, may_judge)
   if session == consumer then return is_dead(session, may_judge) end
   return deaths(session, mine) == 0 or (is_gone(session) and is_silent(session))
 end
-local function taken_by(consumer, mine)
-  return session_of(consumer) == consumer and 0 or deaths(consumer, mine) == 0 and {TAKEN_BEFORE} or 1
+local function taken_by(consumer, mine, count)
+  if session_of(consumer) == consumer then return 0 end
+  return deaths(consumer, mine) == 0 and count == 1 and {TAKEN_BEFORE} or 1  -- more: somebody dead had it before
 end
 """
 
@@ -207,8 +208,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return taken end
 for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local consumer, pending = info[2], info[4]
   if is_over(consumer, ARGV[2], may_judge) then
-    local by = taken_by(consumer, ARGV[2])
-    local heir = by == 0 and ARGV[2] or ARGV[2] .. TAKING
+    local heir = session_of(consumer) == consumer and ARGV[2] or ARGV[2] .. TAKING
     if pending == 0 then
       redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer)
     else
@@ -223,7 +223,7 @@ for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
           else
             local fields = claimed[1][2]
             local buried = is_hopeless(count) and bury(ARGV[1], id, fields) or 0
-            taken[#taken + 1] = {id, fields, tries_begun(count), buried, by}
+            taken[#taken + 1] = {id, fields, tries_begun(count), buried, taken_by(consumer, ARGV[2], count)}
             alone = alone or (again and buried == 0)
           end
         end

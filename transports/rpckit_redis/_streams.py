@@ -72,11 +72,11 @@ class StreamReceiver(PullingReceiver):
         taken = await session.main.ask_script(REAP_STREAM, (self.place.key, self.place.dead), *args)
         now = self._redis_now(session)
         return [
-            Abandoned(_envelope(fields), entry, tries, now - _given_at(entry), buried == 1, self._taken(entry, by))
+            Abandoned(_envelope(fields), entry, tries, now - _given_at(entry), buried == 1, self._taken(by))
             for entry, fields, tries, buried, by in taken
         ]
 
-    def _taken(self, entry: bytes, by: int) -> Taken | None:
+    def _taken(self, by: int) -> Taken | None:
         """What `REAP_STREAM` says of who had it."""
         return Taken.ELSEWHERE if by else None
 
@@ -90,11 +90,14 @@ class StreamReceiver(PullingReceiver):
 
     def _forgetting(self, settled: Sequence[RedisDelivery]) -> list[tuple[bytes, OnReply]]:
         """Deleted first: of a process that dies between the two only a number is left pending, until it is reaped."""
-        entries, on_reply = [delivery.entry for delivery in settled], settled[0].log_refusal
+        entries = [delivery.entry for delivery in settled]
         return [
-            (pack("XDEL", self.place.key, *entries), on_reply),
-            (pack("XACK", self.place.key, GROUP, *entries), on_reply),
+            (pack("XDEL", self.place.key, *entries), settled[0].log_refusal),
+            (pack("XACK", self.place.key, GROUP, *entries), partial(self._forgotten, settled)),
         ]
+
+    def _forgotten(self, settled: Sequence[RedisDelivery], reply: Any) -> None:
+        settled[0].log_refusal(reply)
 
     def hand_back(self, delivery: RedisDelivery) -> None:
         args = (GROUP, delivery.entry, delivery.data)
@@ -121,14 +124,15 @@ class TakingReceiver(StreamReceiver):
     is settled, so that its caller can be told should this process die. Such a read waits for `STEADY_S` only: what a
     frozen process is given meanwhile waits for it to wake. Where nothing came in that time, the next one is claimed.
 
-    Invariant: whatever was taken and is not in hand here has been answered, or handed back.
+    Invariant: whatever is pending for an earlier session of this process, and not among `_here`, has never been here:
+    its link broke before. The rest goes on in the new session, or is settled there if it is over.
     """
 
     _steady = False  # the last read found something
-    _last = (0, 0)  # the number of the last entry that was taken
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._here: dict[bytes, RedisDelivery] = {}  # taken, and maybe pending still; by their entries
         self._over: list[RedisDelivery] = []  # told of with the next read
         self._reads_soon = False
 
@@ -139,8 +143,9 @@ class TakingReceiver(StreamReceiver):
             self._tell_settled(session.main)
             await super().pull(session, link, most)
             return
-        take, too_late = partial(self._take_for_good, session), partial(self._take_too_late, session)
-        on_reply, read = link.handing(take, too_late)
+        on_reply, read = link.handing(
+            lambda answer: self._take(session, _entries(answer), Taken.HERE), partial(self._take_too_late, session)
+        )
         self._tell_settled(link, (self._reading_as(_taking(session.consumer), most, STEADY_S), on_reply))
         await read
 
@@ -149,6 +154,22 @@ class TakingReceiver(StreamReceiver):
             self._over.append(delivery)
         else:
             super().settle(delivery)
+
+    def hand_back(self, delivery: RedisDelivery) -> None:
+        self._here.pop(delivery.entry, None)
+        super().hand_back(delivery)
+
+    def reject(self, delivery: RedisDelivery) -> None:
+        self._here.pop(delivery.entry, None)
+        super().reject(delivery)
+
+    async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[Abandoned]:
+        """But for what is here already: that is not delivered again."""
+        abandoned = await super().take_abandoned(session, most, alone=alone)
+        new = [each for each in abandoned if not self._goes_on(session, each.entry)]
+        if len(abandoned) < most:  # nothing of an earlier session is pending any more
+            self._here = {entry: each for entry, each in self._here.items() if each.session is session}
+        return new
 
     async def stop(self) -> None:
         await super().stop()
@@ -177,21 +198,44 @@ class TakingReceiver(StreamReceiver):
         self._steady = bool(entries)
         super()._take(session, entries, taken)
 
-    def _take_for_good(self, session: Session, answer: Answer) -> None:
-        if entries := _entries(answer):
-            self._last = _number(entries[-1][0])
-            self._take(session, entries, Taken.HERE)
+    def _hand_out(self, delivery: RedisDelivery) -> None:
+        if delivery.taken is Taken.HERE:
+            self._here[delivery.entry] = delivery
+        super()._hand_out(delivery)
+
+    def _goes_on(self, session: Session, entry: bytes) -> bool:
+        """What an earlier session had is of this one now, if it was here."""
+        delivery = self._here.get(entry)
+        if delivery is None:
+            return False
+        delivery.session = session
+        if delivery.open:
+            self._unsettled += 1
+        else:
+            super().settle(delivery)
+        return True
+
+    def _forgotten(self, settled: Sequence[RedisDelivery], reply: Any) -> None:
+        super()._forgotten(settled, reply)
+        self._left(settled, reply)
+
+    def _settled(self, steps: Settling, reply: Any) -> None:
+        super()._settled(steps, reply)
+        self._left([delivery for delivery, _ in steps], reply)
+
+    def _left(self, settled: Sequence[RedisDelivery], reply: Any) -> None:
+        if not is_error(reply):
+            for delivery in settled:
+                self._here.pop(delivery.entry, None)
 
     def _take_too_late(self, session: Session, answer: Answer) -> None:
         for entry, fields in _entries(answer):
             args = (GROUP, entry, _envelope(fields))
             self.now(session).main.run(RETURN_STREAM, (self.place.key,), args, _warn_unreturned)
 
-    def _taken(self, entry: bytes, by: int) -> Taken | None:
-        """What an earlier session was given on a link that broke has never been here."""
-        if by != TAKEN_BEFORE:
-            return super()._taken(entry, by)
-        return Taken.BEFORE if _number(entry) <= self._last else Taken.HERE
+    def _taken(self, by: int) -> Taken | None:
+        """What an earlier session was given, and is not among `_here`, may begin here."""
+        return Taken.HERE if by == TAKEN_BEFORE else super()._taken(by)
 
 
 def _taking(consumer: str) -> str:
@@ -202,12 +246,6 @@ def _taking(consumer: str) -> str:
 def _entries(answer: Answer) -> Entries:
     """Of the one stream that was read."""
     return next(iter(answer.values())) if answer else []
-
-
-def _number(entry: bytes) -> tuple[int, int]:
-    """Greater for what came later."""
-    milliseconds, _, serial = entry.partition(b"-")
-    return int(milliseconds), int(serial)
 
 
 def _given_at(entry: bytes) -> float:
