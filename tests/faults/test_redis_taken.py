@@ -334,7 +334,7 @@ async def test_what_was_handed_out_by_a_session_that_is_over_is_settled_in_the_n
     """It is not handed out again: it goes on where it is, and waits for a slot there still if it has none."""
     deliveries: list[Delivery] = []
     async with another(url, address) as client, serving(url) as transport:
-        await transport.receive(address, deliveries.append, prefetch=4, at_most_once=True)
+        receiver = await transport.receive(address, deliveries.append, prefetch=4, at_most_once=True)
         for n in range(4):
             await client.notify(f"{address}.work", n)
             await eventually(partial(lambda n: len(deliveries) > n, n))
@@ -342,6 +342,7 @@ async def test_what_was_handed_out_by_a_session_that_is_over_is_settled_in_the_n
         before = place.deliveries()
         await broken_off(own_redis, transport)
         assert place.deliveries() == before  # nobody has died
+        assert receiver.room() == 1
         assert len(deliveries) == 4
         deliveries[1].hand_back()
         assert await begins(deliveries[2])
@@ -392,6 +393,7 @@ async def test_what_never_came_runs_once_however_often_the_connection_is_lost(
         receiver.resume()
         await broken_off(own_redis, transport)
         await eventually(lambda: len(deliveries) == 1)
+        assert not deliveries[0].redelivered
         assert await begins(deliveries[0])
         transport._connection.session.abort("once more")
         deliveries[0].settle()
@@ -445,6 +447,34 @@ async def test_what_somebody_dead_may_have_run_does_not_run_though_the_connectio
         assert not await begins(deliveries[0])  # of a session that is over
         with pytest.raises(OutcomeUnknown, match="died with this request in hand"):
             await begins(deliveries[1])
+
+
+async def test_what_another_took_over_is_not_remembered(own_redis: Redis, url: str, address: str, place: Place) -> None:
+    deliveries: list[Delivery] = []
+    async with another(url, address) as client, serving(url) as transport:
+        receiver: Any = await transport.receive(address, deliveries.append, prefetch=3, at_most_once=True)
+        for n in range(2):
+            await client.notify(f"{address}.work", n)
+            await eventually(partial(lambda n: len(deliveries) > n, n))
+        assert len(receiver._here) == 1
+        own_redis.ctl("DEL", place.key)
+        await broken_off(own_redis, transport)
+        await eventually(lambda: not receiver._here)
+
+
+async def test_what_is_taken_of_a_shared_stream_stays_for_the_others(own_redis: Redis, url: str) -> None:
+    key = f"faults:taken:{new_id()[:8]}"
+    deliveries: list[Delivery] = []
+    async with another(url, key) as client, serving(url) as transport:
+        await transport.receive(f"stream:{key}", deliveries.append, prefetch=3, at_most_once=True)
+        own_redis.ctl("XGROUP", "CREATE", key, "theirs", "0")
+        for n in range(3):
+            await client.notify(f"stream:{key}.work", n)
+            await eventually(partial(lambda n: len(deliveries) > n, n))
+        for delivery in deliveries:
+            delivery.settle()
+        await eventually(lambda: own_redis.ctl("XPENDING", key, "rpckit", "-", "+", "10") == [])
+        assert int(own_redis.ctl("XLEN", key)) == 3  # type: ignore[arg-type]
 
 
 async def test_what_ends_after_the_last_read_is_settled_at_once(url: str, address: str, place: Place) -> None:
