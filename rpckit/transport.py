@@ -86,7 +86,8 @@ class Capabilities:
     event_groups:       an event reaches one member of each group, wherever the members run.
     event_patterns:     one may listen to a pattern of topics.
     foreign_topics:     the kinds of other programs' topics that it knows; see `rpckit.topics`.
-    takes_begun:        where nothing may run twice, what is handed out counts as begun: no more than can begin.
+    takes_begun:        where nothing may run twice, what is handed out may count as begun: no other server runs it, not
+                        even if this one dies. So the prefetch is no more than can begin, which changes all the time.
     max_body:           bytes; None for no limit of the transport's own.
     """
 

@@ -24,7 +24,7 @@ __all__ = ["markdown", "transports"]
 PROMISES = {
     "settles": "a request stays the broker's until it is answered",
     "redelivers": "what a dead server left goes to another one",
-    "keeps_unbegun": "what a dead server had taken and not begun goes to another one, whatever its methods",
+    "keeps_unbegun": "what a dead server had not begun goes to another one, whatever its methods",
     "balances": "servers of one address share its work",
     "claims": "a server claims a request before it runs it: only one can",
     "persists": "idempotent calls outlive a restart of the broker",
