@@ -123,11 +123,15 @@ def links_of_servers(broker: Redis) -> Iterator[str]:
             yield fields["id"]
 
 
+def cut(broker: Redis) -> None:
+    for link in links_of_servers(broker):
+        broker.ctl("CLIENT", "KILL", "ID", link)
+
+
 async def broken_off(broker: Redis, transport: Any) -> None:
     """Every link of a server is cut, and it has another session."""
     before = transport._connection.session
-    for link in links_of_servers(broker):
-        broker.ctl("CLIENT", "KILL", "ID", link)
+    cut(broker)
     await eventually(lambda: transport._connection.session not in [None, before])
 
 
@@ -270,8 +274,7 @@ async def test_what_runs_here_is_answered_once_when_the_connection_is_back(
         calls = [asyncio.ensure_future(client.call(f"{address}.work", n)) for n in range(SLOTS)]
         await eventually(lambda: sum(place.pending().values()) == SLOTS)
         before = place.taker()
-        for link in links_of_servers(own_redis):
-            own_redis.ctl("CLIENT", "KILL", "ID", link)
+        cut(own_redis)
         await eventually(lambda: sum(place.pending().values()) == SLOTS and before not in place.pending(), REAPED_S)
         work.go_on.set()
         assert await asyncio.gather(*calls) == list(range(SLOTS))
@@ -369,8 +372,7 @@ async def test_what_waits_for_a_slot_runs_when_the_connection_is_back(
         waiting = asyncio.ensure_future(client.call(f"{address}.work", 1))
         await eventually(place.length)
         before = place.taker()
-        for link in links_of_servers(own_redis):
-            own_redis.ctl("CLIENT", "KILL", "ID", link)
+        cut(own_redis)
         await eventually(lambda: place.pending() and before not in place.pending(), REAPED_S)
         other.go_on.set()
         assert await busy == 0
@@ -459,6 +461,8 @@ async def test_what_another_took_over_is_not_remembered(own_redis: Redis, url: s
         assert len(receiver._here) == 1
         own_redis.ctl("DEL", place.key)
         await broken_off(own_redis, transport)
+        for delivery in deliveries:
+            delivery.settle()
         await eventually(lambda: not receiver._here)
 
 
@@ -500,3 +504,60 @@ async def test_what_was_settled_is_told_of_before_the_connection_is_closed(
         await steady(client, address)
     assert not place.pending()
     assert not place.length()
+
+
+async def test_what_is_in_hand_is_kept_from_the_others_where_there_is_no_room(
+    own_redis: Redis, url: str, address: str, place: Place
+) -> None:
+    """They would tell the callers of what runs and is answered that nobody knows."""
+    work, slots = Work(address), 40
+    async with Server(work.service, url=url, concurrency=slots), another(url, address) as client:
+        await steady(client, address)
+        work.go_on.clear()
+        calls = [asyncio.ensure_future(client.call(f"{address}.work", n)) for n in range(3 * slots)]
+        await eventually(lambda: len(work.runs) == slots + 2)
+        before = place.taker()
+        cut(own_redis)
+        await eventually(lambda: place.pending() and before not in place.pending(), REAPED_S)
+        await asyncio.sleep(IDLE_S)
+        assert sum(place.pending().values()) <= slots
+        work.go_on.set()
+        assert await asyncio.gather(*calls) == list(range(3 * slots))
+        await eventually(lambda: not place.length() and not place.pending())
+
+
+async def test_what_runs_while_a_server_stops_is_kept_from_the_others(
+    own_redis: Redis, url: str, address: str, place: Place
+) -> None:
+    work = Work(address)
+    async with Server(work.service, url=url) as server, another(url, address) as client:
+        await steady(client, address)
+        work.go_on.clear()
+        calls = [asyncio.ensure_future(client.call(f"{address}.work", n)) for n in range(SLOTS)]
+        await eventually(lambda: sum(place.pending().values()) == SLOTS)
+        before = place.taker()
+        stopping = asyncio.ensure_future(server.stop(grace=20))
+        await asyncio.sleep(IDLE_S)
+        cut(own_redis)
+        await eventually(lambda: sum(place.pending().values()) == SLOTS and before not in place.pending(), REAPED_S)
+        work.go_on.set()
+        assert await asyncio.gather(*calls) == list(range(SLOTS))
+        await stopping
+        assert not place.length()
+        assert not place.pending()
+
+
+async def test_who_has_just_come_back_does_not_speak_for_those_who_have_not_yet(
+    url: str, address: str, place: Place
+) -> None:
+    """Where Redis was away for long, nobody's sign of life is left."""
+    async with another(url, address) as client:
+        async with Server(Work(address).service, url=url):
+            await steady(client, address)
+        call = asyncio.ensure_future(client.call(f"{address}.work", 1))
+        await eventually(lambda: place.length() == 1)
+        place.take_as("slow-1:taken")
+        async with Server(Work(address).service, url=url):
+            assert place.pending() == {"slow-1:taken": 1}
+            with pytest.raises(OutcomeUnknown):
+                await call

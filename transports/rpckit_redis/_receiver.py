@@ -1,7 +1,7 @@
 """The receiving role, whatever requests wait in: what is delivered, how many at once, and how old it is.
 
 Invariant: what is delivered and not yet settled counts toward the prefetch, each once, until `closed` or the loss of
-its session; only what is `only_here` outlives that, and what was taken counts again once the next session has it.
+its session; only what is `only_here` outlives that.
 """
 
 from __future__ import annotations
@@ -104,6 +104,9 @@ class Receiver:
         """A new session: what the old one delivered comes again, but for what is only here."""
         self._session, self._unsettled = session, self._only_here
 
+    def _took(self, delivery: RedisDelivery) -> None:
+        """It was taken as begun."""
+
     def _closed_again(self, delivery: RedisDelivery) -> None:
         self._again.discard(delivery)
 
@@ -133,6 +136,8 @@ class Receiver:
         delivery = RedisDelivery(self, session, message, data, entry, tries, only_here=only_here, taken=taken)
         self._unsettled += 1
         self._only_here += only_here
+        if taken is Taken.HERE:
+            self._took(delivery)
         if not readable:
             delivery.reject()
             return delivery
@@ -141,12 +146,8 @@ class Receiver:
             _age(message, age, waited)
         if tries > 1:
             self._again.add(delivery)
-        self._hand_out(delivery)
-        return delivery
-
-    def _hand_out(self, delivery: RedisDelivery) -> None:
-        """To whom it is for, who may settle it at once."""
         self._on_delivery(delivery)
+        return delivery
 
     def _refuse(self, session: Session, message: Message, fault: Fault) -> None:
         """Tell its caller, if there is one."""

@@ -43,7 +43,8 @@ MAX_HELD = 64  # deliveries since its last try, each to a server that died; then
 
 
 TAKING = ":taken"  # behind the name of a consumer: what is pending for it counts as begun
-TAKEN_BEFORE = 2  # only by earlier sessions of the process that reaps; 1 by another process, 0 by nobody
+MAX_OWN = 10_000  # entries that one process has taken
+TAKEN_BEFORE = 2  # by an earlier session of the process that reaps; 1 by another process, 0 by nobody
 
 ALLOW_OOM = "#!lua flags=allow-oom\n"
 
@@ -177,7 +178,8 @@ local function is_dead(consumer, may_judge) return is_gone(consumer) or (may_jud
 """
 
 # What was taken as begun nobody runs again, so there is time for its process to come back and answer: it is over when
-# it has neither a connection nor a sign of life, or when this is a later session of the same process.
+# it has neither a connection nor a sign of life, told by who had one, as nobody has where Redis was away for long; or
+# when this is a later session of the same process.
 _IS_OVER = f"""
 local TAKING = '{TAKING}'
 local function session_of(consumer) return (consumer:gsub(TAKING .. '$', '')) end
@@ -185,17 +187,19 @@ local function is_over(consumer, mine, may_judge)
   local session = session_of(consumer)
   if session == mine then return false end
   if session == consumer then return is_dead(session, may_judge) end
-  return deaths(session, mine) == 0 or (is_gone(session) and is_silent(session))
+  return deaths(session, mine) == 0 or (may_judge and is_gone(session) and is_silent(session))
 end
-local function taken_by(consumer, mine, count)
-  if session_of(consumer) == consumer then return 0 end
-  return deaths(consumer, mine) == 0 and count == 1 and {TAKEN_BEFORE} or 1  -- more: somebody dead had it before
+local function taken_by(consumer, mine)
+  return session_of(consumer) == consumer and 0 or deaths(consumer, mine) == 0 and {TAKEN_BEFORE} or 1
 end
+local function most_of(by, most) return by == {TAKEN_BEFORE} and {MAX_OWN} or tonumber(most) end
+local function first_taken_by(by, count) return by == {TAKEN_BEFORE} and count > 1 and 1 or by end
 """
 
 # KEYS: stream, dead letters. ARGV: group, this consumer, most entries, ms alive (how long it counts as that), 1 to take
 # none that was begun again before. What is taken: {id, fields, tries once it is begun, 1 if it is with the dead letters
-# now, who had taken it as begun}. At most one begun again before is taken.
+# now, who had taken it as begun}. At most one begun again before is taken. What was taken by earlier sessions of this
+# process comes in any case, as it is in hand already; but what that had taken over from a dead one is still of that.
 REAP_STREAM = Script(
     _BEAT
     + _COUNT
@@ -208,14 +212,16 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return taken end
 for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local consumer, pending = info[2], info[4]
   if is_over(consumer, ARGV[2], may_judge) then
-    local heir = session_of(consumer) == consumer and ARGV[2] or ARGV[2] .. TAKING
+    local by = taken_by(consumer, ARGV[2])
+    local heir = by == 0 and ARGV[2] or ARGV[2] .. TAKING
+    local most = most_of(by, ARGV[3])
     if pending == 0 then
       redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer)
     else
-      for _, entry in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[3], consumer)) do
+      for _, entry in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', most, consumer)) do
         local id, count = entry[1], entry[4]
         local again = was_begun_again(count)
-        if #taken < tonumber(ARGV[3]) and not (again and alone) then
+        if #taken < most and not (again and alone) then
           local more = count + deaths(consumer, ARGV[2])
           local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], heir, 0, id, 'RETRYCOUNT', more)
           if #claimed == 0 or not claimed[1] then
@@ -223,7 +229,7 @@ for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
           else
             local fields = claimed[1][2]
             local buried = is_hopeless(count) and bury(ARGV[1], id, fields) or 0
-            taken[#taken + 1] = {id, fields, tries_begun(count), buried, taken_by(consumer, ARGV[2], count)}
+            taken[#taken + 1] = {id, fields, tries_begun(count), buried, first_taken_by(by, count)}
             alone = alone or (again and buried == 0)
           end
         end

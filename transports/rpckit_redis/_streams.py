@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,21 +82,21 @@ class StreamReceiver(PullingReceiver):
 
     def lay_out_settling(self, link: Link, steps: Settling) -> None:
         if self.place.own and all(told is None for _, told in steps):
-            link.send_together(self._forgetting([delivery for delivery, _ in steps]))
+            link.send_together(self._removing([delivery for delivery, _ in steps]))
             return
         script = SETTLE_OWN_STREAM if self.place.own else SETTLE_STREAM
         args = (GROUP, *[delivery.entry for delivery, _ in steps])
         link.run(script, (self.place.key,), args, partial(self._settled, steps))
 
-    def _forgetting(self, settled: Sequence[RedisDelivery]) -> list[tuple[bytes, OnReply]]:
+    def _removing(self, settled: Sequence[RedisDelivery]) -> list[tuple[bytes, OnReply]]:
         """Deleted first: of a process that dies between the two only a number is left pending, until it is reaped."""
-        entries = [delivery.entry for delivery in settled]
+        entries, on_reply = [delivery.entry for delivery in settled], settled[0].log_refusal
         return [
-            (pack("XDEL", self.place.key, *entries), settled[0].log_refusal),
-            (pack("XACK", self.place.key, GROUP, *entries), partial(self._forgotten, settled)),
+            (pack("XDEL", self.place.key, *entries), on_reply),
+            (pack("XACK", self.place.key, GROUP, *entries), partial(self._removed, settled)),
         ]
 
-    def _forgotten(self, settled: Sequence[RedisDelivery], reply: Any) -> None:
+    def _removed(self, settled: Sequence[RedisDelivery], reply: Any) -> None:
         settled[0].log_refusal(reply)
 
     def hand_back(self, delivery: RedisDelivery) -> None:
@@ -124,15 +124,15 @@ class TakingReceiver(StreamReceiver):
     is settled, so that its caller can be told should this process die. Such a read waits for `STEADY_S` only: what a
     frozen process is given meanwhile waits for it to wake. Where nothing came in that time, the next one is claimed.
 
-    Invariant: whatever is pending for an earlier session of this process, and not among `_here`, has never been here:
-    its link broke before. The rest goes on in the new session, or is settled there if it is over.
+    Invariant: `_here` knows whatever was taken here until Redis has settled it, however many sessions that takes; so
+    what is pending for an earlier session and is not known has never been here.
     """
 
     _steady = False  # the last read found something
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._here: dict[bytes, RedisDelivery] = {}  # taken, and maybe pending still; by their entries
+        self._here: dict[bytes, RedisDelivery] = {}  # by entry
         self._over: list[RedisDelivery] = []  # told of with the next read
         self._reads_soon = False
 
@@ -143,9 +143,8 @@ class TakingReceiver(StreamReceiver):
             self._tell_settled(session.main)
             await super().pull(session, link, most)
             return
-        on_reply, read = link.handing(
-            lambda answer: self._take(session, _entries(answer), Taken.HERE), partial(self._take_too_late, session)
-        )
+        take, too_late = partial(self._take_for_good, session), partial(self._take_too_late, session)
+        on_reply, read = link.handing(take, too_late)
         self._tell_settled(link, (self._reading_as(_taking(session.consumer), most, STEADY_S), on_reply))
         await read
 
@@ -155,21 +154,62 @@ class TakingReceiver(StreamReceiver):
         else:
             super().settle(delivery)
 
+    def _took(self, delivery: RedisDelivery) -> None:
+        self._here[delivery.entry] = delivery
+
+    def _removed(self, settled: Sequence[RedisDelivery], reply: Any) -> None:
+        super()._removed(settled, reply)
+        if not is_error(reply):
+            self._forget(settled)
+
+    def _settled(self, steps: Settling, reply: Any) -> None:
+        super()._settled(steps, reply)
+        if not is_error(reply):
+            self._forget([delivery for delivery, _ in steps])
+
+    def _forget(self, settled: Iterable[RedisDelivery]) -> None:
+        for delivery in settled:
+            self._here.pop(delivery.entry, None)
+
     def hand_back(self, delivery: RedisDelivery) -> None:
-        self._here.pop(delivery.entry, None)
+        self._forget([delivery])
         super().hand_back(delivery)
 
     def reject(self, delivery: RedisDelivery) -> None:
-        self._here.pop(delivery.entry, None)
+        self._forget([delivery])
         super().reject(delivery)
 
+    def abandon(self, delivery: RedisDelivery) -> None:
+        """What a dead server had taken was no try of anybody's since."""
+        if delivery.taken is None:
+            super().abandon(delivery)
+
+    async def attach(self, session: Session) -> None:
+        """What runs still is kept from the others, also when nothing more is read."""
+        if self._stopped:
+            self._enter(session)
+            await self.look_around(session)
+            return
+        await super().attach(session)
+
     async def take_abandoned(self, session: Session, most: int, *, alone: bool) -> list[Abandoned]:
-        """But for what is here already: that is not delivered again."""
-        abandoned = await super().take_abandoned(session, most, alone=alone)
-        new = [each for each in abandoned if not self._goes_on(session, each.entry)]
-        if len(abandoned) < most:  # nothing of an earlier session is pending any more
-            self._here = {entry: each for entry, each in self._here.items() if each.session is session}
-        return new
+        """What is in hand, or over, goes on in this session; what is over and was not found is settled."""
+        found = await super().take_abandoned(session, most, alone=alone)
+        unknown = [each for each in found if each.taken is not Taken.HERE or not self._goes_on(session, each.entry)]
+        self._forget([each for each in self._here.values() if not each.open and each.session is not session])
+        return unknown
+
+    def _goes_on(self, session: Session, entry: bytes) -> bool:
+        """False for what has never been here: an earlier session was given it on a link that broke."""
+        known = self._here.get(entry)
+        if known is None:
+            return False
+        known.session = session
+        if known.open:
+            self._unsettled += 1
+        else:
+            super().settle(known)
+        return True
 
     async def stop(self) -> None:
         await super().stop()
@@ -191,42 +231,16 @@ class TakingReceiver(StreamReceiver):
     def _tell_settled(self, link: Link, *reading: tuple[bytes, OnReply]) -> None:
         """And then read, in the same write."""
         over, self._over = self._over, []
-        if commands := [*(self._forgetting(over) if over else ()), *reading]:
+        if commands := [*(self._removing(over) if over else ()), *reading]:
             link.send_together(commands)
 
     def _take(self, session: Session, entries: Entries, taken: Taken | None = None) -> None:
         self._steady = bool(entries)
         super()._take(session, entries, taken)
 
-    def _hand_out(self, delivery: RedisDelivery) -> None:
-        if delivery.taken is Taken.HERE:
-            self._here[delivery.entry] = delivery
-        super()._hand_out(delivery)
-
-    def _goes_on(self, session: Session, entry: bytes) -> bool:
-        """What an earlier session had is of this one now, if it was here."""
-        delivery = self._here.get(entry)
-        if delivery is None:
-            return False
-        delivery.session = session
-        if delivery.open:
-            self._unsettled += 1
-        else:
-            super().settle(delivery)
-        return True
-
-    def _forgotten(self, settled: Sequence[RedisDelivery], reply: Any) -> None:
-        super()._forgotten(settled, reply)
-        self._left(settled, reply)
-
-    def _settled(self, steps: Settling, reply: Any) -> None:
-        super()._settled(steps, reply)
-        self._left([delivery for delivery, _ in steps], reply)
-
-    def _left(self, settled: Sequence[RedisDelivery], reply: Any) -> None:
-        if not is_error(reply):
-            for delivery in settled:
-                self._here.pop(delivery.entry, None)
+    def _take_for_good(self, session: Session, answer: Answer) -> None:
+        if entries := _entries(answer):
+            self._take(session, entries, Taken.HERE)
 
     def _take_too_late(self, session: Session, answer: Answer) -> None:
         for entry, fields in _entries(answer):
@@ -234,7 +248,6 @@ class TakingReceiver(StreamReceiver):
             self.now(session).main.run(RETURN_STREAM, (self.place.key,), args, _warn_unreturned)
 
     def _taken(self, by: int) -> Taken | None:
-        """What an earlier session was given, and is not among `_here`, may begin here."""
         return Taken.HERE if by == TAKEN_BEFORE else super()._taken(by)
 
 
