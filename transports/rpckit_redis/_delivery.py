@@ -1,8 +1,9 @@
 """One request in the hands of this process, and what each kind of place does with it.
 
 Each step is one command or one script, so that a process may die before or after it, never in it; the same
-step of several requests may be taken in one, which is no less. Again is begin for what was redelivered and may
-run twice: nobody takes it away from the others, but it is one try more.
+step of several requests may be taken in one, which is no less. (Settling an entry of a stream is two commands in one
+write: deleted and not yet acked, nobody can run it.) Again is begin for what was redelivered and may run twice: nobody
+takes it away from the others, but it is one try more.
 
 | step      | stream                  | stream, taken      | list                 | list, popped   | Pub/Sub          |
 |-----------|-------------------------|--------------------|----------------------|----------------|------------------|
