@@ -143,8 +143,9 @@ class TakingReceiver(StreamReceiver):
             self._tell_settled(session.main)
             await super().pull(session, link, most)
             return
-        take, too_late = partial(self._take_for_good, session), partial(self._take_too_late, session)
-        on_reply, read = link.handing(take, too_late)
+        on_reply, read = link.handing(
+            lambda answer: self._take(session, _entries(answer), Taken.HERE), partial(self._take_too_late, session)
+        )
         self._tell_settled(link, (self._reading_as(_taking(session.consumer), most, STEADY_S), on_reply))
         await read
 
@@ -237,10 +238,6 @@ class TakingReceiver(StreamReceiver):
     def _take(self, session: Session, entries: Entries, taken: Taken | None = None) -> None:
         self._steady = bool(entries)
         super()._take(session, entries, taken)
-
-    def _take_for_good(self, session: Session, answer: Answer) -> None:
-        if entries := _entries(answer):
-            self._take(session, entries, Taken.HERE)
 
     def _take_too_late(self, session: Session, answer: Answer) -> None:
         for entry, fields in _entries(answer):
