@@ -92,6 +92,34 @@ def place(own_redis: Redis, address: str) -> Place:
     return Place(own_redis, address)
 
 
+async def told_of(client: Client, address: str, deliveries: list[Delivery], count: int) -> None:
+    """So many requests, each after the one before was delivered."""
+    before = len(deliveries)
+    for n in range(count):
+        await client.notify(f"{address}.work", n)
+        await eventually(partial(lambda n: len(deliveries) > before + n, n))
+
+
+async def taken_as(consumer: str, client: Client, address: str, place: Place, receiver: Any) -> None:
+    """A request that `consumer` is given, and not the `receiver`."""
+    receiver.pause()
+    await asyncio.sleep(IDLE_S)
+    before = place.length()
+    await client.notify(f"{address}.work", -1)
+    await eventually(lambda: place.length() == before + 1)
+    place.take_as(consumer)
+    receiver.resume()
+
+
+async def held(client: Client, address: str, work: Work, place: Place) -> list[asyncio.Future[Any]]:
+    """Calls that are taken and run, until `work` may go on."""
+    await steady(client, address)
+    work.go_on.clear()
+    calls: list[asyncio.Future[Any]] = [asyncio.ensure_future(client.call(f"{address}.work", n)) for n in range(SLOTS)]
+    await eventually(lambda: sum(place.pending().values()) == SLOTS)
+    return calls
+
+
 async def steady(client: Client, address: str) -> None:
     """Two calls one after the other: what comes next is taken."""
     for n in (-1, -2):
@@ -269,10 +297,7 @@ async def test_what_runs_here_is_answered_once_when_the_connection_is_back(
     """Long after the new session has found what the old one had not settled; and what ended meanwhile, too."""
     work = Work(address)
     async with Server(work.service, url=url) as server, another(url, address) as client:
-        await steady(client, address)
-        work.go_on.clear()
-        calls = [asyncio.ensure_future(client.call(f"{address}.work", n)) for n in range(SLOTS)]
-        await eventually(lambda: sum(place.pending().values()) == SLOTS)
+        calls = await held(client, address, work, place)
         before = place.taker()
         cut(own_redis)
         await eventually(lambda: sum(place.pending().values()) == SLOTS and before not in place.pending(), REAPED_S)
@@ -338,9 +363,7 @@ async def test_what_was_handed_out_by_a_session_that_is_over_is_settled_in_the_n
     deliveries: list[Delivery] = []
     async with another(url, address) as client, serving(url) as transport:
         receiver = await transport.receive(address, deliveries.append, prefetch=4, at_most_once=True)
-        for n in range(4):
-            await client.notify(f"{address}.work", n)
-            await eventually(partial(lambda n: len(deliveries) > n, n))
+        await told_of(client, address, deliveries, 4)
         deliveries[0].settle()
         before = place.deliveries()
         await broken_off(own_redis, transport)
@@ -387,12 +410,7 @@ async def test_what_never_came_runs_once_however_often_the_connection_is_lost(
     deliveries: list[Delivery] = []
     async with another(url, address) as client, serving(url) as transport:
         receiver = await transport.receive(address, deliveries.append, prefetch=3, at_most_once=True)
-        receiver.pause()
-        await asyncio.sleep(IDLE_S)
-        await client.notify(f"{address}.work", 1)
-        await eventually(place.length)
-        place.take_as(f"{transport._connection.session.consumer}:taken")
-        receiver.resume()
+        await taken_as(f"{transport._connection.session.consumer}:taken", client, address, place, receiver)
         await broken_off(own_redis, transport)
         await eventually(lambda: len(deliveries) == 1)
         assert not deliveries[0].redelivered
@@ -410,16 +428,10 @@ async def test_what_never_came_is_not_forgotten_over_much_that_runs(
     deliveries: list[Delivery] = []
     async with another(url, address) as client, serving(url) as transport:
         receiver = await transport.receive(address, deliveries.append, prefetch=100, at_most_once=True)
-        for n in range(REAP_AT_ONCE + 9):
-            await client.notify(f"{address}.work", n)
-            await eventually(partial(lambda n: len(deliveries) > n, n))
-        receiver.pause()
+        await told_of(client, address, deliveries, REAP_AT_ONCE + 9)
         assert await begins(deliveries[0])  # not taken: nothing came before it
-        await asyncio.sleep(IDLE_S)
-        await client.notify(f"{address}.work", -1)
-        await eventually(lambda: place.length() == REAP_AT_ONCE + 9)
-        place.take_as(f"{transport._connection.session.consumer}:taken")
-        receiver.resume()
+        await eventually(lambda: place.length() == REAP_AT_ONCE + 8)
+        await taken_as(f"{transport._connection.session.consumer}:taken", client, address, place, receiver)
         await broken_off(own_redis, transport)
         for n in (-2, -3):
             await client.notify(f"{address}.work", n)
@@ -437,12 +449,7 @@ async def test_what_somebody_dead_may_have_run_does_not_run_though_the_connectio
     deliveries: list[Delivery] = []
     async with another(url, address) as client, serving(url) as transport:
         receiver = await transport.receive(address, deliveries.append, prefetch=3, at_most_once=True)
-        receiver.pause()
-        await asyncio.sleep(IDLE_S)
-        await client.notify(f"{address}.work", 1)
-        await eventually(place.length)
-        place.take_as("dead-1:taken")
-        receiver.resume()
+        await taken_as("dead-1:taken", client, address, place, receiver)
         await eventually(lambda: len(deliveries) == 1)
         await broken_off(own_redis, transport)
         await eventually(lambda: len(deliveries) == 2)
@@ -455,9 +462,7 @@ async def test_what_another_took_over_is_not_remembered(own_redis: Redis, url: s
     deliveries: list[Delivery] = []
     async with another(url, address) as client, serving(url) as transport:
         receiver: Any = await transport.receive(address, deliveries.append, prefetch=3, at_most_once=True)
-        for n in range(2):
-            await client.notify(f"{address}.work", n)
-            await eventually(partial(lambda n: len(deliveries) > n, n))
+        await told_of(client, address, deliveries, 2)
         assert len(receiver._here) == 1
         own_redis.ctl("DEL", place.key)
         await broken_off(own_redis, transport)
@@ -472,9 +477,7 @@ async def test_what_is_taken_of_a_shared_stream_stays_for_the_others(own_redis: 
     async with another(url, key) as client, serving(url) as transport:
         await transport.receive(f"stream:{key}", deliveries.append, prefetch=3, at_most_once=True)
         own_redis.ctl("XGROUP", "CREATE", key, "theirs", "0")
-        for n in range(3):
-            await client.notify(f"stream:{key}.work", n)
-            await eventually(partial(lambda n: len(deliveries) > n, n))
+        await told_of(client, f"stream:{key}", deliveries, 3)
         for delivery in deliveries:
             delivery.settle()
         await eventually(lambda: own_redis.ctl("XPENDING", key, "rpckit", "-", "+", "10") == [])
@@ -483,18 +486,13 @@ async def test_what_is_taken_of_a_shared_stream_stays_for_the_others(own_redis: 
 
 async def test_what_ends_after_the_last_read_is_settled_at_once(url: str, address: str, place: Place) -> None:
     deliveries: list[Delivery] = []
-    async with another(url, address) as client:
-        transport = open_transport(url)
-        await transport.connect(serve=True)
+    async with another(url, address) as client, serving(url) as transport:
         receiver = await transport.receive(address, deliveries.append, prefetch=3, at_most_once=True)
-        for n in range(3):
-            await client.notify(f"{address}.work", n)
-            await eventually(partial(lambda n: len(deliveries) > n, n))
+        await told_of(client, address, deliveries, 3)
         await receiver.stop()
         for delivery in deliveries:
             delivery.settle()
         await eventually(lambda: not place.length() and not place.pending())
-        await transport.close()
 
 
 async def test_what_was_settled_is_told_of_before_the_connection_is_closed(
@@ -531,10 +529,7 @@ async def test_what_runs_while_a_server_stops_is_kept_from_the_others(
 ) -> None:
     work = Work(address)
     async with Server(work.service, url=url) as server, another(url, address) as client:
-        await steady(client, address)
-        work.go_on.clear()
-        calls = [asyncio.ensure_future(client.call(f"{address}.work", n)) for n in range(SLOTS)]
-        await eventually(lambda: sum(place.pending().values()) == SLOTS)
+        calls = await held(client, address, work, place)
         before = place.taker()
         stopping = asyncio.ensure_future(server.stop(grace=20))
         await asyncio.sleep(IDLE_S)
